@@ -1,0 +1,55 @@
+# The project's commands. Each makes .venv and installs what it needs into it, once; only Python and pip are asked for.
+#
+#   make test PYTHON=python3.13           which Python makes .venv (after `make clean`, when .venv is there already)
+#   make test ARGS="tests/test_tape.py"   more arguments for the program that runs
+
+PYTHON ?= python3
+ARGS   ?=
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format bench hooks clean
+.NOTPARALLEL:
+
+help:  ## list these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+
+demo: $(VENV)/.installed-demo  ## train a classifier and a denoiser on real images, write demo.png
+	$(BIN)/python examples/demo.py $(ARGS)
+
+test: $(VENV)/.installed-test  ## run the tests and the examples in the docstrings
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.installed-dev  ## check style, format and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-dev  ## put the code into the project's format
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: $(VENV)/.installed-test  ## time calls and start-up (beside PyTorch where .venv has it)
+	$(BIN)/python benchmarks/run.py $(ARGS)
+
+hooks: $(VENV)/.installed-dev  ## run `make lint` before every git commit
+	$(BIN)/pre-commit install
+
+clean:  ## remove .venv, caches and everything built
+	rm -rf $(VENV) build dist demo.png
+	find . -name .git -prune -o \
+	    -type d \( -name __pycache__ -o -name '.*_cache' -o -name .hypothesis \) -prune -exec rm -rf {} +
+
+# One stamp per extra: it is as old as the last installation, and pyproject.toml is what makes it out of date.
+$(VENV)/.installed-%: $(VENV)/.created pyproject.toml
+	@echo "Installing eagerconv[$*] into $(VENV): the first time this takes a minute or two."
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	@touch $@
+
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "eagerconv needs Python 3.11 or newer, and '$(PYTHON)' is: $$($(PYTHON) --version 2>&1 || true)"; \
+	    echo "Name a newer one, as in: make $(MAKECMDGOALS) PYTHON=python3.13"; exit 1; } >&2
+	$(PYTHON) -m venv $(VENV)
+	@touch $@

@@ -1,0 +1,57 @@
+"""eagerconv: an eager, NumPy-style tensor library with an autograd tape, built around convolution."""
+
+from eagerconv import algorithms, optim, reference
+from eagerconv.algorithms import AlgorithmError, explain, using
+from eagerconv.autograd.check import check_grads
+from eagerconv.autograd.tape import enable_grad, is_grad_enabled, no_grad
+from eagerconv.autograd.transforms import grad, jvp, vjp
+from eagerconv.functional.array import *  # noqa: F403  # everyday functions under NumPy's names, listed in array.__all__
+from eagerconv.functional.array import __all__ as _array_names
+from eagerconv.functional.conv import (
+    conv1d,
+    conv1d_grad_wrt_inputs,
+    conv1d_grad_wrt_weights,
+    conv1d_transpose,
+    conv2d,
+    conv2d_grad_wrt_inputs,
+    conv2d_grad_wrt_weights,
+    conv2d_transpose,
+    conv3d,
+    conv3d_grad_wrt_inputs,
+    conv3d_grad_wrt_weights,
+    conv3d_transpose,
+)
+from eagerconv.functional.nn import (
+    cross_entropy,
+    dropout,
+    linear,
+    log_softmax,
+    mse_loss,
+    relu,
+    sigmoid,
+    softmax,
+)
+from eagerconv.functional.pooling import avg_pool2d, max_pool2d, pool_1d, pool_2d, pool_3d
+from eagerconv.kernels_cpu.threads import get_num_threads, set_num_threads
+from eagerconv.tensor import Tensor, asarray, tensor
+
+__version__ = "0.1.0"
+
+__all__ = [
+    # tensors
+    "Tensor", "asarray", "tensor",
+    # convolution
+    "conv1d", "conv1d_grad_wrt_inputs", "conv1d_grad_wrt_weights", "conv1d_transpose",
+    "conv2d", "conv2d_grad_wrt_inputs", "conv2d_grad_wrt_weights", "conv2d_transpose",
+    "conv3d", "conv3d_grad_wrt_inputs", "conv3d_grad_wrt_weights", "conv3d_transpose",
+    # networks
+    "avg_pool2d", "cross_entropy", "dropout", "linear", "log_softmax", "max_pool2d", "mse_loss", "pool_1d", "pool_2d",
+    "pool_3d", "relu", "sigmoid", "softmax",
+    # derivatives
+    "check_grads", "enable_grad", "grad", "is_grad_enabled", "jvp", "no_grad", "vjp",
+    # choosing and seeing
+    "AlgorithmError", "explain", "get_num_threads", "set_num_threads", "using",
+    # modules
+    "algorithms", "optim", "reference",
+    *_array_names,
+]  # fmt: skip

@@ -1,0 +1,586 @@
+"""The tape: operations with derivative rules, the graph they leave behind, and the sweep over it in either direction.
+
+The tape knows no tensor class and no mathematics. An operand is anything derived from `Traced`; rules are written with
+the operators and methods of such objects, so that what a sweep computes can itself be recorded and differentiated.
+
+There is no list of operations. A recorded result points to its `Node`, a node to the nodes of its operands, and nothing
+points the other way: dropping the result drops the graph, by reference counting alone. For the same reason a node never
+holds a traced object, only arrays and nodes, from which saved operands are wrapped anew when a rule asks for them.
+
+Complex numbers: the gradient of a real loss L with respect to z = a + ib is dL/da + i dL/db, the direction of steepest
+ascent, as in PyTorch. So the pullback of a linear map J is its conjugate transpose, <v, J u> = <J^H v, u>.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import itertools
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ParamSpec, Self, TypeVar
+
+import numpy as np
+
+__all__ = [
+    "Node", "Op", "Traced", "backward", "defvjp", "elementwise", "enable_grad", "forward", "inexact", "is_grad_enabled",
+    "linear", "multilinear", "no_grad", "reachable",
+]  # fmt: skip
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Rule = Callable[..., Any]
+
+
+# ----- Grad mode -----
+
+
+class _Mode(threading.local):
+    recording = True
+
+
+_mode = _Mode()
+
+
+def is_grad_enabled() -> bool:
+    """Whether operations of this thread are being recorded.
+
+    Examples
+    --------
+    >>> with no_grad():
+    ...     is_grad_enabled()
+    False
+    """
+    return _mode.recording
+
+
+class _Recording:
+    """Context manager and decorator that sets the grad mode of the current thread."""
+
+    __slots__ = ("_before",)
+    value = True
+
+    def __init__(self) -> None:
+        self._before: list[bool] = []  # a stack, so that one instance may be entered again inside itself
+
+    def __enter__(self) -> Self:
+        self._before.append(_mode.recording)
+        _mode.recording = self.value
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        _mode.recording = self._before.pop()
+
+    def __call__(self, fn: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(fn)
+        def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+            with type(self)():
+                return fn(*args, **kwargs)
+
+        return wrapped
+
+
+class no_grad(_Recording):
+    """Record nothing inside the block, or inside the decorated function, in this thread.
+
+    Examples
+    --------
+    >>> with no_grad():
+    ...     is_grad_enabled()
+    False
+    """
+
+    __slots__ = ()
+    value = False
+
+
+class enable_grad(_Recording):
+    """Record inside the block, or inside the decorated function, even within `no_grad`.
+
+    Examples
+    --------
+    >>> with no_grad(), enable_grad():
+    ...     is_grad_enabled()
+    True
+    """
+
+    __slots__ = ()
+    value = True
+
+
+# ----- The graph -----
+
+
+class Traced:
+    """What the tape asks of an operand; the tensor class derives from it.
+
+    `data` is the array, `grad` what backward accumulates, `_node` the place in the graph (None: not tracked),
+    `_version` a one-entry list counting changes of the memory, shared by all views of it, and `_base` a weak reference
+    to the object this one is a view of.
+    """
+
+    __slots__ = ("__weakref__", "_base", "_node", "_version", "data", "grad")
+
+    data: Any
+    grad: Any
+    _node: Node | None
+    _version: list[int]
+    _base: weakref.ref[Traced] | None
+
+    @classmethod
+    def _wrap(cls, data: Any, node: Node | None = None, version: list[int] | None = None) -> Self:
+        """A traced object around `data` itself: no copy, no conversion, no check."""
+        self = cls.__new__(cls)
+        self.data = data
+        self.grad = None
+        self._node = node
+        self._version = [0] if version is None else version
+        self._base = None
+        return self
+
+
+_sequence = itertools.count()
+
+
+class Node:
+    """One recorded result: the operation, the nodes of its operands, and what the derivative rules will need.
+
+    A leaf is a node without an operation; `owner` then leads back to the object whose `.grad` it fills. Nodes are
+    numbered as they are made, so sorting them by `seq` is a topological order.
+    """
+
+    __slots__ = ("dtype", "hooks", "op", "owner", "params", "parents", "saved", "seq", "shape")
+
+    def __init__(
+        self,
+        op: Op | None,
+        params: dict[str, Any],
+        parents: tuple[Node | None, ...],
+        saved: dict[int, tuple[Any, ...]],
+        out: Any,
+    ) -> None:
+        self.op = op
+        self.params = params
+        self.parents = parents
+        self.saved: dict[int, tuple[Any, ...]] | None = saved  # None: used up by a sweep
+        self.shape: tuple[int, ...] = out.shape
+        self.dtype = out.dtype
+        self.seq = next(_sequence)
+        self.hooks: dict[int, Callable[[Any], Any]] | None = None
+        self.owner: weakref.ref[Traced] | None = None
+
+    @classmethod
+    def leaf(cls, owner: Traced) -> Node:
+        """The node of an object that the user made and asked a gradient of."""
+        node = cls(None, {}, (), {}, owner.data)
+        node.owner = weakref.ref(owner)
+        return node
+
+    def unpack(self, slot: int, kind: type[Traced]) -> Any:
+        """The operand at `slot` (_ANS: the result) as it was when recorded, or an error if its memory was changed."""
+        assert self.op is not None
+        if self.saved is None:
+            raise RuntimeError(
+                f"{self.op.name}: what it saved for the backward pass was freed by an earlier backward through it; "
+                "pass retain_graph=True to the earlier backward() or grad() to sweep the same graph twice"
+            )
+        data, node, version, count = self.saved[slot]
+        if version is None:  # a number or array that never was tracked by us
+            return data
+        if version[0] != count:
+            what = "its result" if slot == _ANS else f"its {_ordinal(slot)} operand"
+            raise RuntimeError(
+                f"{self.op.name} saved {what} (shape {data.shape}) for the backward pass, and it was changed in place "
+                "afterwards; call backward() before the change, or change a copy"
+            )
+        return kind._wrap(data, self if slot == _ANS else node, version)
+
+    def free(self) -> None:
+        """Give back what the rules would have needed."""
+        if self.op is not None:
+            self.saved = None
+            self.params = {}
+
+
+def inexact(dtype: Any) -> bool:
+    """Whether arrays of this dtype can have a gradient: floating (extension types too) or complex."""
+    return dtype.kind in "fc" or dtype.name.startswith(("bfloat", "float8"))
+
+
+def _ordinal(slot: int) -> str:
+    return {0: "1st", 1: "2nd", 2: "3rd"}.get(slot, f"{slot + 1}th")
+
+
+# ----- Operations -----
+
+_ANS = -1
+_SLOTS = {"x": 0, "y": 1, "z": 2, "ans": _ANS}
+
+
+def _names(rule: Rule | float | None) -> tuple[str, ...]:
+    """The parameter names of a rule: what it wants to be given. A constant wants nothing."""
+    if not callable(rule):
+        return ()
+    code = rule.__code__
+    return tuple(code.co_varnames[: code.co_argcount])
+
+
+class Op:
+    """A function of arrays with derivative rules; calling it computes at once and records what the rules ask for.
+
+    A rule is a plain function whose parameter names say what it needs, and only that is kept: `x`, `y`, `z` the first
+    three operands, `operands` all of them, `ans` the result, `g` the cotangent, `t` the tangent, `like` the shape and
+    dtype of the operand being differentiated, `position` its place among the operands, and any other name a keyword
+    parameter of the operation. The last rule serves all further operands. Made by `elementwise`, `linear`,
+    `multilinear` and `defvjp`.
+    """
+
+    __slots__ = ("defaults", "fn", "jvps", "name", "names", "plans", "pull", "push", "rules", "view", "wants")
+
+    def __init__(
+        self,
+        name: str,
+        fn: Callable[..., Any],
+        rules: tuple[Any, ...],
+        *,
+        jvps: tuple[Rule, ...] = (),
+        pull: Callable[[Op, Node, int, Any], Any],
+        push: Callable[[Op, Node, int, Any], Any],
+        view: bool = False,
+        keep_others: bool = False,
+    ) -> None:
+        self.name, self.fn, self.rules, self.jvps = name, fn, rules, jvps
+        self.pull, self.push, self.view = pull, push, view
+        self.names = {rule: _names(rule) for rule in (*rules, *jvps) if callable(rule)}
+        # Per rule, the names whose values must be saved for it (its forward rule included).
+        common = {name for jvp in jvps for name in _names(jvp)} | ({"others"} if keep_others else set())
+        self.wants = [common.union(_names(rule)) for rule in rules]
+        self.plans: dict[tuple[bool, ...], tuple[int, ...]] = {}
+        self.defaults = _defaults(fn)
+
+    def __repr__(self) -> str:
+        return f"<Op {self.name}>"
+
+    def __call__(self, *operands: Any, **params: Any) -> Any:
+        """Apply to traced objects, arrays and numbers; numbers reach NumPy as they are, and stay weakly typed."""
+        kind: type[Traced] | None = None
+        tracked = False
+        arrays = []
+        for operand in operands:
+            if isinstance(operand, Traced):
+                kind = type(operand)
+                if operand._node is not None:
+                    tracked = True
+                arrays.append(operand.data)
+            else:
+                arrays.append(operand)
+        out = self.fn(*arrays, **params)
+        if kind is None:
+            return out
+        if isinstance(out, np.generic):
+            out = np.asarray(out)
+        shared = self.view and isinstance(operands[0], Traced) and np.may_share_memory(out, arrays[0])
+        version = operands[0]._version if shared else [0]
+        node = self._record(operands, params, out, version) if tracked and _mode.recording else None
+        result = kind._wrap(out, node, version)
+        if shared:
+            base = operands[0]._base
+            result._base = base if base is not None and base() is not None else weakref.ref(operands[0])
+        return result
+
+    def _record(self, operands: tuple[Any, ...], params: dict[str, Any], out: Any, version: list[int]) -> Node | None:
+        if not inexact(out.dtype):
+            return None
+        parents = tuple([x._node if isinstance(x, Traced) else None for x in operands])
+        key = tuple([parent is not None for parent in parents])
+        plan = self.plans.get(key)
+        if plan is None:
+            plan = self.plans[key] = self._plan(key)
+        saved: dict[int, tuple[Any, ...]] = {}
+        for slot in plan:
+            x = out if slot == _ANS else operands[slot]
+            if slot == _ANS:
+                saved[slot] = (out, None, version, version[0])
+            elif isinstance(x, Traced):
+                saved[slot] = (x.data, x._node, x._version, x._version[0])
+            else:
+                saved[slot] = (np.asarray(x) if isinstance(x, (list, tuple)) else x, None, None, 0)
+        return Node(self, params, parents, saved, out)
+
+    def _plan(self, tracked: tuple[bool, ...]) -> tuple[int, ...]:
+        """The slots to save when just these operands are tracked."""
+        slots: set[int] = set()
+        for position, wanted in enumerate(tracked):
+            if wanted and self.rules:
+                names = self.wants[min(position, len(self.rules) - 1)]
+                slots.update(_SLOTS[name] for name in names if name in _SLOTS)
+                if "operands" in names:
+                    slots.update(range(len(tracked)))
+                elif "others" in names:  # what forward mode of a multilinear map needs
+                    slots.update(set(range(len(tracked))) - {position})
+        return tuple(slots)
+
+    def rule(self, position: int) -> Any:
+        """The rule of the operand at `position`, or an error that names it if there is none."""
+        rule = self.rules[min(position, len(self.rules) - 1)] if self.rules else None
+        if rule is None:
+            raise NotImplementedError(
+                f"{self.name} has no derivative with respect to its {_ordinal(position)} operand; "
+                "detach() that operand if its gradient is not wanted"
+            )
+        return rule
+
+    def apply(self, rule: Any, node: Node, position: int, value: Any) -> Any:
+        """Call `rule`, with `value` for its cotangent or tangent, giving it what its parameter names ask for."""
+        if not callable(rule):
+            return rule
+        kind, arguments = type(value), []
+        for name in self.names[rule]:
+            if name in _SLOTS:
+                arguments.append(node.unpack(_SLOTS[name], kind))
+            elif name in ("g", "t"):
+                arguments.append(value)
+            elif name == "like":
+                arguments.append(node.parents[position])
+            elif name == "position":
+                arguments.append(position)
+            elif name == "operands":
+                arguments.append(tuple(node.unpack(slot, kind) for slot in range(len(node.parents))))
+            elif node.saved is None:
+                node.unpack(_ANS, kind)  # raises: the parameters are freed as well
+            else:
+                arguments.append(node.params[name] if name in node.params else self.defaults[name])
+        return rule(*arguments)
+
+
+def _defaults(fn: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        parameters = inspect.signature(fn).parameters.values()
+    except (TypeError, ValueError):  # ufuncs before NumPy 2.4 have no signature, and no parameters of interest
+        return {}
+    return {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
+
+
+def elementwise(name: str, fn: Callable[..., Any], *partials: Rule | float | None) -> Op:
+    """An operation that broadcasts, by its partial derivative (constant or rule) in each operand; both modes follow.
+
+    For a real-valued function of a complex operand, the partial is the conjugate of its gradient.
+    """
+    return Op(name, fn, partials, pull=_pull_elementwise, push=_push_elementwise)
+
+
+def linear(name: str, fn: Callable[..., Any], transpose: Rule, *, view: bool = False) -> Op:
+    """A linear map of one operand, by the rule of its transpose; forward mode is the map itself."""
+    return Op(name, fn, (transpose,), pull=_pull_rule, push=_push_linear, view=view)
+
+
+def multilinear(name: str, fn: Callable[..., Any], *rules: Rule | None) -> Op:
+    """A map linear in each operand, by one transpose per operand; forward mode replaces one operand at a time."""
+    return Op(name, fn, rules, pull=_pull_rule, push=_push_multilinear, keep_others=True)
+
+
+def defvjp(name: str, fn: Callable[..., Any], *rules: Rule | None, jvp: Rule | None = None, view: bool = False) -> Op:
+    """Any other operation, by one vector-Jacobian rule per operand (none: it computes, and cannot be differentiated).
+
+    Without `jvp` (one rule in `t` for every operand; the contributions are added) forward mode transposes the pullback.
+    """
+    push = _push_transposed if jvp is None else _push_rule
+    return Op(name, fn, rules, jvps=() if jvp is None else (jvp,), pull=_pull_rule, push=push, view=view)
+
+
+def _pull_rule(op: Op, node: Node, position: int, g: Any) -> Any:
+    return op.apply(op.rule(position), node, position, g)
+
+
+def _pull_elementwise(op: Op, node: Node, position: int, g: Any) -> Any:
+    return _scale(g, op.apply(op.rule(position), node, position, g), conjugate=True)
+
+
+def _push_elementwise(op: Op, node: Node, position: int, t: Any) -> Any:
+    return _scale(t, op.apply(op.rule(position), node, position, t))
+
+
+def _scale(value: Any, partial: Any, conjugate: bool = False) -> Any:
+    if partial is None:
+        raise TypeError("a partial derivative must be a number, an array or a traced object; the rule returned None")
+    if type(partial) is int and partial in (1, -1):
+        return value if partial == 1 else -value
+    return value * (partial.conjugate() if conjugate else partial)
+
+
+def _push_linear(op: Op, node: Node, position: int, t: Any) -> Any:
+    if node.saved is None:
+        node.unpack(_ANS, type(t))
+    return op(t, **node.params)
+
+
+def _push_multilinear(op: Op, node: Node, position: int, t: Any) -> Any:
+    slots = range(len(node.parents))
+    return op(*[t if slot == position else node.unpack(slot, type(t)) for slot in slots], **node.params)
+
+
+def _push_rule(op: Op, node: Node, position: int, t: Any) -> Any:
+    op.rule(position)
+    return op.apply(op.jvps[0], node, position, t)
+
+
+def _push_transposed(op: Op, node: Node, position: int, t: Any) -> Any:
+    """J t as the pullback of the pullback: g -> J^H g is linear in g, and pulling t back through it gives (J^H)^H t."""
+    parent = node.parents[position]
+    assert parent is not None
+    g = type(t)._wrap(np.zeros_like(t.data, shape=node.shape, dtype=node.dtype))
+    g._node = Node.leaf(g)
+    with enable_grad():
+        pulled = fit(op.pull(op, node, position, g), parent)
+    (pushed,) = backward([pulled], [t], [g._node], create_graph=_mode.recording)
+    return g.detach() if pushed is None else pushed  # zeros where the rule does not look at g
+
+
+# ----- Sweeps -----
+
+
+def fit(value: Any, like: Any) -> Any:
+    """Bring a cotangent or tangent to the shape and dtype of what it belongs to, undoing broadcasting and casts.
+
+    Axes that were broadcast are summed, axes that a rule left at length one are broadcast, an imaginary part is dropped
+    where `like` is real.
+    """
+    shape, dtype = like.shape, like.dtype
+    if value.shape != shape:
+        value = _fit_shape(value, shape)
+    if value.dtype != dtype:
+        if value.dtype.kind == "c" and dtype.kind != "c":
+            value = value.real
+        if value.dtype != dtype:
+            value = value.astype(dtype)
+    return value
+
+
+def _fit_shape(value: Any, shape: tuple[int, ...]) -> Any:
+    lead = value.ndim - len(shape)
+    if lead < 0:
+        value = value.reshape((1,) * -lead + value.shape)
+        lead = 0
+    axes = (*range(lead), *(lead + a for a, n in enumerate(shape) if n == 1 != value.shape[lead + a]))
+    if axes:
+        value = value.sum(axis=axes, keepdims=True)
+    if lead:
+        value = value.reshape(value.shape[lead:])
+    return value if value.shape == shape else value.broadcast_to(shape)
+
+
+def reachable(roots: Iterable[Node | None]) -> list[Node]:
+    """The nodes that the roots were computed from, themselves included, in the order they were recorded."""
+    seen = {root for root in roots if root is not None}
+    stack = list(seen)
+    while stack:
+        for parent in stack.pop().parents:
+            if parent is not None and parent not in seen:
+                seen.add(parent)
+                stack.append(parent)
+    return sorted(seen, key=lambda node: node.seq)
+
+
+def _between(roots: Iterable[Node | None], sources: Iterable[Node]) -> dict[Node, None]:
+    """Of the nodes reachable from the roots those that depend on a source, in the order they were recorded."""
+    targets = set(sources)
+    found: dict[Node, None] = {}
+    for node in reachable(roots):
+        if node in targets or any(parent in found for parent in node.parents):
+            found[node] = None
+    return found
+
+
+def backward(
+    outputs: Sequence[Traced],
+    cotangents: Sequence[Any],
+    targets: Sequence[Node],
+    *,
+    create_graph: bool = False,
+    retain_graph: bool | None = None,
+) -> list[Any]:
+    """Sweep from the outputs to the target nodes; their cotangents in order, None where nothing arrives.
+
+    Nodes whose rules ran are freed unless `retain_graph` (default: `create_graph`); all of them when a rule raises.
+    """
+    retain = create_graph if retain_graph is None else retain_graph
+    path = _between([out._node for out in outputs], targets)
+    wanted, found = set(targets), {}
+    pending: dict[Node, Any] = {}
+    with enable_grad() if create_graph else no_grad():
+        for out, cotangent in zip(outputs, cotangents, strict=True):
+            if out._node in path:
+                _add(pending, out._node, fit(cotangent, out._node))
+        try:
+            for node in reversed(path):
+                if (g := pending.pop(node, None)) is None:
+                    continue
+                if node.hooks:
+                    g = _run_hooks(node, g)
+                if node in wanted:
+                    found[node] = g
+                _pull_into(node, g, path, pending, retain)
+        except BaseException:
+            if not retain:
+                for node in path:
+                    node.free()
+            raise
+        return _separate([found.get(target) for target in targets], cotangents)
+
+
+def _pull_into(node: Node, g: Any, path: dict[Node, None], pending: dict[Node, Any], retain: bool) -> None:
+    """Add to the operands' cotangents what the cotangent `g` of one result contributes."""
+    op = node.op
+    if op is None:
+        return
+    ran = False
+    for position, parent in enumerate(node.parents):
+        if parent is not None and parent in path:
+            _add(pending, parent, fit(op.pull(op, node, position, g), parent))
+            ran = True
+    if ran and not retain:
+        node.free()
+
+
+def forward(outputs: Sequence[Traced], sources: Sequence[Node], tangents: Sequence[Any]) -> list[Any]:
+    """Sweep the same tape from the source nodes to the outputs; their tangents, None where nothing arrives.
+
+    The tangents are computed under the grad mode of the caller, so that they can be differentiated again.
+    """
+    reached = dict(zip(sources, tangents, strict=True))
+    for node in _between([out._node for out in outputs], sources):
+        if node in reached or node.op is None:
+            continue
+        for position, parent in enumerate(node.parents):
+            if parent is not None and parent in reached:
+                _add(reached, node, fit(node.op.push(node.op, node, position, reached[parent]), node))
+    return [reached.get(out._node) if out._node is not None else None for out in outputs]
+
+
+def _add(table: dict[Node, Any], node: Node, value: Any) -> None:
+    table[node] = table[node] + value if node in table else value
+
+
+def _run_hooks(node: Node, g: Any) -> Any:
+    for hook in list((node.hooks or {}).values()):
+        new = hook(g)
+        if new is not None:
+            if getattr(new, "shape", None) != node.shape:
+                raise ValueError(
+                    f"a gradient hook must return None or a tensor of the gradient's shape {node.shape}; "
+                    f"it returned {getattr(new, 'shape', type(new).__name__)}"
+                )
+            g = g if new is g else fit(new, node).clone()  # the hook's owner may keep what it returned
+    return g
+
+
+def _separate(results: list[Any], given: Sequence[Any]) -> list[Any]:
+    """Give every result memory of its own: rules pass cotangents on as they are, and views of them."""
+    taken = {id(g.data) for g in given}
+    for i, g in enumerate(results):
+        if g is not None:
+            if g.data.base is not None or id(g.data) in taken:
+                results[i] = g = g.clone()
+            taken.add(id(g.data))
+    return results

@@ -1,0 +1,1 @@
+"""What users call: functions that check their arguments and compose the primitives."""

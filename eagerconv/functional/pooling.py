@@ -1,0 +1,268 @@
+"""Pooling over windows of the last one, two or three axes, in Theano's vocabulary."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+
+from ..autograd.tape import Op, defvjp, linear
+from ..tensor import Tensor, asarray
+
+__all__ = ["avg_pool2d", "max_pool2d", "pool_1d", "pool_2d", "pool_3d"]
+
+Ints = int | tuple[int, ...]
+MODES = ("max", "sum", "average_inc_pad", "average_exc_pad")
+
+
+# ----- Geometry -----
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """Where the windows of a pooling lie, per axis: output o sees inputs i = o * stride + k - pad, 0 <= k < window."""
+
+    size: tuple[int, ...]
+    window: tuple[int, ...]
+    stride: tuple[int, ...]
+    pad: tuple[int, ...]
+    out: tuple[int, ...]
+
+    def offsets(self) -> Iterator[tuple[tuple[Any, ...], tuple[Any, ...]]]:
+        """Per element k of the window, row by row: the outputs whose k-th element is inside, and those elements."""
+        for k in np.ndindex(*self.window):
+            outs, ins = [], []
+            for n, s, p, m, k_ in zip(self.size, self.stride, self.pad, self.out, k, strict=True):
+                first = max(0, -((k_ - p) // s))  # the first o with o * s + k - p >= 0
+                last = min(m - 1, (n - 1 + p - k_) // s)  # the last one with o * s + k - p <= n - 1
+                if last < first:
+                    break
+                outs.append(slice(first, last + 1))
+                ins.append(slice(first * s + k_ - p, last * s + k_ - p + 1, s))
+            else:
+                yield (..., *outs), (..., *ins)
+
+    def counts(self, with_padding: bool) -> Any:
+        """How many elements each window holds, padding included or not; an array of shape `out`."""
+        total = np.ones((), np.intp)
+        for n, k, s, p, m in zip(self.size, self.window, self.stride, self.pad, self.out, strict=True):
+            start = np.arange(m) * s - p
+            low, high = (-p, n + p) if with_padding else (0, n)
+            total = total[..., None] * (np.minimum(start + k, high) - np.maximum(start, low))
+        return total
+
+
+# ----- Primitives. Arrays have shape (..., *size) or (..., *out), w is a Windows -----
+
+
+def _max(x: Any, w: Windows) -> Any:
+    out = np.full_like(x, _lowest(x.dtype), shape=x.shape[: x.ndim - len(w.out)] + w.out)
+    for o, i in w.offsets():
+        np.maximum(out[o], x[i], out=out[o])
+    return out
+
+
+def _lowest(dtype: np.dtype[Any]) -> Any:
+    if dtype.kind == "b":
+        return False
+    return np.iinfo(dtype).min if dtype.kind in "iu" else -np.inf
+
+
+def _sum(x: Any, w: Windows) -> Any:
+    out = np.zeros_like(x, shape=x.shape[: x.ndim - len(w.out)] + w.out)
+    for o, i in w.offsets():
+        out[o] += x[i]
+    return out
+
+
+def _spread(g: Any, w: Windows) -> Any:
+    """The transpose of `_sum`."""
+    x = np.zeros_like(g, shape=g.shape[: g.ndim - len(w.out)] + w.size)
+    for o, i in w.offsets():
+        x[i] += g[o]
+    return x
+
+
+def _winners(x: Any, ans: Any, w: Windows) -> Any:
+    """Per window the number of its first largest element, counted row by row."""
+    number = np.zeros(ans.shape, np.min_scalar_type(math.prod(w.window)))
+    for k, (o, i) in reversed(list(enumerate(w.offsets()))):
+        np.copyto(number[o], k, where=x[i] == ans[o])
+    return number
+
+
+def _pick(x: Any, number: Any, w: Windows) -> Any:
+    out = np.zeros_like(x, shape=number.shape)
+    for k, (o, i) in enumerate(w.offsets()):
+        np.copyto(out[o], x[i], where=number[o] == k)
+    return out
+
+
+def _place(g: Any, number: Any, w: Windows) -> Any:
+    """The transpose of `_pick`."""
+    x = np.zeros_like(g, shape=g.shape[: g.ndim - len(w.out)] + w.size)
+    for k, (o, i) in enumerate(w.offsets()):
+        np.add(x[i], g[o], out=x[i], where=number[o] == k)
+    return x
+
+
+max_windows = defvjp(
+    "max_windows",
+    _max,
+    lambda g, x, ans, w: place_winners(g, number=_winners(x.data, ans.data, w), w=w),
+    jvp=lambda t, x, ans, w: pick_winners(t, number=_winners(x.data, ans.data, w), w=w),
+)
+pick_winners: Op = linear("pick_winners", _pick, lambda g, number, w: place_winners(g, number=number, w=w))
+place_winners: Op = linear("place_winners", _place, lambda g, number, w: pick_winners(g, number=number, w=w))
+sum_windows = linear("sum_windows", _sum, lambda g, w: spread_windows(g, w=w))
+spread_windows: Op = linear("spread_windows", _spread, lambda g, w: sum_windows(g, w=w))
+
+
+# ----- What users call -----
+
+
+def pool_2d(
+    input: Any, ws: Ints, ignore_border: bool = True, stride: Ints | None = None, pad: Ints = 0, mode: str = "max"
+) -> Tensor:
+    """Reduce windows of the last two axes to one number each.
+
+    Parameters
+    ----------
+    input : array_like, shape (..., rows, columns)
+        Any number of axes before the pooled ones.
+    ws : int or one int per pooled axis
+        Window size.
+    ignore_border : bool
+        True: only whole windows, floor((size + 2 * pad - ws) / stride) + 1 of them. False: also a last one that sticks
+        out, cut off at the border.
+    stride : int or one int per pooled axis, optional
+        Distance between windows; default: the window size, so that they do not overlap.
+    pad : int or one int per pooled axis
+        Elements added on both sides, fewer than the window has; only with `ignore_border`. They never win.
+    mode : {"max", "sum", "average_inc_pad", "average_exc_pad"}
+        What to compute. The averages divide by the number of elements in the window, with or without padding.
+
+    Returns
+    -------
+    Tensor, shape (..., rows', columns')
+        In mode "max" the gradient of a window goes to its first largest element, row by row.
+
+    Raises
+    ------
+    TypeError
+        If `ws`, `stride` or `pad` is not integer, or the input is complex in mode "max".
+    ValueError
+        If the geometry does not fit, or for an unknown mode.
+
+    Examples
+    --------
+    >>> pool_2d([[1.0, 2.0, 0.0], [3.0, 4.0, 5.0]], (2, 2))
+    tensor([[4.]], dtype=float64)
+    >>> pool_2d([[1.0, 2.0, 0.0], [3.0, 4.0, 5.0]], (2, 2), ignore_border=False)
+    tensor([[4., 5.]], dtype=float64)
+    """
+    return _pool("pool_2d", 2, input, ws, ignore_border, stride, pad, mode)
+
+
+def pool_1d(
+    input: Any, ws: Ints, ignore_border: bool = True, stride: Ints | None = None, pad: Ints = 0, mode: str = "max"
+) -> Tensor:
+    """Reduce windows of the last axis to one number each; parameters as for `pool_2d`.
+
+    Examples
+    --------
+    >>> pool_1d([1.0, 3.0, 2.0, 4.0], 2, mode="sum")
+    tensor([4., 6.], dtype=float64)
+    """
+    return _pool("pool_1d", 1, input, ws, ignore_border, stride, pad, mode)
+
+
+def pool_3d(
+    input: Any, ws: Ints, ignore_border: bool = True, stride: Ints | None = None, pad: Ints = 0, mode: str = "max"
+) -> Tensor:
+    """Reduce windows of the last three axes to one number each; parameters as for `pool_2d`.
+
+    Examples
+    --------
+    >>> pool_3d(np.arange(8.0).reshape(2, 2, 2), 2)
+    tensor([[[7.]]], dtype=float64)
+    """
+    return _pool("pool_3d", 3, input, ws, ignore_border, stride, pad, mode)
+
+
+def max_pool2d(input: Any, ws: Ints, stride: Ints | None = None, pad: Ints = 0) -> Tensor:
+    """Largest element of each window: `pool_2d` in mode "max".
+
+    Examples
+    --------
+    >>> max_pool2d([[1.0, 2.0], [3.0, 4.0]], 2)
+    tensor([[4.]], dtype=float64)
+    """
+    return _pool("max_pool2d", 2, input, ws, True, stride, pad, "max")
+
+
+def avg_pool2d(input: Any, ws: Ints, stride: Ints | None = None, pad: Ints = 0) -> Tensor:
+    """Mean of each window, padding included: `pool_2d` in mode "average_inc_pad".
+
+    Examples
+    --------
+    >>> avg_pool2d([[1.0, 2.0], [3.0, 4.0]], 2)
+    tensor([[2.5]], dtype=float64)
+    """
+    return _pool("avg_pool2d", 2, input, ws, True, stride, pad, "average_inc_pad")
+
+
+def _pool(
+    name: str, nd: int, input: Any, ws: Ints, ignore_border: bool, stride: Ints | None, pad: Ints, mode: str
+) -> Tensor:
+    x = asarray(input)
+    if mode not in MODES:
+        raise ValueError(f"{name}: mode must be one of {MODES}, not {mode!r}")
+    if x.ndim < nd:
+        raise ValueError(f"{name}: input must have at least the {nd} pooled axes, got shape {x.shape}")
+    if mode == "max" and x.dtype.kind == "c":
+        raise TypeError(f"{name}: complex numbers have no largest one; use another mode than 'max'")
+    w = _windows(name, x.shape[x.ndim - nd :], ws, ignore_border, stride, pad)
+    if mode == "max":
+        return cast(Tensor, max_windows(x, w=w))
+    total = sum_windows(x, w=w)
+    if mode == "sum":
+        return cast(Tensor, total)
+    counts = w.counts(with_padding=mode == "average_inc_pad")
+    return cast(Tensor, total / (counts.astype(x.dtype) if x.dtype.kind not in "biu" else counts))
+
+
+def _windows(
+    name: str, size: tuple[int, ...], ws: Ints, ignore_border: bool, stride: Ints | None, pad: Ints
+) -> Windows:
+    nd = len(size)
+    window = _per_axis(name, "ws", ws, nd, 1)
+    step = window if stride is None else _per_axis(name, "stride", stride, nd, 1)
+    padding = _per_axis(name, "pad", pad, nd, 0)
+    if any(p >= k for p, k in zip(padding, window, strict=True)):
+        raise ValueError(f"{name}: pad={padding} must be smaller than ws={window}, or windows would see padding alone")
+    if not ignore_border and any(padding):
+        raise ValueError(f"{name}: pad={padding} works only with ignore_border=True")
+    if ignore_border:
+        out = tuple((n + 2 * p - k) // s + 1 for n, k, s, p in zip(size, window, step, padding, strict=True))
+    else:  # as many windows as it takes for the last element to be seen, each beginning inside
+        out = tuple(min(-(-max(n - k, 0) // s) + 1, -(-n // s)) for n, k, s in zip(size, window, step, strict=True))
+    if any(m <= 0 for m in out):
+        raise ValueError(
+            f"{name}: no window fits: the input has size {size}, ws={window}, stride={step}, pad={padding} give {out}"
+        )
+    return Windows(size, window, step, padding, out)
+
+
+def _per_axis(name: str, argument: str, value: Any, nd: int, least: int) -> tuple[int, ...]:
+    values = value if isinstance(value, (tuple, list)) else (value,) * nd
+    if not all(isinstance(v, (int, np.integer)) and not isinstance(v, bool) for v in values):
+        raise TypeError(f"{name}: {argument} must be an int or {nd} ints, not {value!r}")
+    if len(values) != nd or any(v < least for v in values):
+        raise ValueError(
+            f"{name}: {argument} must be one int per pooled axis ({nd}), each at least {least}; got {value!r}"
+        )
+    return tuple(int(v) for v in values)

@@ -1,0 +1,295 @@
+"""Arguments of the public functions -> ConvSpec: every rule of border modes and sizes, and every message about them."""
+
+from __future__ import annotations
+
+import operator
+from functools import lru_cache
+from typing import Any, NoReturn
+
+from eagerconv.spec import ConvSpec, Shape
+
+Pair = tuple[int, int]
+
+AXES = {1: ("length",), 2: ("rows", "columns"), 3: ("depth", "rows", "columns")}
+"""Names of the spatial axes, for messages."""
+
+BORDER_MODES = ("valid", "full", "half", "same", "same_lower", "causal")
+
+_LARGEST = 2**31 - 1  # of one stride, dilation or padding: keeps every index well inside int64
+
+
+# ------------------------------------------------------------------------------------------------ arguments, frozen
+
+
+def frozen(function: str, name: str, value: Any) -> Any:
+    """`value` as nested tuples of plain ints, strings and None, so that it can be part of a cache key.
+
+    True, 1 and 1.0 are equal as keys but not as arguments: only real integers (NumPy's too) become ints here.
+    """
+    kind = type(value)
+    if kind is int or kind is str or value is None:
+        return value
+    if kind is tuple or kind is list:
+        return tuple([frozen(function, name, item) for item in value])
+    if hasattr(value, "tolist") and getattr(value, "ndim", 0) == 1:
+        return frozen(function, name, value.tolist())
+    if kind is not bool and kind.__name__ != "bool":
+        try:
+            return operator.index(value)
+        except TypeError:
+            pass
+    raise ValueError(f"{function}: {name} must be made of ints, got {value!r} ({kind.__name__})")
+
+
+def flag(function: str, name: str, value: Any) -> bool:
+    """`value` as bool, if it is one."""
+    if value is True or value is False:
+        return value
+    if type(value).__name__ == "bool" or (type(value) is int and value in (0, 1)):  # NumPy's bool
+        return bool(value)
+    raise ValueError(f"{function}: {name} must be True or False, got {value!r}")
+
+
+# ------------------------------------------------------------------------------------------------- one axis at a time
+
+
+def dilated(kernel: int, dilation: int) -> int:
+    """Extent of a dilated kernel, (k-1)*dilation + 1."""
+    return (kernel - 1) * dilation + 1
+
+
+def output_size(size: int, extent: int, pad: Pair, stride: int) -> int:
+    """Number of windows of `extent` that fit: floor((i + before + after - extent) / stride) + 1."""
+    return (size + pad[0] + pad[1] - extent) // stride + 1
+
+
+def padding(mode: str | int | Pair, size: int, extent: int, stride: int) -> Pair:
+    """(before, after) zeros of one axis whose dilated kernel has `extent`."""
+    if isinstance(mode, tuple):
+        return mode
+    if isinstance(mode, int):
+        return mode, mode
+    if mode in ("same", "same_lower"):  # output ceil(i/s): TensorFlow's convention, any stride
+        total = max((-(-size // stride) - 1) * stride + extent - size, 0)
+        less, more = total // 2, total - total // 2
+        return (less, more) if mode == "same" else (more, less)
+    return {"valid": (0, 0), "full": (extent - 1, extent - 1), "half": (extent // 2, extent // 2), "causal": (extent - 1, 0)}[mode]
+
+
+def sizes_that_fit(mode: str | int | Pair, out: int, extent: int, stride: int) -> range:
+    """The input sizes from which the forward convolution makes exactly `out` windows: `stride` of them, or fewer near 0."""
+    if mode in ("same", "same_lower"):
+        return range(max((out - 1) * stride + 1, 1), out * stride + 1)
+    before, after = padding(mode, 0, extent, stride)
+    first = (out - 1) * stride + extent - before - after
+    return range(max(first, 0), first + stride)
+
+
+# --------------------------------------------------------------------------------------- the options all functions share
+
+
+class Options:
+    """border_mode, subsample, filter_dilation, filter_flip, num_groups, unshared: checked and spread over the axes."""
+
+    def __init__(self, function: str, ndim: int, border_mode: Any, subsample: Any, flip: bool, dilation: Any,
+                 groups: Any, unshared: bool, subsample_name: str = "subsample") -> None:
+        self.function, self.ndim, self.axes = function, ndim, AXES[ndim]
+        self.stride = self._one_per_axis(subsample_name, subsample)
+        self.dilation = self._one_per_axis("filter_dilation", dilation)
+        self.modes = self._border_modes(border_mode)
+        self.flip, self.unshared = flip, unshared
+        if type(groups) is not int or groups < 1:
+            self.fail(f"num_groups must be an int >= 1, got {groups!r}")
+        self.groups: int = groups
+
+    def fail(self, message: str) -> NoReturn:
+        raise ValueError(f"{self.function}: {message}")
+
+    def _one_per_axis(self, name: str, value: Any) -> Shape:
+        values = (value,) * self.ndim if type(value) is int else value
+        per_axis = f"one int >= 1, or one per axis ({', '.join(self.axes)})"
+        if type(values) is not tuple or len(values) != self.ndim or not all(type(v) is int and v >= 1 for v in values):
+            self.fail(f"{name} must be {per_axis}, got {value!r}")
+        if max(values) > _LARGEST:
+            self.fail(f"{name} is too large: {value!r}")
+        return values
+
+    def _border_modes(self, mode: Any) -> tuple[str | int | Pair, ...]:
+        allowed = BORDER_MODES if self.ndim == 1 else BORDER_MODES[:-1]
+        if type(mode) is str and mode in allowed:
+            return (mode,) * self.ndim
+        modes = (mode,) * self.ndim if type(mode) is int else mode
+        if type(modes) is tuple and len(modes) == self.ndim and all(map(_is_padding, modes)):
+            return modes
+        self.fail(f"border_mode must be one of {', '.join(map(repr, allowed))}, an int >= 0, or a tuple with an int >= 0 or a "
+                  f"pair (before, after) per axis ({', '.join(self.axes)}); got {mode!r}")
+
+    def array(self, name: str, shape: Shape, axes: tuple[str, ...]) -> None:
+        """Check the number of axes of the array argument `name`."""
+        if len(shape) != len(axes):
+            hint = f" Add the missing axis, e.g. {name}[None]." if len(shape) == len(axes) - 1 else ""
+            self.fail(f"{name} must have {len(axes)} axes ({', '.join(axes)}), got {len(shape)}: shape {shape}.{hint}")
+
+    def hint(self, name: str, hint: Any, shape: Shape) -> None:
+        """A shape hint never changes a result, but one that contradicts the array is a mistake worth telling."""
+        if hint is None:
+            return
+        if type(hint) is not tuple or len(hint) != len(shape):
+            self.fail(f"{name} must have {len(shape)} entries like the array's shape {shape}, got {hint!r}")
+        if any(h is not None and h != s for h, s in zip(hint, shape, strict=True)):
+            self.fail(f"{name} {hint} does not match the array, whose shape is {shape}; None entries match anything")
+
+    def divisible(self, what: str, channels: int) -> int:
+        """Channels per group."""
+        if channels % self.groups:
+            self.fail(f"num_groups={self.groups} does not divide the {channels} {what}")
+        return channels // self.groups
+
+    def extents(self, kernel: Shape) -> Shape:
+        return tuple(dilated(k, d) for k, d in zip(kernel, self.dilation, strict=True))
+
+    def outputs(self, size: Shape, kernel: Shape) -> Shape:
+        """Output sizes of the forward convolution; each must be positive."""
+        out = []
+        for axis, mode, i, k, d, s in zip(self.axes, self.modes, size, kernel, self.dilation, self.stride, strict=True):
+            extent = dilated(k, d)
+            before, after = padding(mode, i, extent, s)
+            o = output_size(i, extent, (before, after), s)
+            if k < 1:
+                self.fail(f"the filters have no {axis}: their spatial sizes are {kernel}")
+            if o < 1:
+                self.fail(f"the output would have {o} {axis}: input {i} + padding ({before}, {after}) < kernel {k} with "
+                          f"filter_dilation {d} (extent {extent}). Use a smaller kernel or more padding, e.g. border_mode='same'")
+            if max(before, after) > _LARGEST or extent > _LARGEST:
+                self.fail(f"padding ({before}, {after}) or kernel extent {extent} of {axis} is too large")
+            out.append(o)
+        return tuple(out)
+
+    def spec(self, batch: int, cin: int, cout: int, size: Shape, kernel: Shape, out: Shape) -> ConvSpec:
+        """Lay the checked options into the index map i = o*stride + k*step + origin.
+
+        Unflipped, i = o*s + k*d - before. Flipped, the stored index k meets the sample of k' = K-1-k:
+        i = o*s + (K-1-k)*d - before, so step = -d and origin = (K-1)*d - before. Padding belongs to the image either way.
+        """
+        step, origin = [], []
+        for mode, i, k, d, s in zip(self.modes, size, kernel, self.dilation, self.stride, strict=True):
+            before, _ = padding(mode, i, dilated(k, d), s)
+            turned = self.flip and k > 1
+            step.append(-d if turned else d if k > 1 else 1)
+            origin.append((k - 1) * d - before if turned else -before)
+        return ConvSpec(batch, self.groups, cin, cout, size, kernel, out, self.stride, tuple(step), tuple(origin), self.unshared)
+
+    def filter_axes(self, out_name: str = "output channels", in_name: str = "input channels") -> tuple[str, ...]:
+        positions = tuple(f"output {axis}" for axis in self.axes) if self.unshared else ()
+        return (out_name, *positions, f"{in_name} / num_groups", *self.axes)
+
+
+def _is_padding(value: Any) -> bool:
+    if type(value) is tuple:
+        return len(value) == 2 and all(type(v) is int and v >= 0 for v in value)
+    return type(value) is int and value >= 0
+
+
+# ------------------------------------------------------------------------------------------ one function per free slot
+
+
+@lru_cache(maxsize=1024)
+def forward(function: str, ndim: int, x: Shape, w: Shape, input_shape: Any, filter_shape: Any, border_mode: Any,
+            subsample: Any, flip: bool, dilation: Any, groups: Any, unshared: bool) -> ConvSpec:
+    """Spec of y = conv(x, w)."""
+    o = Options(function, ndim, border_mode, subsample, flip, dilation, groups, unshared)
+    o.array("input", x, ("batch", "input channels", *o.axes))
+    o.array("filters", w, o.filter_axes())
+    o.hint("input_shape", input_shape, x)
+    o.hint("filter_shape", filter_shape, w)
+    cin, cout = o.divisible("input channels", x[1]), o.divisible("output channels", w[0])
+    size, kernel = x[2:], w[-ndim:]
+    _same_channels(o, "filters", w[-ndim - 1], "input", x[1], cin)
+    out = o.outputs(size, kernel)
+    _same_positions(o, w, out)
+    return o.spec(x[0], cin, cout, size, kernel, out)
+
+
+@lru_cache(maxsize=1024)
+def gradient_wrt_inputs(function: str, ndim: int, y: Shape, w: Shape, input_shape: Any, filter_shape: Any, border_mode: Any,
+                        subsample: Any, flip: bool, dilation: Any, groups: Any, unshared: bool,
+                        names: tuple[str, str, str] = ("output_grad", "input_shape", "subsample")) -> ConvSpec:
+    """Spec whose x slot is wanted, for y and w given: the gradient, and the transposed convolution by other `names`."""
+    argument, wanted, stride_name = names
+    o = Options(function, ndim, border_mode, subsample, flip, dilation, groups, unshared, stride_name)
+    transposed = stride_name != "subsample"
+    o.array(argument, y, ("batch", "input channels" if transposed else "output channels", *o.axes))
+    o.array("filters", w, o.filter_axes(*(("input channels", "output channels") if transposed else ())))
+    o.hint("filter_shape", filter_shape, w)
+    if y[1] != w[0]:
+        o.fail(f"{argument} has {y[1]} channels but filters.shape[0] is {w[0]} (filters have shape {w}); they must be equal")
+    cout, cin, kernel = o.divisible("channels of filters.shape[0]", w[0]), w[-ndim - 1], w[-ndim:]
+    if min(kernel) < 1:
+        o.fail(f"the filters are empty: their spatial sizes are {kernel}")
+    size = _wanted_size(o, wanted, input_shape, (y[0], cin * o.groups), y[2:], kernel, argument)
+    out = o.outputs(size, kernel)
+    _same_positions(o, w, out)
+    return o.spec(y[0], cin, cout, size, kernel, out)
+
+
+@lru_cache(maxsize=1024)
+def gradient_wrt_weights(function: str, ndim: int, x: Shape, y: Shape, filter_shape: Any, input_shape: Any, border_mode: Any,
+                         subsample: Any, flip: bool, dilation: Any, groups: Any, unshared: bool) -> ConvSpec:
+    """Spec whose w slot is wanted, for x and y given; only the spatial entries of filter_shape matter."""
+    o = Options(function, ndim, border_mode, subsample, flip, dilation, groups, unshared)
+    o.array("input", x, ("batch", "input channels", *o.axes))
+    o.array("output_grad", y, ("batch", "output channels", *o.axes))
+    o.hint("input_shape", input_shape, x)
+    if x[0] != y[0]:
+        o.fail(f"input and output_grad must have the same batch size, got {x[0]} and {y[0]}")
+    axes = o.filter_axes()
+    if type(filter_shape) is not tuple or len(filter_shape) != len(axes):
+        o.fail(f"filter_shape must have {len(axes)} entries ({', '.join(axes)}), got {filter_shape!r}")
+    kernel = filter_shape[-ndim:]
+    if not all(type(k) is int and k >= 1 for k in kernel):
+        o.fail(f"the last {ndim} entries of filter_shape ({', '.join(o.axes)}) must be ints >= 1, got {kernel}")
+    cin, cout = o.divisible("input channels", x[1]), o.divisible("output channels", y[1])
+    out = o.outputs(x[2:], kernel)
+    if out != y[2:]:
+        o.fail(f"filter_shape {kernel} ({', '.join(o.axes)}) on input {x[2:]} gives outputs {out}, but output_grad has {y[2:]}")
+    return o.spec(x[0], cin, cout, x[2:], kernel, out)
+
+
+def _same_channels(o: Options, filters: str, got: int, other: str, channels: int, per_group: int) -> None:
+    if got != per_group:
+        o.fail(f"{filters} have {got} input channels per group, but {other} has {channels} channels / num_groups={o.groups} "
+               f"= {per_group}; {filters} must have the axes ({', '.join(o.filter_axes())})")
+
+
+def _same_positions(o: Options, w: Shape, out: Shape) -> None:
+    if o.unshared and w[1 : 1 + o.ndim] != out:
+        o.fail(f"unshared filters need one set per output position: filters.shape[1:{1 + o.ndim}] must be the output sizes "
+               f"{out} ({', '.join(o.axes)}), got {w[1 : 1 + o.ndim]}")
+
+
+def _wanted_size(o: Options, name: str, shape: Any, leading: Pair, y_size: Shape, kernel: Shape, argument: str) -> Shape:
+    """Spatial input sizes from the shape argument `name`; at stride 1 only one fits, so None or no shape at all will do."""
+    fitting = [sizes_that_fit(*axis) for axis in zip(o.modes, y_size, o.extents(kernel), o.stride, strict=True)]
+    sizes = ", ".join(f"{axis} {f[0]}" if len(f) == 1 else f"{axis} {f[0]} to {f[-1]}"
+                      for axis, f in zip(o.axes, fitting, strict=True) if len(f))
+    if shape is None:
+        shape = (None,) * (o.ndim + 2)
+    if type(shape) is not tuple or len(shape) != o.ndim + 2:
+        o.fail(f"{name} must have {o.ndim + 2} entries (batch, channels, {', '.join(o.axes)}), got {shape!r}")
+    for label, given, actual in zip(("batch", "channels"), shape, leading, strict=False):
+        if given is not None and given != actual:
+            o.fail(f"{name} {shape} asks for {given} {label}, but {argument} and filters give {actual}")
+    size = []
+    for axis, given, fits, stride in zip(o.axes, shape[2:], fitting, o.stride, strict=True):
+        if given is None and stride > 1:
+            o.fail(f"{name} must tell the {axis}: with a stride of {stride} several sizes fit ({sizes})")
+        value = fits[0] if given is None and len(fits) else given
+        if type(value) is not int or value not in fits:
+            o.fail(f"{name} {shape} does not fit {argument} with spatial sizes {y_size}: {axis} must be "
+                   f"{_choices(fits)}, got {given!r}. Sizes that fit: {sizes}")
+        size.append(value)
+    return tuple(size)
+
+
+def _choices(fits: range) -> str:
+    return "impossible with this padding" if not len(fits) else str(fits[0]) if len(fits) == 1 else f"{fits[0]} to {fits[-1]}"

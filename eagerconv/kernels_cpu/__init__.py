@@ -1,0 +1,1 @@
+"""CPU kernels in Numba: each algorithm file exports the records that `algorithms.py` lists."""

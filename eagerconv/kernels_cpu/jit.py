@@ -1,0 +1,225 @@
+"""Compiles kernels with Numba to native objects, and keeps the objects on disk so that the next process compiles nothing.
+
+A kernel is a plain Python function with the fixed signature
+
+    kernel(first, last, thread, x, w, y, work, g)
+
+that does the independent tasks `first <= task < last` of one contraction. `x`, `w`, `y` point to the first elements of the
+three arrays of the trilinear form, `work` to the launch's workspace, of which `thread` tells whose part to use (all four
+count in elements of the compiled dtype), and `g` to an int64 table of geometry (table.py).
+
+Numba turns the function into LLVM IR; llvmlite alone turns the IR into an object file and loads it. So a warm process never
+imports Numba for its serial calls, and nothing depends on Numba's own cache (whose key misses changes in other files and
+which fails where the sources lie in a read-only folder).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import importlib
+import os
+import platform
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import llvmlite.binding as llvm
+import numpy as np
+
+# `contract` lets LLVM fuse a*b+c into one rounding, `reassoc` lets it keep several partial sums in a dot product. Neither
+# assumes anything about NaN, Inf or signed zeros, and the order they choose depends on the compiled code alone.
+OPTIONS: dict[str, Any] = {"fastmath": {"contract", "reassoc"}, "error_model": "numpy"}
+
+_ENTRY = ctypes.CFUNCTYPE(None, *[ctypes.c_ssize_t] * 8)
+_ENTRY_IR = """
+declare i32 @"{native}"(ptr, ptr, i64, i64, i64, ptr, ptr, ptr, ptr, ptr)
+define void @"{entry}"(i64 %first, i64 %last, i64 %thread, ptr %x, ptr %w, ptr %y, ptr %work, ptr %g) {{
+  %result = alloca ptr
+  %exception = alloca ptr
+  %status = call i32 @"{native}"(ptr %result, ptr %exception, i64 %first, i64 %last, i64 %thread,
+                                 ptr %x, ptr %w, ptr %y, ptr %work, ptr %g)
+  ret void
+}}
+"""
+_RUNTIME = {"memcpy", "memmove", "memset", "fma", "fmaf", "bcmp"}  # what LLVM itself may call; in every C library
+
+_AVX2_PROCESSORS = ("haswell", "broadwell", "skylake", "alderlake", "znver1", "znver2", "znver3", "core-avx2")
+
+_lock = threading.Lock()
+_loaded: dict[tuple[str, str], Kernel] = {}
+compiled_here: list[str] = []
+"""Names of the kernels that this process compiled because no cached object fitted (tests and notices read it)."""
+
+
+class Kernel:
+    """One kernel compiled for one dtype: its native address, and a direct call that releases the GIL."""
+
+    __slots__ = ("_engine", "address", "call", "name")
+
+    def __init__(self, name: str, native_object: bytes) -> None:
+        self.name = name
+        self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target_machine())  # owns the machine code
+        self._engine.add_object_file(llvm.ObjectFileRef.from_data(native_object))
+        self._engine.finalize_object()
+        self.address: int = self._engine.get_function_address(name)
+        self.call: Callable[..., None] = _ENTRY(self.address)
+
+
+def kernel(function: str, dtype: np.dtype[Any]) -> Kernel:
+    """The compiled kernel `"module:function"` of this package for elements of `dtype`: from memory, disk, or Numba."""
+    key = (function, dtype.name)
+    found = _loaded.get(key)
+    if found is None:
+        with _lock:
+            found = _loaded.get(key) or _load(f"{function}:{dtype.name}", function, dtype)
+            _loaded[key] = found
+    return found
+
+
+def _load(name: str, function: str, dtype: np.dtype[Any]) -> Kernel:
+    folder = cache_directory()
+    path = folder / f"{name.replace(':', '-')}-{_stamp()[:32]}.o" if folder else None
+    if path is not None and (cached := _read_verified(path)):
+        return Kernel(name, cached)
+    native_object = _compile(name, function, dtype)
+    compiled_here.append(name)
+    if path is not None:
+        _write_atomically(path, native_object)
+    return Kernel(name, native_object)
+
+
+# -------------------------------------------------------------------------------------------------------------- compile
+
+
+def _compile(name: str, function: str, dtype: np.dtype[Any]) -> bytes:
+    """Python function -> Numba -> LLVM IR -> object file with the single entry point `name`."""
+    import numba  # only here: a warm process does without
+    from numba import types
+
+    module, _, attribute = function.partition(":")
+    body = getattr(importlib.import_module(f"{__package__}.native.{module}"), attribute)
+    element = types.CPointer(numba.from_dtype(dtype))
+    index = types.int64
+    signature = types.void(index, index, index, element, element, element, element, types.CPointer(index))
+    callback = numba.cfunc(signature, **OPTIONS)(body)
+    return _native_object(name, callback.inspect_llvm(), callback.native_name)
+
+
+def _native_object(name: str, ir: str, wrapper: str) -> bytes:
+    """Give Numba's function a plain C entry in place of its Python-aware wrapper, and emit machine code."""
+    native = wrapper.removeprefix("cfunc.")
+    module = llvm.parse_assembly(ir)
+    module.link_in(llvm.parse_assembly(_ENTRY_IR.format(native=native, entry=name)))
+    for function in module.functions:
+        if not function.is_declaration and function.name != name:
+            function.linkage = llvm.Linkage.internal
+    machine = _target_machine()
+    passes = llvm.create_new_module_pass_manager()
+    passes.add_global_dead_code_eliminate_pass()
+    passes.add_strip_dead_prototype_pass()
+    passes.run(module, llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=3)))
+    outside = {f.name for f in module.functions if f.is_declaration and not f.name.startswith("llvm.")} - _RUNTIME
+    if outside:
+        raise RuntimeError(f"kernel {name} must be self-contained, but it would call {', '.join(sorted(outside))}")
+    native_object: bytes = machine.emit_object(module)
+    return native_object
+
+
+@cache
+def host() -> tuple[str, str]:
+    """(processor name, feature list) that kernels are compiled for; NUMBA_CPU_NAME and NUMBA_CPU_FEATURES override."""
+    name = os.environ.get("NUMBA_CPU_NAME") or "host"
+    if name == "host":
+        name, features = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+    else:
+        features = ""
+    return name, os.environ.get("NUMBA_CPU_FEATURES", features)
+
+
+@cache
+def register_bytes() -> int:
+    """Bytes of the host's vector registers: 64 with AVX-512, 32 with AVX, else 16."""
+    name, features = host()
+    on = {feature[1:] for feature in features.split(",") if feature.startswith("+")}
+    if not features:  # a processor named by the user: llvmlite does not tell what it has
+        on = {"avx512f"} if "avx512" in name or name in ("znver4", "znver5") else {"avx"} if name in _AVX2_PROCESSORS else set()
+    return 64 if "avx512f" in on else 32 if "avx" in on else 16
+
+
+@cache
+def _target_machine() -> Any:
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    name, features = host()
+    target = llvm.Target.from_default_triple()
+    return target.create_target_machine(cpu=name, features=features, opt=3, codemodel="jitdefault", jit=True)
+
+
+# ---------------------------------------------------------------------------------------------------------------- cache
+
+
+@cache
+def _stamp() -> str:
+    """Hash of all that shapes machine code: every kernel source file, the compilers' versions, the host's features."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    versions = (sys.version, np.__version__, llvmlite.__version__, _numba_version(), platform.machine(), *host())
+    digest.update(repr(versions).encode())
+    return digest.hexdigest()
+
+
+def _numba_version() -> str:
+    from importlib.metadata import version  # not `import numba`, which takes longer than everything else together
+
+    return version("numba")
+
+
+@cache
+def cache_directory() -> Path | None:
+    """The folder of compiled kernels: EAGERCONV_CACHE_DIR, else the user's cache, else a private temporary one.
+
+    None where no folder can be written, or where another user owns it (an object file is code): then every process
+    compiles for itself.
+    """
+    base = os.environ.get("XDG_CACHE_HOME") or (os.environ.get("LOCALAPPDATA") if os.name == "nt" else None)
+    chosen = os.environ.get("EAGERCONV_CACHE_DIR")
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    candidates = [Path(chosen)] if chosen else []
+    candidates += [Path(base or "~/.cache").expanduser() / "eagerconv", Path(tempfile.gettempdir()) / f"eagerconv-{user}"]
+    for folder in candidates:
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
+            if user in (0, folder.stat().st_uid):
+                return folder
+        except (OSError, RuntimeError):  # RuntimeError: there is no home folder to expand
+            continue
+    return None
+
+
+def _read_verified(path: Path) -> bytes | None:
+    """The cached object, or None if it is absent or not what was written (a damaged object could crash the process)."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    digest, native_object = data[:32], data[32:]
+    return native_object if hashlib.sha256(native_object).digest() == digest else None
+
+
+def _write_atomically(path: Path, native_object: bytes) -> None:
+    """Never let another process see half an object; a full or vanished disk only costs a later compilation."""
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent)
+        with os.fdopen(handle, "wb") as file:
+            file.write(hashlib.sha256(native_object).digest() + native_object)
+        os.replace(temporary, path)
+    except OSError:
+        pass

@@ -1,0 +1,244 @@
+"""Numba intrinsics that emit LLVM vector code: the few inner loops whose registers we choose ourselves.
+
+Pointers count in elements. Vectors are as long as the host's registers, and kernels are written for any number of
+lanes, so the same source serves AVX-512, AVX2 and NEON, float32 and float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import llvmlite.ir as ir
+from numba import types
+from numba.extending import intrinsic
+
+from eagerconv.kernels_cpu.jit import register_bytes
+
+I1, I8, I32, I64 = ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64)
+
+
+REGISTER_BYTES = register_bytes()
+REGISTERS = 16 if REGISTER_BYTES == 32 else 32  # AVX2 has 16 vector registers, AVX-512 and NEON have 32
+
+
+@intrinsic
+def zero(typingctx: Any, pointer: Any) -> Any:
+    """The zero of the pointer's element type."""
+    element = pointer.dtype
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return context.get_constant_null(element)
+
+    return element(pointer), codegen
+
+
+@intrinsic
+def offset(typingctx: Any, pointer: Any, elements: Any) -> Any:
+    """The pointer moved by a number of elements."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.gep(args[0], [args[1]])
+
+    return pointer(pointer, elements), codegen
+
+
+class Vectors:
+    """Emits vector instructions for one element type into a builder."""
+
+    def __init__(self, builder: Any, element: Any) -> None:
+        self.builder = builder
+        self.element = ir.FloatType() if element == types.float32 else ir.DoubleType()
+        self.bytes = element.bitwidth // 8
+        self.lanes = REGISTER_BYTES // self.bytes
+        self.suffix = f"v{self.lanes}f{element.bitwidth}"
+        self.type = ir.VectorType(self.element, self.lanes)
+        self.mask_type = ir.VectorType(I1, self.lanes)
+        self.zeros = ir.Constant(self.type, [0.0] * self.lanes)
+
+    def _intrinsic(self, name: str, result: Any, arguments: list[Any]) -> Any:
+        known = self.builder.module.globals.get(name)
+        return known or ir.Function(self.builder.module, ir.FunctionType(result, arguments), name)
+
+    def at(self, pointer: Any, elements: Any) -> Any:
+        return self.builder.gep(pointer, [elements if not isinstance(elements, int) else I64(elements)])
+
+    def load(self, pointer: Any) -> Any:
+        loaded = self.builder.load(self.builder.bitcast(pointer, self.type.as_pointer()))
+        loaded.align = self.bytes
+        return loaded
+
+    def broadcast(self, pointer: Any) -> Any:
+        undefined = ir.Constant(self.type, ir.Undefined)
+        vector = self.builder.insert_element(undefined, self.builder.load(pointer), I32(0))
+        return self.builder.shuffle_vector(vector, undefined, ir.Constant(ir.VectorType(I32, self.lanes), [0] * self.lanes))
+
+    def fma(self, a: Any, b: Any, c: Any) -> Any:
+        return self.builder.call(self._intrinsic(f"llvm.fma.{self.suffix}", self.type, [self.type] * 3), [a, b, c])
+
+    def sum(self, vector: Any) -> Any:
+        """Horizontal sum as a tree, whose shape depends on the number of lanes alone."""
+        function = self._intrinsic(f"llvm.vector.reduce.fadd.{self.suffix}", self.element, [self.element, self.type])
+        return self.builder.call(function, [ir.Constant(self.element, 0.0), vector], fastmath=("reassoc",))
+
+    def lanes_below(self, limit: Any) -> Any:
+        """Mask of the lanes whose number is < limit (int64)."""
+        wide = ir.VectorType(I64, self.lanes)
+        undefined = ir.Constant(wide, ir.Undefined)
+        vector = self.builder.insert_element(undefined, limit, I32(0))
+        vector = self.builder.shuffle_vector(vector, undefined, ir.Constant(ir.VectorType(I32, self.lanes), [0] * self.lanes))
+        return self.builder.icmp_signed("<", ir.Constant(wide, list(range(self.lanes))), vector)
+
+    def masked_load(self, pointer: Any, mask: Any) -> Any:
+        """The lanes of the mask from memory, zero elsewhere; memory under unset lanes is not touched."""
+        vector_pointer = self.type.as_pointer()
+        function = self._intrinsic(f"llvm.masked.load.{self.suffix}.p0", self.type,
+                                   [vector_pointer, I32, self.mask_type, self.type])
+        return self.builder.call(function, [self.builder.bitcast(pointer, vector_pointer), I32(self.bytes), mask, self.zeros])
+
+    def masked_store(self, vector: Any, pointer: Any, mask: Any) -> None:
+        vector_pointer = self.type.as_pointer()
+        function = self._intrinsic(f"llvm.masked.store.{self.suffix}.p0", ir.VoidType(),
+                                   [self.type, vector_pointer, I32, self.mask_type])
+        self.builder.call(function, [vector, self.builder.bitcast(pointer, vector_pointer), I32(self.bytes), mask])
+
+
+class Loop:
+    """`with Loop(builder, count, carried) as loop`: counts loop.index from 0; `loop.values` are carried from turn to turn.
+
+    The body sets `loop.next` to the values of the next turn; after the loop `loop.results` holds the last ones. A loop with
+    count 0 does not run, and its results are the initial values.
+    """
+
+    def __init__(self, builder: Any, count: Any, carried: list[Any]) -> None:
+        self.builder, self.count, self.initial = builder, count, carried
+        self.next: list[Any] = []
+
+    def __enter__(self) -> Loop:
+        b = self.builder
+        before = b.block
+        self._head, self._body, self._end = (b.append_basic_block(name) for name in ("head", "body", "end"))
+        b.branch(self._head)
+        b.position_at_end(self._head)
+        self.index = b.phi(I64)
+        self.index.add_incoming(I64(0), before)
+        self.values = []
+        for value in self.initial:
+            phi = b.phi(value.type)
+            phi.add_incoming(value, before)
+            self.values.append(phi)
+        b.cbranch(b.icmp_signed("<", self.index, self.count), self._body, self._end)
+        b.position_at_end(self._body)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        b = self.builder
+        self.index.add_incoming(b.add(self.index, I64(1)), b.block)
+        for phi, value in zip(self.values, self.next, strict=True):
+            phi.add_incoming(value, b.block)
+        b.branch(self._head)
+        b.position_at_end(self._end)
+        self.results = self.values
+
+
+def _void(codegen: Callable[..., None], *arguments: Any) -> Any:
+    """An intrinsic's (signature, codegen) for a body that returns nothing."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        codegen(builder, *args)
+        return context.get_dummy_value()
+
+    return types.void(*arguments), emit
+
+
+def outer_product(rows: int, vectors: int) -> Any:
+    """Microkernel c[i, j] (+)= sum over channels r and taps t of a[i, r, t] * b[r, t, j], lanes along j.
+
+    a[i, r, t] = a[i*a_row + r*a_channel + taps[4*t]] is broadcast from where it lies; b is a packed panel with rows of
+    b_row elements; c has rows of c_row elements, of which the first `valid` columns exist. rows*vectors sums stay in
+    registers.
+    """
+
+    @intrinsic
+    def product(typingctx: Any, a: Any, a_row: Any, a_channel: Any, taps: Any, channels: Any, n_taps: Any, b: Any, b_row: Any,
+                c: Any, c_row: Any, valid: Any, add: Any) -> Any:
+        def codegen(builder: Any, a: Any, a_row: Any, a_channel: Any, taps: Any, channels: Any, n_taps: Any, b: Any,
+                    b_row: Any, c: Any, c_row: Any, valid: Any, add: Any) -> None:
+            v = Vectors(builder, element)
+            masks = [v.lanes_below(builder.sub(valid, I64(j * v.lanes))) for j in range(vectors)]
+            row_offsets = [builder.mul(a_row, I64(i)) for i in range(rows)]
+            c_rows = [v.at(c, builder.mul(c_row, I64(i))) for i in range(rows)]
+            # Masks switched off by `add` make the old contents zero without reading them.
+            none = ir.Constant(v.mask_type, [0] * v.lanes)
+            keep = [builder.select(builder.icmp_signed("!=", add, I64(0)), mask, none) for mask in masks]
+            sums = [v.masked_load(v.at(c_rows[i], j * v.lanes), keep[j]) for i in range(rows) for j in range(vectors)]
+            with Loop(builder, channels, [a, b, *sums]) as outer:
+                a_channel_start, b_start, *outer_sums = outer.values
+                with Loop(builder, n_taps, [b_start, *outer_sums]) as inner:
+                    b_at, *inner_sums = inner.values
+                    a_at = v.at(a_channel_start, builder.load(v.at(taps, builder.mul(inner.index, I64(4)))))
+                    columns = [v.load(v.at(b_at, j * v.lanes)) for j in range(vectors)]
+                    new = []
+                    for i in range(rows):
+                        factor = v.broadcast(v.at(a_at, row_offsets[i]))
+                        new += [v.fma(factor, columns[j], inner_sums[i * vectors + j]) for j in range(vectors)]
+                    inner.next = [v.at(b_at, b_row), *new]
+                outer.next = [v.at(a_channel_start, a_channel), *inner.results]
+            for i in range(rows):
+                for j in range(vectors):
+                    v.masked_store(outer.results[2 + i * vectors + j], v.at(c_rows[i], j * v.lanes), masks[j])
+
+        element = a.dtype
+        return _void(codegen, a, a_row, a_channel, taps, channels, n_taps, b, b_row, c, c_row, valid, add)
+
+    return product
+
+
+def inner_product(rows: int, columns: int) -> Any:
+    """Microkernel c[i, j] += sum over p < vectors*lanes of a[i, p] * b[j, p], lanes along p; c's columns are contiguous."""
+
+    @intrinsic
+    def product(typingctx: Any, a: Any, a_row: Any, b: Any, b_row: Any, vectors: Any, c: Any, c_row: Any) -> Any:
+        def codegen(builder: Any, a: Any, a_row: Any, b: Any, b_row: Any, vectors: Any, c: Any, c_row: Any) -> None:
+            v = Vectors(builder, element)
+            a_rows = [v.at(a, builder.mul(a_row, I64(i))) for i in range(rows)]
+            b_rows = [v.at(b, builder.mul(b_row, I64(j))) for j in range(columns)]
+            with Loop(builder, vectors, [v.zeros] * (rows * columns)) as loop:
+                at = builder.mul(loop.index, I64(v.lanes))
+                left = [v.load(v.at(pointer, at)) for pointer in a_rows]
+                sums = list(loop.values)
+                for j in range(columns):
+                    right = v.load(v.at(b_rows[j], at))
+                    for i in range(rows):
+                        sums[i * columns + j] = v.fma(left[i], right, sums[i * columns + j])
+                loop.next = sums
+            for i in range(rows):
+                for j in range(columns):
+                    cell = v.at(c, builder.add(builder.mul(c_row, I64(i)), I64(j)))
+                    builder.store(builder.fadd(builder.load(cell), v.sum(loop.results[i * columns + j])), cell)
+
+        element = a.dtype
+        return _void(codegen, a, a_row, b, b_row, vectors, c, c_row)
+
+    return product
+
+
+@intrinsic
+def copy_rows(typingctx: Any, to: Any, to_row: Any, source: Any, source_row: Any, rows: Any, first: Any, last: Any, n: Any) -> Any:
+    """to[r, j] = source[r, j] if first <= j < last else 0, for r < rows and j < n; only what is copied is read."""
+
+    def codegen(builder: Any, to: Any, to_row: Any, source: Any, source_row: Any, rows: Any, first: Any, last: Any,
+                n: Any) -> None:
+        v = Vectors(builder, element)
+        lanes = I64(v.lanes)
+        chunks = builder.sdiv(builder.add(n, I64(v.lanes - 1)), lanes)
+        with Loop(builder, chunks, []) as chunk:
+            start = builder.mul(chunk.index, lanes)
+            copied = builder.and_(v.lanes_below(builder.sub(last, start)), builder.not_(v.lanes_below(builder.sub(first, start))))
+            written = v.lanes_below(builder.sub(n, start))
+            with Loop(builder, rows, [v.at(to, start), v.at(source, start)]) as row:
+                v.masked_store(v.masked_load(row.values[1], copied), row.values[0], written)
+                row.next = [v.at(row.values[0], to_row), v.at(row.values[1], source_row)]
+
+    element = to.dtype
+    return _void(codegen, to, to_row, source, source_row, rows, first, last, n)

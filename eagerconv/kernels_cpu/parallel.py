@@ -1,0 +1,47 @@
+"""The one parallel loop of the library: hands every thread an equal, contiguous share of a kernel's tasks.
+
+It is also the only `prange`: Numba fuses adjacent parallel loops and drops the barrier between them, so there are none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import llvmlite.ir as ir
+import numba
+from numba import types
+from numba.extending import intrinsic
+
+_INDEX = ir.IntType(64)
+
+
+@intrinsic
+def _call(typingctx: Any, address: Any, first: Any, last: Any, thread: Any, x: Any, w: Any, y: Any, work: Any, g: Any) -> Any:
+    """Call the kernel at `address`."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = ir.IntType(8).as_pointer()
+        kernel_type = ir.FunctionType(ir.VoidType(), [_INDEX] * 3 + [pointer] * 5)
+        kernel = builder.inttoptr(args[0], kernel_type.as_pointer())
+        builder.call(kernel, [*args[1:4], *(builder.inttoptr(address, pointer) for address in args[4:])])
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 9), codegen
+
+
+def _run(address: int, threads: int, tasks: int, x: int, w: int, y: int, work: int, g: int) -> None:
+    for thread in numba.prange(threads):
+        _call(address, tasks * thread // threads, tasks * (thread + 1) // threads, thread, x, w, y, work, g)
+
+
+def _compiled() -> Callable[..., None]:
+    signature = types.void(*[types.int64] * 8)
+    try:
+        return numba.njit(signature, parallel=True, nogil=True, cache=True)(_run)  # type: ignore[no-any-return]
+    except RuntimeError:  # no folder that Numba could write its cache to
+        return numba.njit(signature, parallel=True, nogil=True)(_run)  # type: ignore[no-any-return]
+
+
+run = _compiled()
+"""run(address, threads, tasks, x, w, y, work, g)"""

@@ -1,0 +1,76 @@
+"""Layouts of the int64 tables that kernels read: always three spatial axes (z, y, x), strides in elements."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from eagerconv.spec import ConvSpec, Shape
+
+# Every table begins so. An entry of three axes is at NAME + 0, 1, 2.
+BATCH, GROUPS, CIN, COUT = 0, 1, 2, 3
+
+# -- direct
+SIZE, KERNEL, OUT, STRIDE, STEP, ORIGIN = 4, 7, 10, 13, 16, 19
+X_N, X_C, X_I = 22, 23, 24  # x[n, c, i]
+W_F, W_O, W_C, W_K = 27, 28, 31, 32  # w[f, o, c, k]; W_O is 0 for shared filters: the same for every output position
+Y_N, Y_F, Y_O = 35, 36, 37  # y[n, f, o]
+
+# -- a view of one array, read at j*V_STRIDE + tap
+V_N, V_C, V_I, V_SIZE, V_STRIDE = 0, 1, 2, 5, 8
+V_LENGTH = 11
+
+# -- gemm, gathering products
+ROWS, CHANNELS = 2, 3  # of the result and of the sum, per group
+A_GROUP, A_ROW, A_CHANNEL = 4, 5, 6
+SOURCE = 7
+RESULT_N, RESULT_C, RESULT_I, RESULT_STEP = 18, 19, 20, 23
+WIDTH, LANES, CHANNEL_CHUNK, TAP_CHUNK, ROW_BLOCK, WORK, IN_PLACE = 26, 27, 28, 29, 30, 31, 32
+PHASES = 33
+P_FIRST_TASK, P_TASKS, P_GRID, P_START, P_TAPS_AT, P_TAPS = 0, 1, 2, 5, 8, 9  # P_TASKS: number of the first task behind
+P_LENGTH = 10
+
+# -- gemm, gradient with respect to weights (LANES, CHANNEL_CHUNK, TAP_CHUNK and WORK as above)
+GRID, X_VIEW, Y_VIEW, Y_GRID = 4, 7, 33, 22
+FILTER, TILE, FILTER_CHUNK, N_TAPS = 18, 19, 20, 21
+CENTRE, TAPS = 44, 48  # one tap without offset, then the taps
+
+
+def three(values: Sequence[int], filler: int) -> tuple[int, ...]:
+    """One or two axes as three, by leading axes of size 1 for which every stride and offset is harmless."""
+    return (*(filler,) * (3 - len(values)), *values)
+
+
+def direct_table(spec: ConvSpec, x: Shape, w: Shape, y: Shape) -> list[int]:
+    """Geometry for `spec` and arrays with strides `x`, `w`, `y`."""
+    entries = [spec.batch, spec.groups, spec.cin, spec.cout]
+    for values in (spec.size, spec.kernel, spec.out, spec.stride, spec.step):
+        entries += three(values, 1)
+    entries += three(spec.origin, 0)
+    w_out = w[1 : 1 + spec.ndim] if spec.unshared else (0,) * spec.ndim
+    entries += [*x[:2], *three(x[2:], 0), w[0], *three(w_out, 0), w[-spec.ndim - 1], *three(w[-spec.ndim :], 0)]
+    return [*entries, *y[:2], *three(y[2:], 0)]
+
+
+def view(strides: Shape, size: Shape, stride: Shape) -> list[int]:
+    """A view entry of an array with axes (n, c, *size) that is read at every stride-th position."""
+    return [*strides[:2], *three(strides[2:], 0), *three(size, 1), *three(stride, 1)]
+
+
+def flat(grid: Shape, strides: Shape, size: Shape, stride: Shape, offsets: Iterable[Shape]) -> tuple[Shape, Shape, Shape, Shape]:
+    """(grid, strides, size, stride) with all axes seen as one, where the array is read densely and in order.
+
+    So a 1x1 convolution gathers whole images at a time, not row by row.
+    """
+    n = 1
+    dense = grid == size and all(s == 1 for s in stride) and not any(map(any, offsets))
+    for length, step in zip(reversed(size), reversed(strides[2:]), strict=True):
+        dense = dense and (step == n or length == 1)
+        n *= length
+    return ((n,), (*strides[:2], 1), (n,), (1,)) if dense else (grid, strides, size, stride)
+
+
+def as_table(entries: Iterable[int]) -> npt.NDArray[np.int64]:
+    return np.array(list(entries), dtype=np.int64)

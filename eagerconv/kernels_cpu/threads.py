@@ -1,0 +1,127 @@
+"""Runs the tasks of a native kernel on one or several threads, safely from any thread and after a fork.
+
+One rule keeps this safe under every threading layer that Numba may have: a process runs one parallel region at a time, and
+a caller that finds it taken runs its tasks serially. So eight Python threads never enter a layer at once (some abort the
+process then) and never start eight teams on the same cores. A forked child, whose team of threads did not survive the fork,
+runs serially as well. Results do not change: tasks are independent, and each is computed the same way wherever it runs.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from eagerconv.kernels_cpu.jit import Kernel
+
+_region = threading.Lock()
+_team_started = False
+_limit = 0
+
+
+class _Local(threading.local):
+    def __init__(self) -> None:
+        self.workspace = np.empty(0, np.uint8)
+
+
+_local = _Local()
+
+
+def _after_fork_in_child() -> None:
+    global _region, _limit
+    _region = threading.Lock()  # its owner may not exist here
+    if _team_started:
+        _limit = 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def get_num_threads() -> int:
+    """How many threads a convolution may use: by default NUMBA_NUM_THREADS, or the processors of this process.
+
+    Returns
+    -------
+    int
+
+    Examples
+    --------
+    >>> import eagerconv as ec
+    >>> ec.get_num_threads() >= 1
+    True
+    """
+    global _limit
+    if not _limit:
+        _limit = available_threads()
+    return _limit
+
+
+def set_num_threads(threads: int) -> None:
+    """Set how many threads convolutions of this process may use. Results are the same bits for any number.
+
+    Parameters
+    ----------
+    threads : int
+        At least 1, at most what NUMBA_NUM_THREADS or the processors of this process allow.
+
+    Raises
+    ------
+    ValueError
+        If `threads` is out of range.
+
+    Examples
+    --------
+    >>> import eagerconv as ec
+    >>> before = ec.get_num_threads()
+    >>> ec.set_num_threads(1)
+    >>> ec.get_num_threads()
+    1
+    >>> ec.set_num_threads(before)
+    """
+    global _limit
+    most = available_threads()
+    if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= most:
+        raise ValueError(f"threads must be an int from 1 to {most}, got {threads!r}; NUMBA_NUM_THREADS sets the most")
+    _limit = threads
+
+
+def available_threads() -> int:
+    """The most threads there can be; Numba's own rule, without importing Numba."""
+    if chosen := os.environ.get("NUMBA_NUM_THREADS"):
+        return max(1, int(chosen))
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def worthwhile(threads: int, seconds: float) -> int:
+    """How many of `threads` to use for work that takes one of them `seconds`: waking the others must pay."""
+    return threads if seconds > 30e-6 else 1
+
+
+def launch(kernel: Kernel, tasks: int, threads: int, x: Any, w: Any, y: Any, work: int, table: npt.NDArray[np.int64]) -> None:
+    """Do `tasks` tasks of `kernel` on the arrays x, w, y; `work` bytes of scratch memory for each of `threads` threads."""
+    global _team_started
+    threads = min(threads, tasks, get_num_threads())
+    scratch = _workspace(work * threads)
+    addresses = (x.ctypes.data, w.ctypes.data, y.ctypes.data, scratch, table.ctypes.data)
+    if threads > 1 and _region.acquire(blocking=False):
+        try:
+            _team_started = True
+            from eagerconv.kernels_cpu.parallel import run  # imports Numba: only processes with parallel work pay for it
+
+            run(kernel.address, threads, tasks, *addresses)
+        finally:
+            _region.release()
+    else:
+        kernel.call(0, tasks, 0, *addresses)
+
+
+def _workspace(nbytes: int) -> int:
+    """Address of this Python thread's scratch memory, aligned to cache lines; it grows to what was needed at most."""
+    if _local.workspace.size < nbytes + 64:
+        _local.workspace = np.empty(nbytes + 64, np.uint8)
+    address: int = _local.workspace.ctypes.data
+    return -(-address // 64) * 64

@@ -1,0 +1,97 @@
+"""What an algorithm is asked (Request) and how it describes itself (Algorithm): the vocabulary of tables and kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+
+from eagerconv.spec import ConvSpec, Shape, Slot
+
+OPERANDS: dict[Slot, tuple[Slot, Slot]] = {"y": ("x", "w"), "x": ("y", "w"), "w": ("x", "y")}
+"""The two given slots of each contraction, in the order in which they are passed."""
+
+SLOT_NAMES: dict[Slot, str] = {"y": "forward", "x": "gradient wrt inputs", "w": "gradient wrt weights"}
+
+FEATURES = frozenset(
+    {"1d", "2d", "3d", "strided", "dilated", "flipped", "padded", "asymmetric", "grouped", "depthwise", "unshared"}
+)
+"""Every flag that `ConvSpec.features` can hold."""
+
+T = TypeVar("T")
+Plan = Callable[[Any, Any], Any]
+
+
+
+def arrange(slot: Slot, a: T, b: T, result: T) -> tuple[T, T, T]:
+    """The operands and the result of a contraction in the order of the trilinear form: x, w, y."""
+    return (a, b, result) if slot == "y" else (result, b, a) if slot == "x" else (a, result, b)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One contraction to be planned.
+
+    Attributes
+    ----------
+    spec : ConvSpec
+    slot : {"x", "w", "y"}
+        The slot that is solved for.
+    dtype : numpy.dtype
+        Of both operands and the result.
+    strides : tuple of two tuples of int
+        Of the two operands (see `OPERANDS`), in elements.
+    threads : int
+        How many threads may be used. Results never depend on it.
+    """
+
+    spec: ConvSpec
+    slot: Slot
+    dtype: np.dtype[Any]
+    strides: tuple[Shape, Shape]
+    threads: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Algorithm:
+    """One way to compute contractions, and all that selection, `explain` and the tests need to know of it.
+
+    Attributes
+    ----------
+    name : str
+    features : frozenset of str
+        Allow-list: a spec with a feature that is not in it is refused, so new variants are refused until learnt.
+    dtypes : frozenset of str
+    exact : bool
+        Whether results are sums of products of the operands themselves, so that small integers give exact results.
+    refuses : callable
+        Request -> a reason, or None for requests that pass the allow-lists and can be computed.
+    workspace : callable
+        Request -> bytes of scratch memory, all threads together.
+    cost : callable
+        Request -> estimated seconds.
+    plan : callable
+        Request -> a function of the two operand arrays that returns the result array.
+    """
+
+    name: str
+    features: frozenset[str]
+    slots: frozenset[Slot] = frozenset({"x", "w", "y"})
+    dtypes: frozenset[str]
+    exact: bool
+    refuses: Callable[[Request], str | None]
+    workspace: Callable[[Request], int]
+    cost: Callable[[Request], float]
+    plan: Callable[[Request], Plan]
+
+    def reason_against(self, request: Request) -> str | None:
+        """Why this algorithm can't serve the request, or None."""
+        if request.slot not in self.slots:
+            return f"does not compute the {SLOT_NAMES[request.slot]}"
+        if request.dtype.name not in self.dtypes:
+            return f"does not compute in {request.dtype.name}"
+        if unknown := request.spec.features - self.features:
+            return f"does not know {', '.join(sorted(unknown))} convolutions"
+        return self.refuses(request)

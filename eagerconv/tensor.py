@@ -1,0 +1,591 @@
+"""Tensor: an array with a place on the tape, and the operators, methods and in-place changes known from NumPy."""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, SupportsIndex, TypeAlias, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from .autograd import rules, tape
+from .autograd.tape import Node, Traced
+
+__all__ = ["Axis", "Tensor", "asarray", "tensor"]
+
+Array: TypeAlias = np.ndarray[Any, Any]
+Axis: TypeAlias = int | tuple[int, ...] | None
+
+# The array types a Tensor may hold, and the device each lives on. A device is added with one entry here.
+DEVICES: dict[type, str] = {np.ndarray: "cpu"}
+
+
+class Tensor(Traced):
+    """An n-dimensional array that remembers how it was computed.
+
+    Made by `tensor` (copies) and `asarray` (shares memory). Operations run at once; those on tensors that require a
+    gradient are recorded, and `backward` fills the `.grad` of the leaves. In-place changes (`x[...] = v`, `x += v`)
+    write to the memory when nothing is being recorded for x or v. When something is, x is given a new array instead, so
+    what was recorded stays true; views taken of x before keep the old values.
+
+    Examples
+    --------
+    >>> w = tensor([1.0, 2.0], requires_grad=True)
+    >>> loss = (w * w).sum()
+    >>> loss.backward()
+    >>> w.grad
+    tensor([2., 4.], dtype=float64)
+    """
+
+    __slots__ = ()
+    __array_ufunc__ = None  # NumPy operators leave the work to ours: array * tensor is a Tensor
+    __array_priority__ = 1000.0
+    __hash__ = object.__hash__
+
+    data: Any
+    grad: Tensor | None
+
+    # ----- What it is -----
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The length of each axis."""
+        return cast(tuple[int, ...], self.data.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The NumPy dtype of the elements."""
+        return cast("np.dtype[Any]", self.data.dtype)
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return cast(int, self.data.ndim)
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return cast(int, self.data.size)
+
+    @property
+    def device(self) -> str:
+        """Where the data lives: "cpu" for a NumPy array."""
+        return DEVICES.get(type(self.data), "cpu")
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether no recorded operation made it: True for all tensors that do not require a gradient."""
+        return self._node is None or self._node.op is None
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether operations on it are recorded. May be set on leaves."""
+        return self._node is not None
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        if bool(value) == self.requires_grad:
+            return
+        if not value and not self.is_leaf:
+            raise RuntimeError(
+                f"requires_grad of a result of {self._node.op.name} cannot be switched off; "  # type: ignore[union-attr]
+                "use detach() for a tensor without a history"
+            )
+        if value and not tape.inexact(self.dtype):
+            raise TypeError(
+                f"only floating and complex tensors can require a gradient, this one is {self.dtype}; "
+                "convert it first, as in x.astype('float32')"
+            )
+        self._node = Node.leaf(self) if value else None
+
+    def __repr__(self) -> str:
+        text = np.array2string(np.asarray(self.data), separator=", ", prefix="tensor(")
+        tail = f", dtype={self.dtype.name}" + (f", device={self.device!r}" if self.device != "cpu" else "")
+        return f"tensor({text}{tail}{', requires_grad=True' if self.requires_grad else ''})"
+
+    def __len__(self) -> int:
+        if not self.ndim:
+            raise TypeError("len() of a tensor without axes")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[i] for i in range(len(self)))
+
+    def __bool__(self) -> bool:
+        return bool(self.data)
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __complex__(self) -> complex:
+        return complex(self.item())
+
+    def __index__(self) -> int:
+        return cast(SupportsIndex, self.item()).__index__()
+
+    def __reduce__(self) -> Any:
+        return _rebuild, (self.data, self.requires_grad and self.is_leaf)
+
+    # ----- Out of the tape -----
+
+    def numpy(self) -> Array:
+        """The NumPy array of this tensor, sharing its memory; read-only when a gradient is required."""
+        if self._node is None:
+            return cast(Array, self.data)
+        view = self.data.view()
+        view.flags.writeable = False  # a change through it would go unnoticed by the tape
+        return cast(Array, view)
+
+    def item(self) -> Any:
+        """The only element, as a Python number."""
+        return self.data.item()
+
+    def tolist(self) -> Any:
+        """The elements as nested lists of Python numbers."""
+        return self.data.tolist()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        if self._node is not None:
+            raise RuntimeError(
+                "a tensor that requires a gradient was given to NumPy, which would lose its history; "
+                "use a function of eagerconv, or x.detach() or x.numpy() if the history is not wanted"
+            )
+        return np.array(self.data, dtype=dtype, copy=copy)
+
+    def detach(self) -> Tensor:
+        """The same memory without a history; in-place changes of either are still noticed by the tape."""
+        result = Tensor._wrap(self.data, None, self._version)
+        result._base = self._base if self._base is not None and self._base() is not None else weakref.ref(self)
+        return result
+
+    def clone(self) -> Tensor:
+        """A copy in memory of its own, through which gradients flow."""
+        return cast(Tensor, rules.copy(self))
+
+    copy = clone
+
+    # ----- Gradients -----
+
+    def backward(self, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False) -> None:
+        """Add the gradient of this tensor to the `.grad` of every leaf it was computed from.
+
+        Parameters
+        ----------
+        gradient : array_like, optional
+            The cotangent of this tensor, of its shape. May be left out for a single element, where it is one.
+        retain_graph : bool, optional
+            Keep what was saved, for another backward through the same graph. Default: `create_graph`.
+        create_graph : bool
+            Record the computation of the gradient, so that it can be differentiated too.
+
+        Raises
+        ------
+        RuntimeError
+            If this tensor does not require a gradient, the gradient is left out for more than one element, the graph
+            was used up before, or an array that is needed was changed in place.
+        """
+        seed = cotangent(self, gradient, "backward")
+        leaves = [node for node in tape.reachable([self._node]) if node.op is None and node.owner is not None]
+        grads = tape.backward([self], [seed], leaves, create_graph=create_graph, retain_graph=retain_graph)
+        with tape.enable_grad() if create_graph else tape.no_grad():
+            for node, g in zip(leaves, grads, strict=True):
+                owner = node.owner() if node.owner is not None else None
+                if g is not None and owner is not None:
+                    owner.grad = g if owner.grad is None else owner.grad + g
+
+    def zero_grad(self) -> None:
+        """Forget the accumulated gradient."""
+        self.grad = None
+
+    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> HookHandle:
+        """Call `hook(gradient)` whenever a backward sweep has the gradient of this tensor; it may return a replacement.
+
+        Examples
+        --------
+        >>> x = tensor([3.0], requires_grad=True)
+        >>> handle = x.register_hook(lambda g: 10 * g)
+        >>> (x * x).backward()
+        >>> x.grad
+        tensor([60.], dtype=float64)
+        >>> handle.remove()
+        """
+        if self._node is None:
+            raise RuntimeError("register_hook: this tensor does not require a gradient, so none will ever arrive")
+        if self._node.hooks is None:
+            self._node.hooks = {}
+        return HookHandle(self._node.hooks, hook)
+
+    # ----- Operators -----
+
+    def __add__(self, other: Any) -> Tensor:
+        return cast(Tensor, rules.add(self, other))
+
+    def __radd__(self, other: Any) -> Tensor:
+        return cast(Tensor, rules.add(other, self))
+
+    def __sub__(self, other: Any) -> Tensor:
+        return cast(Tensor, rules.subtract(self, other))
+
+    def __rsub__(self, other: Any) -> Tensor:
+        return cast(Tensor, rules.subtract(other, self))
+
+    def __mul__(self, other: Any) -> Tensor:
+        return cast(Tensor, rules.multiply(self, other))
+
+    def __rmul__(self, other: Any) -> Tensor:
+        return cast(Tensor, rules.multiply(other, self))
+
+    def __truediv__(self, other: Any) -> Tensor:
+        return cast(Tensor, rules.divide(self, other))
+
+    def __rtruediv__(self, other: Any) -> Tensor:
+        return cast(Tensor, rules.divide(other, self))
+
+    def __pow__(self, other: Any) -> Tensor:
+        return cast(Tensor, rules.power(self, other))
+
+    def __rpow__(self, other: Any) -> Tensor:
+        return cast(Tensor, rules.power(other, self))
+
+    def __matmul__(self, other: Any) -> Tensor:
+        return cast(Tensor, rules.matmul(self, other))
+
+    def __rmatmul__(self, other: Any) -> Tensor:
+        return cast(Tensor, rules.matmul(other, self))
+
+    def __neg__(self) -> Tensor:
+        return cast(Tensor, rules.negative(self))
+
+    def __pos__(self) -> Tensor:
+        return self
+
+    def __abs__(self) -> Tensor:
+        return cast(Tensor, rules.absolute(self))
+
+    def __eq__(self, other: object) -> Tensor:  # type: ignore[override]
+        return cast(Tensor, rules.equal(self, other))
+
+    def __ne__(self, other: object) -> Tensor:  # type: ignore[override]
+        return cast(Tensor, rules.not_equal(self, other))
+
+    def __lt__(self, other: Any) -> Tensor:
+        return cast(Tensor, rules.less(self, other))
+
+    def __le__(self, other: Any) -> Tensor:
+        return cast(Tensor, rules.less_equal(self, other))
+
+    def __gt__(self, other: Any) -> Tensor:
+        return cast(Tensor, rules.greater(self, other))
+
+    def __ge__(self, other: Any) -> Tensor:
+        return cast(Tensor, rules.greater_equal(self, other))
+
+    def __and__(self, other: Any) -> Tensor:
+        return cast(Tensor, rules.logical_and(self, other))
+
+    __rand__ = __and__
+
+    def __or__(self, other: Any) -> Tensor:
+        return cast(Tensor, rules.logical_or(self, other))
+
+    __ror__ = __or__
+
+    def __invert__(self) -> Tensor:
+        return cast(Tensor, rules.logical_not(self))
+
+    def __getitem__(self, index: Any) -> Tensor:
+        return cast(Tensor, rules.getitem(self, index=_plain(index)))
+
+    # ----- In-place changes -----
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        index = _plain(index)
+        if not self._must_record(value):
+            self.data[index] = value.data if isinstance(value, Traced) else value
+            self._version[0] += 1
+            return
+        if self._base is not None and self._base() is not None:
+            raise RuntimeError(
+                "this tensor is a view, and assigning to it while recording would not reach the tensor it was taken "
+                "from; assign to that one directly, as in x[i, j] = v instead of x[i][j] = v, or clone() the view first"
+            )
+        self._become(rules.setitem(self, value, index=index))
+
+    def __iadd__(self, other: Any) -> Tensor:
+        return self._update(rules.add, other)
+
+    def __isub__(self, other: Any) -> Tensor:
+        return self._update(rules.subtract, other)
+
+    def __imul__(self, other: Any) -> Tensor:
+        return self._update(rules.multiply, other)
+
+    def __itruediv__(self, other: Any) -> Tensor:
+        return self._update(rules.divide, other)
+
+    def __ipow__(self, other: Any) -> Tensor:
+        return self._update(rules.power, other)
+
+    def _update(self, op: tape.Op, other: Any) -> Tensor:
+        if not self._must_record(other):
+            op.fn(self.data, other.data if isinstance(other, Traced) else other, out=self.data)
+            self._version[0] += 1
+            return self
+        new = op(self, other)
+        if new.shape != self.shape or not np.can_cast(new.dtype, self.dtype, "same_kind"):
+            raise ValueError(
+                f"{op.name} in place gives shape {new.shape}, {new.dtype}, which does not fit this tensor of shape "
+                f"{self.shape}, {self.dtype}; use the operator that makes a new tensor"
+            )
+        self._become(new if new.dtype == self.dtype else new.astype(self.dtype))
+        return self
+
+    def _must_record(self, value: Any) -> bool:
+        """Whether an in-place change by `value` has to go on the tape instead of into the memory."""
+        tracked = self._node is not None or (isinstance(value, Traced) and value._node is not None)
+        if not tracked or not tape.is_grad_enabled():
+            return False
+        if self._node is not None and self._node.op is None:
+            raise RuntimeError(
+                "a leaf that requires a gradient was changed in place while recording; "
+                "wrap the change in `with no_grad():`, or change a copy, x = x.clone()"
+            )
+        return True
+
+    def _become(self, new: Tensor) -> None:
+        """Take over the value and the history of `new`: the memory held so far stays as it was recorded."""
+        self.data, self._node, self._version, self._base = new.data, new._node, new._version, None
+
+    # ----- Methods: the same functions as in the namespace, on this tensor -----
+
+    def sum(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """Sum over the given axes, or all."""
+        return cast(Tensor, rules.sum(self, axis=axis, keepdims=keepdims))
+
+    def mean(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """Arithmetic mean over the given axes, or all."""
+        return cast(Tensor, rules.mean(self, axis=axis, keepdims=keepdims))
+
+    def var(self, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Tensor:
+        """Variance over the given axes, or all; the divisor is the number of elements less `ddof`."""
+        return cast(Tensor, rules.var(self, axis=axis, ddof=ddof, keepdims=keepdims))
+
+    def std(self, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Tensor:
+        """Standard deviation, the square root of `var`."""
+        return cast(Tensor, rules.sqrt(self.var(axis, ddof, keepdims)))
+
+    def max(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """Largest element over the given axes, or all; ties share the gradient equally."""
+        return cast(Tensor, rules.max(self, axis=axis, keepdims=keepdims))
+
+    def min(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """Smallest element over the given axes, or all; ties share the gradient equally."""
+        return cast(Tensor, rules.min(self, axis=axis, keepdims=keepdims))
+
+    def argmax(self, axis: int | None = None) -> Tensor:
+        """Index of the first largest element along an axis, or in the flattened tensor."""
+        return Tensor._wrap(np.asarray(np.argmax(self.data, axis=axis)))
+
+    def argmin(self, axis: int | None = None) -> Tensor:
+        """Index of the first smallest element along an axis, or in the flattened tensor."""
+        return Tensor._wrap(np.asarray(np.argmin(self.data, axis=axis)))
+
+    def all(self, axis: Axis = None) -> Tensor:
+        """Whether all elements along the axes are true."""
+        return Tensor._wrap(np.asarray(np.all(self.data, axis=axis)))
+
+    def any(self, axis: Axis = None) -> Tensor:
+        """Whether any element along the axes is true."""
+        return Tensor._wrap(np.asarray(np.any(self.data, axis=axis)))
+
+    def reshape(self, *shape: Any) -> Tensor:
+        """The same elements in another shape; a view where NumPy can give one."""
+        return cast(Tensor, rules.reshape(self, shape=shape[0] if len(shape) == 1 else shape))
+
+    def ravel(self) -> Tensor:
+        """The elements along one axis."""
+        return cast(Tensor, rules.reshape(self, shape=(-1,)))
+
+    def transpose(self, *axes: Any) -> Tensor:
+        """Permute the axes; reverse them when none are given."""
+        if len(axes) == 1 and not isinstance(axes[0], SupportsIndex):
+            axes = () if axes[0] is None else tuple(axes[0])
+        return cast(Tensor, rules.transpose(self, axes=axes or None))
+
+    @property
+    def T(self) -> Tensor:
+        """The axes reversed."""
+        return cast(Tensor, rules.transpose(self))
+
+    def squeeze(self, axis: Axis = None) -> Tensor:
+        """Drop axes of length one."""
+        return cast(Tensor, rules.squeeze(self, axis=axis))
+
+    def expand_dims(self, axis: int | tuple[int, ...]) -> Tensor:
+        """Insert axes of length one."""
+        return cast(Tensor, rules.expand_dims(self, axis=axis))
+
+    def broadcast_to(self, shape: Sequence[int]) -> Tensor:
+        """Repeat to a larger shape without copying."""
+        return cast(Tensor, rules.broadcast_to(self, shape=tuple(shape)))
+
+    def astype(self, dtype: npt.DTypeLike) -> Tensor:
+        """A copy with elements of another dtype."""
+        return cast(Tensor, rules.astype(self, dtype=_supported(np.dtype(dtype))))
+
+    def conjugate(self) -> Tensor:
+        """Complex conjugate; a real tensor is returned as it is."""
+        return cast(Tensor, rules.conj(self)) if self.data.dtype.kind == "c" else self
+
+    conj = conjugate
+
+    @property
+    def real(self) -> Tensor:
+        """The real part; a real tensor is returned as it is."""
+        return cast(Tensor, rules.real(self)) if self.data.dtype.kind == "c" else self
+
+    @property
+    def imag(self) -> Tensor:
+        """The imaginary part."""
+        return cast(Tensor, rules.imag(self))
+
+
+class HookHandle:
+    """What `register_hook` returns: `remove()` takes the hook away again."""
+
+    __slots__ = ("_hooks", "_key")
+    _keys = itertools.count()
+
+    def __init__(self, hooks: dict[int, Callable[[Any], Any]], hook: Callable[[Any], Any]) -> None:
+        self._hooks, self._key = hooks, next(self._keys)
+        hooks[self._key] = hook
+
+    def remove(self) -> None:
+        """Take the hook away; once is enough, more does no harm."""
+        self._hooks.pop(self._key, None)
+
+
+def tensor(
+    data: Any, dtype: npt.DTypeLike | None = None, device: str | None = None, requires_grad: bool = False
+) -> Tensor:
+    """Make a tensor from a copy of `data`.
+
+    Parameters
+    ----------
+    data : array_like
+        A number, nested sequence, array or Tensor. Never shared, and without its history.
+    dtype : dtype, optional
+        Element type; default: as NumPy decides.
+    device : {None, "cpu"}
+        Where to put it.
+    requires_grad : bool
+        Record operations on it, for gradients.
+
+    Returns
+    -------
+    Tensor
+
+    Raises
+    ------
+    TypeError
+        For elements that are not numbers, or `requires_grad` of integers and booleans.
+    ValueError
+        For a device that is not there.
+
+    Examples
+    --------
+    >>> tensor([[1, 2], [3, 4]], dtype="float32", requires_grad=True)
+    tensor([[1., 2.],
+            [3., 4.]], dtype=float32, requires_grad=True)
+    """
+    _check_device(device)
+    array = np.array(data.data if isinstance(data, Traced) else data, dtype=dtype, copy=True, order="C")
+    _supported(array.dtype)
+    result = Tensor._wrap(array)
+    result.requires_grad = requires_grad
+    return result
+
+
+def asarray(data: Any, dtype: npt.DTypeLike | None = None, device: str | None = None) -> Tensor:
+    """Make a tensor that shares the memory of `data` where that is possible.
+
+    Parameters
+    ----------
+    data : array_like
+        A Tensor is returned as it is, history included; an array is wrapped; anything else is converted.
+    dtype : dtype, optional
+        Element type; a copy is made if it differs.
+    device : {None, "cpu"}
+        Where to put it.
+
+    Returns
+    -------
+    Tensor
+
+    Raises
+    ------
+    TypeError
+        For elements that are not numbers.
+    ValueError
+        For a device that is not there.
+
+    Examples
+    --------
+    >>> a = np.zeros(3)
+    >>> asarray(a)[0] = 5
+    >>> a
+    array([5., 0., 0.])
+    """
+    if isinstance(data, Tensor):
+        return data if dtype is None or data.dtype == np.dtype(dtype) else data.astype(dtype)
+    _check_device(device)
+    array = data if type(data) in DEVICES and dtype is None else np.asarray(data, dtype=dtype)
+    _supported(array.dtype)
+    return Tensor._wrap(array)
+
+
+def cotangent(out: Tensor, gradient: Any, caller: str) -> Tensor:
+    """Check, and if left out make, the cotangent with which a backward sweep begins."""
+    if out._node is None:
+        raise RuntimeError(
+            f"{caller}: the output of shape {out.shape} does not require a gradient: nothing it was computed from has "
+            "requires_grad=True, or it was computed under no_grad()"
+        )
+    if gradient is None:
+        if out.size != 1:
+            raise RuntimeError(
+                f"{caller}: the gradient may be left out only for a single element, and the output has shape "
+                f"{out.shape}; reduce it, for example with .sum(), or pass its cotangent"
+            )
+        return Tensor._wrap(np.ones_like(out.data))
+    given = asarray(gradient)
+    if given.shape != out.shape:
+        raise ValueError(f"{caller}: the cotangent must have the output's shape {out.shape}, not {given.shape}")
+    return given
+
+
+def _plain(index: Any) -> Any:
+    """An index without tensors in it."""
+    if isinstance(index, tuple):
+        return tuple([part.data if isinstance(part, Traced) else part for part in index])
+    return index.data if isinstance(index, Traced) else index
+
+
+def _supported(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    if dtype.kind not in "biufc" and not tape.inexact(dtype):
+        raise TypeError(f"a tensor holds booleans, integers, floating or complex numbers, not {dtype}")
+    return dtype
+
+
+def _check_device(device: str | None) -> None:
+    if device not in (None, *DEVICES.values()):
+        raise ValueError(f"device must be one of {', '.join(sorted(set(DEVICES.values())))} or None, not {device!r}")
+
+
+def _rebuild(data: Any, requires_grad: bool) -> Tensor:
+    return tensor(data, requires_grad=requires_grad)
