@@ -82,12 +82,19 @@ def _from_environment(text: str) -> Policy:
     return policy
 
 
-_policy: ContextVar[Policy] = ContextVar("policy", default=_from_environment(os.environ.get("EAGERCONV_ALGORITHMS", "")))
+_everywhere = _from_environment(os.environ.get("EAGERCONV_ALGORITHMS", ""))
+_policy: ContextVar[Policy] = ContextVar("policy", default=_everywhere)
 
 
 @contextmanager
-def using(algorithm: str | None = None, *, require: str | None = None, exclude: Iterable[str] = (), exact: bool | None = None,
-          workspace: int | None = None) -> Iterator[None]:
+def using(
+    algorithm: str | None = None,
+    *,
+    require: str | None = None,
+    exclude: Iterable[str] = (),
+    exact: bool | None = None,
+    workspace: int | None = None,
+) -> Iterator[None]:
     """Steer the choice of algorithms inside a `with` block, in this thread; inner blocks add to outer ones.
 
     Parameters
@@ -225,7 +232,9 @@ def select(request: Request, policy: Policy, device: str = "cpu") -> Algorithm:
 
 
 @lru_cache(maxsize=1024)
-def _planned(spec: ConvSpec, slot: Slot, dtype: np.dtype[Any], a: Shape, b: Shape, policy: Policy, threads: int, device: str) -> Plan:
+def _planned(
+    spec: ConvSpec, slot: Slot, dtype: np.dtype[Any], a: Shape, b: Shape, policy: Policy, threads: int, device: str
+) -> Plan:
     """The plan for operands with strides `a`, `b` in bytes."""
     size = dtype.itemsize
     if any(stride % size for stride in (*a, *b)):  # fields of a structured array: elements do not count whole steps
@@ -239,7 +248,9 @@ def run(spec: ConvSpec, slot: Slot, a: Any, b: Any, policy: Policy | None = None
     """Solve the trilinear form of `spec` for `slot`, given the arrays of the other two slots (see `record.OPERANDS`)."""
     expected = tuple(map(spec.shape, OPERANDS[slot]))
     if (a.shape, b.shape) != expected or a.dtype != b.dtype:
-        raise ValueError(f"operands {a.shape} {a.dtype} and {b.shape} {b.dtype} do not fit {spec}, which needs {expected}")
+        raise ValueError(
+            f"operands {a.shape} {a.dtype} and {b.shape} {b.dtype} do not fit {spec}, which needs {expected}"
+        )
     if not (a.flags.aligned and a.dtype.isnative):
         a = a.astype(a.dtype.newbyteorder("="))
     if not (b.flags.aligned and b.dtype.isnative):

@@ -73,7 +73,12 @@ def padding(mode: str | int | Pair, size: int, extent: int, stride: int) -> Pair
         total = max((-(-size // stride) - 1) * stride + extent - size, 0)
         less, more = total // 2, total - total // 2
         return (less, more) if mode == "same" else (more, less)
-    return {"valid": (0, 0), "full": (extent - 1, extent - 1), "half": (extent // 2, extent // 2), "causal": (extent - 1, 0)}[mode]
+    return {
+        "valid": (0, 0),
+        "full": (extent - 1, extent - 1),
+        "half": (extent // 2, extent // 2),
+        "causal": (extent - 1, 0),
+    }[mode]
 
 
 def sizes_that_fit(mode: str | int | Pair, out: int, extent: int, stride: int) -> range:
@@ -91,8 +96,18 @@ def sizes_that_fit(mode: str | int | Pair, out: int, extent: int, stride: int) -
 class Options:
     """border_mode, subsample, filter_dilation, filter_flip, num_groups, unshared: checked and spread over the axes."""
 
-    def __init__(self, function: str, ndim: int, border_mode: Any, subsample: Any, flip: bool, dilation: Any,
-                 groups: Any, unshared: bool, subsample_name: str = "subsample") -> None:
+    def __init__(
+        self,
+        function: str,
+        ndim: int,
+        border_mode: Any,
+        subsample: Any,
+        flip: bool,
+        dilation: Any,
+        groups: Any,
+        unshared: bool,
+        subsample_name: str = "subsample",
+    ) -> None:
         self.function, self.ndim, self.axes = function, ndim, AXES[ndim]
         self.stride = self._one_per_axis(subsample_name, subsample)
         self.dilation = self._one_per_axis("filter_dilation", dilation)
@@ -103,6 +118,7 @@ class Options:
         self.groups: int = groups
 
     def fail(self, message: str) -> NoReturn:
+        """Raise what every check raises."""
         raise ValueError(f"{self.function}: {message}")
 
     def _one_per_axis(self, name: str, value: Any) -> Shape:
@@ -121,8 +137,10 @@ class Options:
         modes = (mode,) * self.ndim if type(mode) is int else mode
         if type(modes) is tuple and len(modes) == self.ndim and all(map(_is_padding, modes)):
             return modes
-        self.fail(f"border_mode must be one of {', '.join(map(repr, allowed))}, an int >= 0, or a tuple with an int >= 0 or a "
-                  f"pair (before, after) per axis ({', '.join(self.axes)}); got {mode!r}")
+        self.fail(
+            f"border_mode must be one of {', '.join(map(repr, allowed))}, an int >= 0, or a tuple with an int >= 0 or a "
+            f"pair (before, after) per axis ({', '.join(self.axes)}); got {mode!r}"
+        )
 
     def array(self, name: str, shape: Shape, axes: tuple[str, ...]) -> None:
         """Check the number of axes of the array argument `name`."""
@@ -146,6 +164,7 @@ class Options:
         return channels // self.groups
 
     def extents(self, kernel: Shape) -> Shape:
+        """Extents of the dilated kernel."""
         return tuple(dilated(k, d) for k, d in zip(kernel, self.dilation, strict=True))
 
     def outputs(self, size: Shape, kernel: Shape) -> Shape:
@@ -158,8 +177,10 @@ class Options:
             if k < 1:
                 self.fail(f"the filters have no {axis}: their spatial sizes are {kernel}")
             if o < 1:
-                self.fail(f"the output would have {o} {axis}: input {i} + padding ({before}, {after}) < kernel {k} with "
-                          f"filter_dilation {d} (extent {extent}). Use a smaller kernel or more padding, e.g. border_mode='same'")
+                self.fail(
+                    f"the output would have {o} {axis}: input {i} + padding ({before}, {after}) < kernel {k} with "
+                    f"filter_dilation {d} (extent {extent}). Use a smaller kernel or more padding, e.g. border_mode='same'"
+                )
             if max(before, after) > _LARGEST or extent > _LARGEST:
                 self.fail(f"padding ({before}, {after}) or kernel extent {extent} of {axis} is too large")
             out.append(o)
@@ -177,9 +198,12 @@ class Options:
             turned = self.flip and k > 1
             step.append(-d if turned else d if k > 1 else 1)
             origin.append((k - 1) * d - before if turned else -before)
-        return ConvSpec(batch, self.groups, cin, cout, size, kernel, out, self.stride, tuple(step), tuple(origin), self.unshared)
+        return ConvSpec(
+            batch, self.groups, cin, cout, size, kernel, out, self.stride, tuple(step), tuple(origin), self.unshared
+        )
 
     def filter_axes(self, out_name: str = "output channels", in_name: str = "input channels") -> tuple[str, ...]:
+        """Names of the axes of the filters, for messages."""
         positions = tuple(f"output {axis}" for axis in self.axes) if self.unshared else ()
         return (out_name, *positions, f"{in_name} / num_groups", *self.axes)
 
@@ -194,8 +218,20 @@ def _is_padding(value: Any) -> bool:
 
 
 @lru_cache(maxsize=1024)
-def forward(function: str, ndim: int, x: Shape, w: Shape, input_shape: Any, filter_shape: Any, border_mode: Any,
-            subsample: Any, flip: bool, dilation: Any, groups: Any, unshared: bool) -> ConvSpec:
+def forward(
+    function: str,
+    ndim: int,
+    x: Shape,
+    w: Shape,
+    input_shape: Any,
+    filter_shape: Any,
+    border_mode: Any,
+    subsample: Any,
+    flip: bool,
+    dilation: Any,
+    groups: Any,
+    unshared: bool,
+) -> ConvSpec:
     """Spec of y = conv(x, w)."""
     o = Options(function, ndim, border_mode, subsample, flip, dilation, groups, unshared)
     o.array("input", x, ("batch", "input channels", *o.axes))
@@ -211,9 +247,21 @@ def forward(function: str, ndim: int, x: Shape, w: Shape, input_shape: Any, filt
 
 
 @lru_cache(maxsize=1024)
-def gradient_wrt_inputs(function: str, ndim: int, y: Shape, w: Shape, input_shape: Any, filter_shape: Any, border_mode: Any,
-                        subsample: Any, flip: bool, dilation: Any, groups: Any, unshared: bool,
-                        names: tuple[str, str, str] = ("output_grad", "input_shape", "subsample")) -> ConvSpec:
+def gradient_wrt_inputs(
+    function: str,
+    ndim: int,
+    y: Shape,
+    w: Shape,
+    input_shape: Any,
+    filter_shape: Any,
+    border_mode: Any,
+    subsample: Any,
+    flip: bool,
+    dilation: Any,
+    groups: Any,
+    unshared: bool,
+    names: tuple[str, str, str] = ("output_grad", "input_shape", "subsample"),
+) -> ConvSpec:
     """Spec whose x slot is wanted, for y and w given: the gradient, and the transposed convolution by other `names`."""
     argument, wanted, stride_name = names
     o = Options(function, ndim, border_mode, subsample, flip, dilation, groups, unshared, stride_name)
@@ -222,7 +270,9 @@ def gradient_wrt_inputs(function: str, ndim: int, y: Shape, w: Shape, input_shap
     o.array("filters", w, o.filter_axes(*(("input channels", "output channels") if transposed else ())))
     o.hint("filter_shape", filter_shape, w)
     if y[1] != w[0]:
-        o.fail(f"{argument} has {y[1]} channels but filters.shape[0] is {w[0]} (filters have shape {w}); they must be equal")
+        o.fail(
+            f"{argument} has {y[1]} channels but filters.shape[0] is {w[0]} (filters have shape {w}); they must be equal"
+        )
     cout, cin, kernel = o.divisible("channels of filters.shape[0]", w[0]), w[-ndim - 1], w[-ndim:]
     if min(kernel) < 1:
         o.fail(f"the filters are empty: their spatial sizes are {kernel}")
@@ -233,8 +283,20 @@ def gradient_wrt_inputs(function: str, ndim: int, y: Shape, w: Shape, input_shap
 
 
 @lru_cache(maxsize=1024)
-def gradient_wrt_weights(function: str, ndim: int, x: Shape, y: Shape, filter_shape: Any, input_shape: Any, border_mode: Any,
-                         subsample: Any, flip: bool, dilation: Any, groups: Any, unshared: bool) -> ConvSpec:
+def gradient_wrt_weights(
+    function: str,
+    ndim: int,
+    x: Shape,
+    y: Shape,
+    filter_shape: Any,
+    input_shape: Any,
+    border_mode: Any,
+    subsample: Any,
+    flip: bool,
+    dilation: Any,
+    groups: Any,
+    unshared: bool,
+) -> ConvSpec:
     """Spec whose w slot is wanted, for x and y given; only the spatial entries of filter_shape matter."""
     o = Options(function, ndim, border_mode, subsample, flip, dilation, groups, unshared)
     o.array("input", x, ("batch", "input channels", *o.axes))
@@ -251,27 +313,38 @@ def gradient_wrt_weights(function: str, ndim: int, x: Shape, y: Shape, filter_sh
     cin, cout = o.divisible("input channels", x[1]), o.divisible("output channels", y[1])
     out = o.outputs(x[2:], kernel)
     if out != y[2:]:
-        o.fail(f"filter_shape {kernel} ({', '.join(o.axes)}) on input {x[2:]} gives outputs {out}, but output_grad has {y[2:]}")
+        o.fail(
+            f"filter_shape {kernel} ({', '.join(o.axes)}) on input {x[2:]} gives outputs {out}, but output_grad has {y[2:]}"
+        )
     return o.spec(x[0], cin, cout, x[2:], kernel, out)
 
 
 def _same_channels(o: Options, filters: str, got: int, other: str, channels: int, per_group: int) -> None:
     if got != per_group:
-        o.fail(f"{filters} have {got} input channels per group, but {other} has {channels} channels / num_groups={o.groups} "
-               f"= {per_group}; {filters} must have the axes ({', '.join(o.filter_axes())})")
+        o.fail(
+            f"{filters} have {got} input channels per group, but {other} has {channels} channels / num_groups={o.groups} "
+            f"= {per_group}; {filters} must have the axes ({', '.join(o.filter_axes())})"
+        )
 
 
 def _same_positions(o: Options, w: Shape, out: Shape) -> None:
     if o.unshared and w[1 : 1 + o.ndim] != out:
-        o.fail(f"unshared filters need one set per output position: filters.shape[1:{1 + o.ndim}] must be the output sizes "
-               f"{out} ({', '.join(o.axes)}), got {w[1 : 1 + o.ndim]}")
+        o.fail(
+            f"unshared filters need one set per output position: filters.shape[1:{1 + o.ndim}] must be the output sizes "
+            f"{out} ({', '.join(o.axes)}), got {w[1 : 1 + o.ndim]}"
+        )
 
 
-def _wanted_size(o: Options, name: str, shape: Any, leading: Pair, y_size: Shape, kernel: Shape, argument: str) -> Shape:
+def _wanted_size(
+    o: Options, name: str, shape: Any, leading: Pair, y_size: Shape, kernel: Shape, argument: str
+) -> Shape:
     """Spatial input sizes from the shape argument `name`; at stride 1 only one fits, so None or no shape at all will do."""
     fitting = [sizes_that_fit(*axis) for axis in zip(o.modes, y_size, o.extents(kernel), o.stride, strict=True)]
-    sizes = ", ".join(f"{axis} {f[0]}" if len(f) == 1 else f"{axis} {f[0]} to {f[-1]}"
-                      for axis, f in zip(o.axes, fitting, strict=True) if len(f))
+    sizes = ", ".join(
+        f"{axis} {f[0]}" if len(f) == 1 else f"{axis} {f[0]} to {f[-1]}"
+        for axis, f in zip(o.axes, fitting, strict=True)
+        if len(f)
+    )
     if shape is None:
         shape = (None,) * (o.ndim + 2)
     if type(shape) is not tuple or len(shape) != o.ndim + 2:
@@ -285,11 +358,19 @@ def _wanted_size(o: Options, name: str, shape: Any, leading: Pair, y_size: Shape
             o.fail(f"{name} must tell the {axis}: with a stride of {stride} several sizes fit ({sizes})")
         value = fits[0] if given is None and len(fits) else given
         if type(value) is not int or value not in fits:
-            o.fail(f"{name} {shape} does not fit {argument} with spatial sizes {y_size}: {axis} must be "
-                   f"{_choices(fits)}, got {given!r}. Sizes that fit: {sizes}")
+            o.fail(
+                f"{name} {shape} does not fit {argument} with spatial sizes {y_size}: {axis} must be "
+                f"{_choices(fits)}, got {given!r}. Sizes that fit: {sizes}"
+            )
         size.append(value)
     return tuple(size)
 
 
 def _choices(fits: range) -> str:
-    return "impossible with this padding" if not len(fits) else str(fits[0]) if len(fits) == 1 else f"{fits[0]} to {fits[-1]}"
+    return (
+        "impossible with this padding"
+        if not len(fits)
+        else str(fits[0])
+        if len(fits) == 1
+        else f"{fits[0]} to {fits[-1]}"
+    )

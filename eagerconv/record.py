@@ -24,7 +24,6 @@ T = TypeVar("T")
 Plan = Callable[[Any, Any], Any]
 
 
-
 def arrange(slot: Slot, a: T, b: T, result: T) -> tuple[T, T, T]:
     """The operands and the result of a contraction in the order of the trilinear form: x, w, y."""
     return (a, b, result) if slot == "y" else (result, b, a) if slot == "x" else (a, result, b)

@@ -63,7 +63,9 @@ def solve(spec: ConvSpec, slot: Slot, **given: npt.NDArray[Any]) -> npt.NDArray[
     einsum = {"y": "gnc,gfc->gnf", "x": "gnf,gfc->gnc", "w": "gnc,gnf->gfc"}[slot]
     for o in np.ndindex(*spec.out):
         for k in np.ndindex(*spec.kernel):
-            i = tuple(a * s + b * d + p for a, s, b, d, p in zip(o, spec.stride, k, spec.step, spec.origin, strict=True))
+            i = tuple(
+                a * s + b * d + p for a, s, b, d, p in zip(o, spec.stride, k, spec.step, spec.origin, strict=True)
+            )
             if all(0 <= a < n for a, n in zip(i, spec.size, strict=True)):
                 at = {"x": x[i], "w": w[(*o, *k) if spec.unshared else k], "y": y[o]}  # (G, N, C), (G, F, C), (G, N, F)
                 operands = (at[s] for s in ("x", "w", "y") if s != slot)
@@ -72,7 +74,7 @@ def solve(spec: ConvSpec, slot: Slot, **given: npt.NDArray[Any]) -> npt.NDArray[
 
 
 def _by_group(spec: ConvSpec, slot: Slot, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """A view with the spatial axes first and the groups apart: x (*size, G, N, C), w ([*out,] *kernel, G, F, C), y (*out, G, N, F)."""
+    """A view with the spatial axes first: x (*size, G, N, C), w ([*out,] *kernel, G, F, C), y (*out, G, N, F)."""
     g, nd = spec.groups, spec.ndim
     if slot == "w":
         w = array.reshape(g, spec.cout, *array.shape[1:])

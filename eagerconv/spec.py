@@ -87,7 +87,9 @@ class ConvSpec:
 def _features(spec: ConvSpec) -> frozenset[str]:
     axes = list(zip(spec.size, spec.kernel, spec.out, spec.stride, spec.step, spec.origin, strict=True))
     before = [-p if d > 0 else -p - (k - 1) * d for _, k, _, _, d, p in axes]
-    reach = [(o - 1) * s + (k - 1) * abs(d) + 1 for _, k, o, s, d, _ in axes]  # of the windows, from the first to the last
+    reach = [
+        (o - 1) * s + (k - 1) * abs(d) + 1 for _, k, o, s, d, _ in axes
+    ]  # of the windows, from the first to the last
     after = [r - b - i for r, b, (i, *_) in zip(reach, before, axes, strict=True)]
     flags = {
         f"{spec.ndim}d": True,

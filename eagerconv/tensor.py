@@ -190,12 +190,11 @@ class Tensor(Traced):
             was used up before, or an array that is needed was changed in place.
         """
         seed = cotangent(self, gradient, "backward")
-        leaves = [node for node in tape.reachable([self._node]) if node.op is None and node.owner is not None]
-        grads = tape.backward([self], [seed], leaves, create_graph=create_graph, retain_graph=retain_graph)
+        grads = tape.backward([self], [seed], None, create_graph=create_graph, retain_graph=retain_graph)
         with tape.enable_grad() if create_graph else tape.no_grad():
-            for node, g in zip(leaves, grads, strict=True):
+            for node, g in grads.items():
                 owner = node.owner() if node.owner is not None else None
-                if g is not None and owner is not None:
+                if owner is not None:
                     owner.grad = g if owner.grad is None else owner.grad + g
 
     def zero_grad(self) -> None:

@@ -172,8 +172,11 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 def integers(shape: Ints, seed: int, dtype: Any = np.int64, most: int = 4) -> Array:
-    """Draw whole numbers from -most to most, exact in every dtype."""
-    return np.random.default_rng(seed).integers(-most, most + 1, shape).astype(dtype)
+    """Draw whole numbers from -most to most, exact in every dtype; complex ones have two."""
+    rng = np.random.default_rng(seed)
+    numbers = rng.integers(-most, most + 1, shape)
+    imaginary = rng.integers(-most, most + 1, shape) * 1j if np.dtype(dtype).kind == "c" else 0
+    return (numbers + imaginary).astype(dtype)
 
 
 def operands(problem: Problem, seed: int, dtype: Any = np.int64) -> tuple[Array, Array, Array]:

@@ -89,7 +89,7 @@ BORDER_MODES: list[Any] = [
 BORDER_ENTRIES: list[Any] = [-1, 1.5, "half", "valid", None, (-1, 0), (0, -1), (1, 2, 3), (1,), (0.5, 0), ("a", "b")]
 WHOLE_POSITIVE: list[Any] = [0, -1, 1.5, "2", None, (), float("nan")]
 WHOLE_ENTRIES: list[Any] = [0, -1, 1.5, "2", None, (1, 1)]
-GROUPS: list[Any] = [0, -1, 3, 1.5, "2", None, (1,)]
+GROUPS: list[Any] = [0, -1, 4, 1.5, "2", None, (1,)]
 
 
 @every_call
@@ -143,13 +143,13 @@ def test_stride_and_dilation_length(name: str, argument: str, extra: int) -> Non
 @every_call
 @pytest.mark.parametrize("value", GROUPS, ids=repr)
 def test_num_groups(name: str, value: Any) -> None:
-    with pytest.raises(ValueError if value in (0, -1, 3) else EITHER, match="num_groups"):
+    with pytest.raises(ValueError if value in (0, -1, 4) else EITHER, match="num_groups"):
         CALLS[name](num_groups=value)
 
 
 @every_call
 def test_algorithm_that_does_not_exist(name: str) -> None:
-    with pytest.raises(ec.algorithms.AlgorithmError, match="algorithm"):
+    with pytest.raises(ValueError, match="fastest.*direct"):
         CALLS[name](algorithm="fastest")
 
 
@@ -343,10 +343,10 @@ def message(call: Call, **changes: Any) -> str:
     return str(caught.value)
 
 
-def test_message_of_a_channel_mismatch_has_both_shapes() -> None:
-    told = message(CALLS["conv2d"], filters=ones(6, 4, 3, 3))
-    assert re.search(r"6, 4, 3, 3", told)
-    assert re.search(r"2, 4, 7, 7", told)
+def test_message_of_a_channel_mismatch_has_both_operands_and_both_numbers() -> None:
+    told = message(CALLS["conv2d"], filters=ones(6, 3, 3, 3))
+    assert {"input", "filters", "num_groups"} <= set(re.findall(r"\w+", told))
+    assert {"3", "4", "2"} <= set(re.findall(r"\d+", told))
 
 
 def test_message_of_a_kernel_without_a_place_has_the_sizes() -> None:

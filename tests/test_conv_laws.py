@@ -159,12 +159,20 @@ def test_the_same_bits_twice(algorithm: str, slot: str, p: Problem) -> None:
 
 @every_algorithm
 @every_slot
-def test_layout_changes_no_bit(algorithm: str, slot: str) -> None:
-    p = Problem(3, 1, 9, 17, (12, 11), (3, 3), 1)
-    operands = reals(p, 3, np.float32)
-    first = p.call(ec, slot, *operands, algorithm=algorithm).numpy()
-    fortran = [np.asfortranarray(a) for a in operands]
-    np.testing.assert_array_equal(p.call(ec, slot, *fortran, algorithm=algorithm).numpy(), first)
+@given(p=problems(), seed=seeds)
+@examples(25)
+def test_the_thread_count_changes_no_bit(algorithm: str, slot: str, p: Problem, seed: int) -> None:
+    p = replace(p, batch=p.batch * 2, cin=p.cin * 3, cout=p.cout * 5)
+    numbers, threads = reals(p, seed, np.float32), ec.get_num_threads()
+    try:
+        results = []
+        for count in (1, 2, 7):
+            ec.set_num_threads(count)
+            results.append(solve(p, slot, *numbers, algorithm))
+    finally:
+        ec.set_num_threads(threads)
+    for result in results:
+        np.testing.assert_array_equal(result, results[0])
 
 
 MIXED = [

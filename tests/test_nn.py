@@ -26,9 +26,8 @@ X = rng.standard_normal((4, 3))
 def test_activations_against_pytorch(name: str) -> None:
     torch = pytest.importorskip("torch")
     x, ref = tensor(X, requires_grad=True), torch.tensor(X, requires_grad=True)
-    axis = {"softmax": {"axis": 0}, "log_softmax": {"axis": 0}}.get(name, {})
-    out = getattr(nn, name)(x, **axis)
-    expected = getattr(torch, name)(ref, **{"dim": a for a in axis.values()})
+    axis = (0,) if "softmax" in name else ()
+    out, expected = getattr(nn, name)(x, *axis), getattr(torch, name)(ref, *axis)
     np.testing.assert_allclose(out.numpy(), expected.detach().numpy(), rtol=1e-12)
     (out * out).sum().backward()
     (expected * expected).sum().backward()
@@ -49,7 +48,7 @@ def test_cross_entropy(dtype: str) -> None:
 
 
 def test_cross_entropy_errors() -> None:
-    with pytest.raises(TypeError, match="labels must be integers.*not float64"):
+    with pytest.raises(TypeError, match=r"labels must be integers.*not float64"):
         nn.cross_entropy(X, [0.0, 1.0, 2.0, 0.0])
     for logits, labels in ((X, [0, 1]), (X[0], 1), (X, np.zeros((4, 1), int))):
         with pytest.raises(ValueError, match=r"expected logits \(N, K\) and labels \(N,\)"):
@@ -93,7 +92,7 @@ def test_dropout() -> None:
     assert not nn.dropout(x, 1, np.random.default_rng(0)).numpy().any()
     with pytest.raises(ValueError, match="p must be a probability"):
         nn.dropout(x, 1.5, np.random.default_rng(0))
-    with pytest.raises(TypeError, match="rng must be a numpy.random.Generator.*not int"):
+    with pytest.raises(TypeError, match=r"rng must be a numpy\.random\.Generator.*not int"):
         nn.dropout(x, 0.5, 0)  # type: ignore[arg-type]
 
 
@@ -154,7 +153,8 @@ def test_pool_values(problem: tuple[Any, ...], mode: str) -> None:
 @pytest.mark.parametrize(
     ("shape", "ws", "ignore_border", "stride", "pad"),
     [
-        ((7,), (3,), True, (2,), (1,)), ((2, 5, 6), (2, 2), True, (2, 2), (0, 0)), ((1, 5, 6), (2, 3), False, (3, 2), (0, 0)),
+        ((7,), (3,), True, (2,), (1,)), ((2, 5, 6), (2, 2), True, (2, 2), (0, 0)),
+        ((1, 5, 6), (2, 3), False, (3, 2), (0, 0)),
         ((4, 5), (3, 2), True, (1, 1), (1, 1)), ((3, 4, 3), (2, 2, 2), True, (1, 2, 1), (0, 1, 0)),
     ],
 )  # fmt: skip
@@ -168,7 +168,11 @@ def test_pool_against_pytorch(problem: tuple[Any, ...], mode: str, ties: bool) -
     torch = pytest.importorskip("torch")
     x, ws, ignore_border, stride, pad = problem
     nd = len(ws)
-    if not x.size or not ignore_border or any(2 * p > k for p, k in zip(pad, ws, strict=True)):
+    if (
+        not x.size
+        or not ignore_border
+        or any(2 * p > k or n < k for p, k, n in zip(pad, ws, x.shape[-nd:], strict=True))
+    ):
         return
     x = np.floor(x / 4) if ties else x  # many equal elements: the first one of a window wins
     ours, ref = tensor(x, requires_grad=True), torch.tensor(x, requires_grad=True)
@@ -189,7 +193,10 @@ def test_pool_keeps_integers_and_nan() -> None:
     assert pooling.pool_1d(np.array([1, 2, 3, 4], "uint8"), 2).dtype == np.uint8
     assert pooling.pool_1d([True, False], 2).tolist() == [True]
     assert pooling.pool_1d([1, 2], 2, mode="average_inc_pad").tolist() == [1.5]
-    assert np.isnan(pooling.pool_1d([1.0, np.nan], 2).item())
+    x = tensor([1.0, np.nan, np.nan, 3.0], requires_grad=True)
+    out = pooling.pool_1d(x, 4)
+    assert np.isnan(out.item())
+    assert grad(out, x)[0].tolist() == [0, 1, 0, 0]
     assert pooling.pool_1d([-np.inf, -np.inf], 2).item() == -np.inf
 
 
@@ -221,7 +228,7 @@ def test_single_winner_per_window() -> None:
         ({"ws": 2, "pad": -1}, ValueError, "pad must be"),
         ({"ws": 2, "pad": 2}, ValueError, r"pad=\(2, 2\) must be smaller than ws=\(2, 2\)"),
         ({"ws": 3, "pad": 1, "ignore_border": False}, ValueError, "only with ignore_border=True"),
-        ({"ws": 9}, ValueError, r"no window fits: the input has size \(4, 5\).*give \(-4, -3\)"),
+        ({"ws": 9}, ValueError, r"no window fits: the input has size \(4, 5\).*give \(0, 0\)"),
         ({"ws": 2, "mode": "mean"}, ValueError, "mode must be one of"),
         ({"ws": 2, "input": np.ones(3)}, ValueError, r"at least the 2 pooled axes, got shape \(3,\)"),
         ({"ws": 2, "input": np.ones((4, 4)) * 1j}, TypeError, "complex"),

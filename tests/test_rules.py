@@ -140,11 +140,9 @@ def test_each_operand_alone(op: Op, args: tuple[Any, ...], params: dict[str, Any
             check_grads(lambda x, i=i: op(*args[:i], x, *args[i + 1 :], **params), [a], order=1)
 
 
-@pytest.mark.parametrize(("op", "args", "params"), CASES)
+@pytest.mark.parametrize(("op", "args", "params"), [c for c in CASES if c.values[0].name != "astype"])  # type: ignore[attr-defined]
 def test_single_precision_stays(op: Op, args: tuple[Any, ...], params: dict[str, Any]) -> None:
     single = {"float64": "float32", "complex128": "complex64"}
-    if op.name == "astype":
-        pytest.skip("changes the dtype on purpose")
     xs = [tensor(a, single[a.dtype.name]) if isinstance(a, np.ndarray) and a.dtype.kind in "fc" else a for a in args]
     for x in xs:
         if isinstance(x, Tensor):

@@ -1,4 +1,4 @@
-"""The tape: what is recorded and saved, sweeps in both directions, memory, versions, hooks, threads, and the transforms."""
+"""The tape: what is recorded and saved, sweeps in both directions, memory, versions, hooks, threads, transforms."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_second_backward_needs_retain_graph() -> None:
     y.backward(retain_graph=True)
     y.backward()
     assert x.grad.item() == 12
-    with pytest.raises(RuntimeError, match="multiply: .*retain_graph=True"):
+    with pytest.raises(RuntimeError, match=r"multiply: .*retain_graph=True"):
         y.backward()
     assert x.grad.item() == 12
 
@@ -104,6 +104,10 @@ def test_gradients_do_not_share_memory() -> None:
     g1, g2 = grad((a + b).sum(), [a, b])
     g1 += 1
     assert g2.tolist() == [1, 1]
+    direction = np.ones(2)
+    tangent = jvp(lambda x: x * 1 + 0, [[1.0, 2.0]], [direction])[1]
+    tangent += 1
+    assert direction.tolist() == [1, 1]
 
 
 def test_gradient_of_a_sum_can_be_written() -> None:
@@ -319,9 +323,7 @@ def test_change_of_a_saved_operand_is_found() -> None:
     x, y = leaf(1.0, 2.0), tensor([3.0, 4.0])
     z = x * y
     y += 1
-    with pytest.raises(
-        RuntimeError, match=r"multiply saved its 2nd operand \(shape \(2,\)\).*changed in place.*backward"
-    ):
+    with pytest.raises(RuntimeError, match=r"multiply saved its 2nd operand \(shape \(2,\)\).*in place.*backward"):
         z.sum().backward()
 
 
@@ -337,8 +339,9 @@ def test_change_of_a_saved_result_is_found() -> None:
 @pytest.mark.parametrize(
     "view",
     [
-        lambda y: y[0], lambda y: y[None], lambda y: y.reshape(4), lambda y: y.T, lambda y: y.detach(), lambda y: y.ravel(),
-        lambda y: y.expand_dims(0), lambda y: y.squeeze(), lambda y: y[0][1:], lambda y: rules.real(y),
+        lambda y: y[0], lambda y: y[None], lambda y: y.reshape(4), lambda y: y.T, lambda y: y.detach(),
+        lambda y: y.ravel(), lambda y: y.expand_dims(0), lambda y: y.squeeze(), lambda y: y[0][1:],
+        rules.real,
     ],
 )  # fmt: skip
 def test_change_through_a_view_is_found(view: Any) -> None:

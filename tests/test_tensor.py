@@ -1,4 +1,4 @@
-"""Tensor: creation, what it tells about itself, NumPy semantics of operators and dtypes, in-place changes, optimisers."""
+"""Tensor: creation, attributes, NumPy semantics of operators and dtypes, in-place changes; functions; optimisers."""
 
 from __future__ import annotations
 
@@ -211,9 +211,9 @@ def test_leaf_changes_only_under_no_grad() -> None:
     w = leaf(1.0, 2.0)
     (w * w).sum().backward()
     data = w.data
-    with pytest.raises(RuntimeError, match="leaf that requires a gradient.*no_grad"):
+    with pytest.raises(RuntimeError, match=r"leaf that requires a gradient.*no_grad"):
         w -= 0.1 * w.grad
-    with pytest.raises(RuntimeError, match="leaf that requires a gradient.*no_grad"):
+    with pytest.raises(RuntimeError, match=r"leaf that requires a gradient.*no_grad"):
         w[0] = 1
     with no_grad():
         w -= 0.25 * w.grad
@@ -334,7 +334,7 @@ def test_joining() -> None:
             function([x, x.expand_dims(0)])
         with pytest.raises(ValueError, match="axis=2 is out of range"):
             function([x, x], axis=2)
-        with pytest.raises(ValueError, match="dimension"):
+        with pytest.raises(ValueError, match=r"array dimensions .* must match|same shape, got \[\(1, 2\), \(3, 4\)\]"):
             function([fa.zeros((1, 2)), fa.zeros((3, 4))])
 
 
@@ -383,7 +383,7 @@ def test_optimisers_check_their_arguments() -> None:
             SGD(bad, lr=0.1)
     with pytest.raises(ValueError, match="lr must be at least 0"):
         SGD([w], lr=-1)
-    with pytest.raises(ValueError, match="beta2 must be at least 0 and below 1, not 1.5"):
+    with pytest.raises(ValueError, match=r"beta2 must be at least 0 and below 1, not 1\.5"):
         Adam([w], betas=(0.9, 1.5))
     with pytest.raises(ValueError, match="nesterov"):
         SGD([w], lr=0.1, nesterov=True)

@@ -433,8 +433,8 @@ def _push_transposed(op: Op, node: Node, position: int, t: Any) -> Any:
     g._node = Node.leaf(g)
     with enable_grad():
         pulled = fit(op.pull(op, node, position, g), parent)
-    (pushed,) = backward([pulled], [t], [g._node], create_graph=_mode.recording)
-    return g.detach() if pushed is None else pushed  # zeros where the rule does not look at g
+    pushed = backward([pulled], [t], [g._node], create_graph=_mode.recording)
+    return pushed.get(g._node, type(t)._wrap(g.data))  # zeros where the rule does not look at g
 
 
 # ----- Sweeps -----
@@ -482,12 +482,15 @@ def reachable(roots: Iterable[Node | None]) -> list[Node]:
     return sorted(seen, key=lambda node: node.seq)
 
 
-def _between(roots: Iterable[Node | None], sources: Iterable[Node]) -> dict[Node, None]:
-    """Of the nodes reachable from the roots those that depend on a source, in the order they were recorded."""
-    targets = set(sources)
+def _between(roots: Iterable[Node | None], sources: Iterable[Node] | None) -> dict[Node, None]:
+    """Of the nodes reachable from the roots those that depend on a source (None: all), in recorded order."""
+    order = reachable(roots)
+    if sources is None:
+        return dict.fromkeys(order)
+    sources = set(sources)
     found: dict[Node, None] = {}
-    for node in reachable(roots):
-        if node in targets or any(parent in found for parent in node.parents):
+    for node in order:
+        if node in sources or any(parent in found for parent in node.parents):
             found[node] = None
     return found
 
@@ -495,19 +498,20 @@ def _between(roots: Iterable[Node | None], sources: Iterable[Node]) -> dict[Node
 def backward(
     outputs: Sequence[Traced],
     cotangents: Sequence[Any],
-    targets: Sequence[Node],
+    targets: Iterable[Node] | None,
     *,
     create_graph: bool = False,
     retain_graph: bool | None = None,
-) -> list[Any]:
-    """Sweep from the outputs to the target nodes; their cotangents in order, None where nothing arrives.
+) -> dict[Node, Any]:
+    """Sweep from the outputs to the target nodes (None: all leaves); the cotangents of those that are reached.
 
     Nodes whose rules ran are freed unless `retain_graph` (default: `create_graph`); all of them when a rule raises.
     """
     retain = create_graph if retain_graph is None else retain_graph
     path = _between([out._node for out in outputs], targets)
-    wanted, found = set(targets), {}
+    wanted = {node for node in path if node.op is None} if targets is None else set(targets)
     pending: dict[Node, Any] = {}
+    found: dict[Node, Any] = {}
     with enable_grad() if create_graph else no_grad():
         for out, cotangent in zip(outputs, cotangents, strict=True):
             if out._node in path:
@@ -526,7 +530,7 @@ def backward(
                 for node in path:
                     node.free()
             raise
-        return _separate([found.get(target) for target in targets], cotangents)
+        return _separate(found, cotangents)
 
 
 def _pull_into(node: Node, g: Any, path: dict[Node, None], pending: dict[Node, Any], retain: bool) -> None:
@@ -555,7 +559,9 @@ def forward(outputs: Sequence[Traced], sources: Sequence[Node], tangents: Sequen
         for position, parent in enumerate(node.parents):
             if parent is not None and parent in reached:
                 _add(reached, node, fit(node.op.push(node.op, node, position, reached[parent]), node))
-    return [reached.get(out._node) if out._node is not None else None for out in outputs]
+    found = {out._node: reached[out._node] for out in outputs if out._node in reached}
+    found = _separate(found, tangents)
+    return [found.get(out._node) for out in outputs]
 
 
 def _add(table: dict[Node, Any], node: Node, value: Any) -> None:
@@ -575,12 +581,11 @@ def _run_hooks(node: Node, g: Any) -> Any:
     return g
 
 
-def _separate(results: list[Any], given: Sequence[Any]) -> list[Any]:
-    """Give every result memory of its own: rules pass cotangents on as they are, and views of them."""
+def _separate(results: dict[Node, Any], given: Sequence[Any]) -> dict[Node, Any]:
+    """Give every result memory of its own: rules pass on what they were given, and views of it."""
     taken = {id(g.data) for g in given}
-    for i, g in enumerate(results):
-        if g is not None:
-            if g.data.base is not None or id(g.data) in taken:
-                results[i] = g = g.clone()
-            taken.add(id(g.data))
+    for node, g in results.items():
+        if g.data.base is not None or id(g.data) in taken:
+            results[node] = g = g.clone()
+        taken.add(id(g.data))
     return results

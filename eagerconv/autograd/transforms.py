@@ -71,14 +71,14 @@ def grad(
             )
         nodes.append(x._node)
     seeds = [cotangent(out, g, "grad") for out, g in zip(outs, given, strict=True)]
-    grads = tape.backward(outs, seeds, nodes, create_graph=create_graph, retain_graph=retain_graph)
-    for i, g in enumerate(grads):
-        if g is None and not allow_unused:
+    found = tape.backward(outs, seeds, nodes, create_graph=create_graph, retain_graph=retain_graph)
+    for i, node in enumerate(nodes):
+        if node not in found and not allow_unused:
             raise RuntimeError(
                 f"grad: no output depends on inputs[{i}] (shape {ins[i].shape}); "
                 "pass allow_unused=True to get None for it"
             )
-    return tuple(grads)
+    return tuple(found.get(node) for node in nodes)
 
 
 def vjp(fn: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., tuple[Any, ...]]]:
@@ -121,8 +121,8 @@ def vjp(fn: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., tuple
         seeds = [_like(c, out, f"cotangents[{i}]") for i, (c, out) in enumerate(zip(cotangents, outs, strict=True))]
         record = tape.is_grad_enabled() and (outside or any(seed.requires_grad for seed in seeds))
         nodes = [x._node for x in inner if x._node is not None]
-        pulled = iter(tape.backward(outs, seeds, nodes, create_graph=record, retain_graph=True))
-        grads = [_or_zeros(next(pulled), x) if x._node is not None else None for x in inner]
+        pulled = tape.backward(outs, seeds, nodes, create_graph=record, retain_graph=True)
+        grads = [None if x._node is None else _or_zeros(pulled.get(x._node), x) for x in inner]
         return tuple(_clean(g, inner) for g in grads)
 
     return _same_form(value, [_clean(out, inner) for out in outs]), pullback

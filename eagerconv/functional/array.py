@@ -446,7 +446,10 @@ def stack(arrays: Sequence[Any], axis: int = 0) -> Tensor:
             [2, 4]], dtype=int64)
     """
     parts = [asarray(a) for a in arrays]
-    return cast(Tensor, rules.stack(*parts, axis=_normal_axis("stack", parts, axis, 1)))
+    axis = _normal_axis("stack", parts, axis, 1)
+    if len({part.shape for part in parts}) > 1:
+        raise ValueError(f"stack: arrays must have the same shape, got {[part.shape for part in parts]}")
+    return cast(Tensor, rules.stack(*parts, axis=axis))
 
 
 def _normal_axis(caller: str, parts: list[Tensor], axis: int, extra: int) -> int:

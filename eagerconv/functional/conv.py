@@ -36,6 +36,9 @@ def _refuse_keywords(function: str, unknown: dict[str, Any]) -> None:
         raise TypeError(f"{function}() got an unexpected keyword argument {name!r}{fix}")
 
 
+_DTYPES = {np.dtype(name) for table in algorithms.TABLE.values() for algorithm in table for name in algorithm.dtypes}
+
+
 def _arrays(function: str, arrays: dict[str, Any]) -> list[Tensor]:
     """The array arguments as Tensors of their common dtype."""
     tensors = []
@@ -44,17 +47,16 @@ def _arrays(function: str, arrays: dict[str, Any]) -> list[Tensor]:
             array = value if isinstance(value, Tensor) else asarray(value)
         except (TypeError, ValueError) as error:
             raise type(error)(f"{function}: {name} is not an array of numbers: {error}") from None
-        if array.dtype.name not in _DTYPES:
-            raise TypeError(f"{function}: {name} has dtype {array.dtype}, which can't be convolved; convert it, e.g. to float32 "
-                            f"(there are {', '.join(sorted(_DTYPES))})")
+        if array.dtype not in _DTYPES and array.dtype.newbyteorder("=") not in _DTYPES:
+            raise TypeError(
+                f"{function}: {name} has dtype {array.dtype}, which can't be convolved; convert it, e.g. to float32 "
+                f"(there are {', '.join(sorted(map(str, _DTYPES)))})"
+            )
         tensors.append(array)
-    if any(t.dtype != tensors[0].dtype for t in tensors):
-        common = np.result_type(*(t.dtype for t in tensors))
+    if tensors[0].dtype != tensors[1].dtype:
+        common = np.result_type(tensors[0].dtype, tensors[1].dtype)
         tensors = [t if t.dtype == common else t.astype(common) for t in tensors]
     return tensors
-
-
-_DTYPES = frozenset().union(*(algorithm.dtypes for table in algorithms.TABLE.values() for algorithm in table))
 
 
 _RULES = {"y": geometry.forward, "x": geometry.gradient_wrt_inputs, "w": geometry.gradient_wrt_weights}
@@ -68,7 +70,7 @@ def _solve(function: str, ndim: int, slot: Slot, arrays: dict[str, Any], shapes:
         _refuse_keywords(function, unknown)
     a, b = _arrays(function, arrays)
     frozen = geometry.frozen
-    (stride_name, stride_value), = stride.items()
+    ((stride_name, stride_value),) = stride.items()
     spec = _RULES[slot](
         function, ndim, a.shape, b.shape,
         *[frozen(function, name, value) for name, value in shapes.items()],

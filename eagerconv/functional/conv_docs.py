@@ -88,7 +88,8 @@ _FAMILIES = {
         Shape (batch, input channels, {axes})."""),
     "grad_wrt_weights": ("input output_grad filter_shape input_hint border_mode subsample flip rest", """\
     Tensor
-        Shape (output channels, input channels / num_groups, {axes}); with `unshared`, the output's {axes} behind the first."""),
+        Shape (output channels, input channels / num_groups, {axes}); with `unshared`, the output's {axes}
+        behind the first axis."""),
 }  # fmt: skip
 
 _RAISES = """\

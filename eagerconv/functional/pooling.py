@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from ..autograd import rules
 from ..autograd.tape import Op, defvjp, linear
 from ..tensor import Tensor, asarray
 
@@ -37,13 +38,11 @@ class Windows:
             outs, ins = [], []
             for n, s, p, m, k_ in zip(self.size, self.stride, self.pad, self.out, k, strict=True):
                 first = max(0, -((k_ - p) // s))  # the first o with o * s + k - p >= 0
-                last = min(m - 1, (n - 1 + p - k_) // s)  # the last one with o * s + k - p <= n - 1
-                if last < first:
-                    break
-                outs.append(slice(first, last + 1))
-                ins.append(slice(first * s + k_ - p, last * s + k_ - p + 1, s))
-            else:
-                yield (..., *outs), (..., *ins)
+                count = max(0, min(m - 1, (n - 1 + p - k_) // s) + 1 - first)  # up to o * s + k - p <= n - 1
+                start = first * s + k_ - p
+                outs.append(slice(first, first + count))
+                ins.append(slice(start, start + count * s, s) if count else slice(0))
+            yield (..., *outs), (..., *ins)
 
     def counts(self, with_padding: bool) -> Any:
         """How many elements each window holds, padding included or not; an array of shape `out`."""
@@ -87,36 +86,33 @@ def _spread(g: Any, w: Windows) -> Any:
 
 
 def _winners(x: Any, ans: Any, w: Windows) -> Any:
-    """Per window the number of its first largest element, counted row by row."""
-    number = np.zeros(ans.shape, np.min_scalar_type(math.prod(w.window)))
-    for k, (o, i) in reversed(list(enumerate(w.offsets()))):
-        np.copyto(number[o], k, where=x[i] == ans[o])
-    return number
+    """Where in the flattened input each window has its first largest element, for the flattened output."""
+    nan = bool((ans != ans).any())  # a NaN is the largest
+    found = np.zeros(ans.shape, np.bool_)
+    number = np.zeros(ans.shape, np.min_scalar_type(math.prod(w.window)))  # how many come before it, row by row
+    for o, i in w.offsets():
+        found[o] |= (x[i] == ans[o]) | (x[i] != x[i]) if nan else x[i] == ans[o]
+        number += ~found
+    # i = o * stride + k - pad per axis: the flat index is a sum of a part in k and one in o.
+    steps = [math.prod(w.size[a + 1 :]) for a in range(len(w.size))]
+    of_k = np.zeros((), np.intp)
+    of_o = np.arange(math.prod(x.shape[: x.ndim - len(steps)])) * math.prod(w.size)
+    for k, s, p, m, step in zip(w.window, w.stride, w.pad, w.out, steps, strict=True):
+        of_k = of_k[..., None] + np.arange(k) * step
+        of_o = of_o[..., None] + (np.arange(m) * s - p) * step
+    return of_k.ravel().take(number.ravel()) + of_o.ravel()
 
 
-def _pick(x: Any, number: Any, w: Windows) -> Any:
-    out = np.zeros_like(x, shape=number.shape)
-    for k, (o, i) in enumerate(w.offsets()):
-        np.copyto(out[o], x[i], where=number[o] == k)
-    return out
+def _place(g: Any, x: Any, ans: Any, w: Windows) -> Any:
+    flat = rules.put(g.reshape(-1), index=_winners(x.data, ans.data, w), shape=(x.size,))
+    return flat.reshape(x.shape)
 
 
-def _place(g: Any, number: Any, w: Windows) -> Any:
-    """The transpose of `_pick`."""
-    x = np.zeros_like(g, shape=g.shape[: g.ndim - len(w.out)] + w.size)
-    for k, (o, i) in enumerate(w.offsets()):
-        np.add(x[i], g[o], out=x[i], where=number[o] == k)
-    return x
+def _pick(t: Any, x: Any, ans: Any, w: Windows) -> Any:
+    return t.reshape(-1)[_winners(x.data, ans.data, w)].reshape(ans.shape)
 
 
-max_windows = defvjp(
-    "max_windows",
-    _max,
-    lambda g, x, ans, w: place_winners(g, number=_winners(x.data, ans.data, w), w=w),
-    jvp=lambda t, x, ans, w: pick_winners(t, number=_winners(x.data, ans.data, w), w=w),
-)
-pick_winners: Op = linear("pick_winners", _pick, lambda g, number, w: place_winners(g, number=number, w=w))
-place_winners: Op = linear("place_winners", _place, lambda g, number, w: pick_winners(g, number=number, w=w))
+max_windows = defvjp("max_windows", _max, _place, jvp=_pick)
 sum_windows = linear("sum_windows", _sum, lambda g, w: spread_windows(g, w=w))
 spread_windows: Op = linear("spread_windows", _spread, lambda g, w: sum_windows(g, w=w))
 

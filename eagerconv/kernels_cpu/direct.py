@@ -9,7 +9,7 @@ import numpy as np
 
 from eagerconv.kernels_cpu.jit import kernel
 from eagerconv.kernels_cpu.table import as_table, direct_table
-from eagerconv.kernels_cpu.threads import launch, worthwhile
+from eagerconv.kernels_cpu.threads import Launch, worthwhile
 from eagerconv.record import FEATURES, Algorithm, Plan, Request, arrange
 from eagerconv.spec import Shape
 
@@ -33,9 +33,17 @@ def _work(request: Request) -> tuple[str, int, int]:
     """(kernel name, tasks, taps added into each task's row)."""
     spec = request.spec
     if request.slot == "y":
-        return "forward", spec.batch * spec.groups * spec.cout * math.prod(spec.out[:-1]), spec.cin * math.prod(spec.kernel)
+        return (
+            "forward",
+            spec.batch * spec.groups * spec.cout * math.prod(spec.out[:-1]),
+            spec.cin * math.prod(spec.kernel),
+        )
     if request.slot == "x":
-        return "inputs", spec.batch * spec.groups * spec.cin * math.prod(spec.size[:-1]), spec.cout * math.prod(spec.kernel)
+        return (
+            "inputs",
+            spec.batch * spec.groups * spec.cin * math.prod(spec.size[:-1]),
+            spec.cout * math.prod(spec.kernel),
+        )
     filters = spec.groups * spec.cout
     rows = spec.batch * math.prod(spec.out[:-1])
     if spec.unshared:
@@ -58,11 +66,11 @@ def _plan(request: Request) -> Plan:
     a, b = request.strides
     table = as_table(direct_table(spec, *arrange(slot, a, b, contiguous(shape))))
     threads = worthwhile(request.threads, _cost(request) * request.threads)
-    row_bytes = ROW * dtype.itemsize
+    launch = Launch(native, tasks, threads, ROW * dtype.itemsize, table)
 
     def run(a: Any, b: Any) -> Any:
         result = np.empty(shape, dtype)
-        launch(native, tasks, threads, *arrange(slot, a, b, result), row_bytes, table)
+        launch(*arrange(slot, a, b, result))
         return result
 
     return run
@@ -72,7 +80,20 @@ DIRECT = Algorithm(
     name="direct",
     features=FEATURES,
     dtypes=frozenset(
-        "float32 float64 complex64 complex128 int8 int16 int32 int64 uint8 uint16 uint32 uint64".split()
+        [
+            "float32",
+            "float64",
+            "complex64",
+            "complex128",
+            "int8",
+            "int16",
+            "int32",
+            "int64",
+            "uint8",
+            "uint16",
+            "uint32",
+            "uint64",
+        ]
     ),
     exact=True,
     refuses=lambda request: None,

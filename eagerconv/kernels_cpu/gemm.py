@@ -12,7 +12,7 @@ from eagerconv.kernels_cpu import table as at
 from eagerconv.kernels_cpu.direct import contiguous
 from eagerconv.kernels_cpu.jit import kernel, register_bytes
 from eagerconv.kernels_cpu.table import as_table, flat, three, view
-from eagerconv.kernels_cpu.threads import launch, worthwhile
+from eagerconv.kernels_cpu.threads import Launch, worthwhile
 from eagerconv.record import FEATURES, Algorithm, Plan, Request, arrange
 from eagerconv.spec import ConvSpec, Shape
 
@@ -35,6 +35,7 @@ def chunks(channels: int, taps: int, depth: int) -> tuple[int, int]:
 
 
 def lanes(dtype: np.dtype[Any]) -> int:
+    """Elements of one vector register."""
     return register_bytes() // dtype.itemsize
 
 
@@ -89,7 +90,7 @@ def _gather_plan(request: Request) -> Plan:
     table += [spec.cout * w_f, *((w_f, w_c) if forward else (w_c, w_f))]
     size, stride = (spec.size, spec.stride) if forward else (spec.out, (1,) * nd)
     if len(parts) == 1:  # then the result is dense, too, and pixels may be counted along one axis
-        (grid, start, taps), = parts
+        ((grid, start, taps),) = parts
         grid, source, size, stride = flat(grid, source, size, stride, (tap[nd:] for tap in taps))
         parts = [(grid, start, taps)]
     table += view(source, size, stride)
@@ -105,10 +106,11 @@ def _gather_plan(request: Request) -> Plan:
     geometry = as_table(table + tail)
     native = kernel("gemm:gather", dtype)
     threads = worthwhile(request.threads, _cost(request) * request.threads)
+    launch = Launch(native, tasks, threads, work * dtype.itemsize, geometry)
 
     def run(a: Any, b: Any) -> Any:
         result = np.empty(result_shape, dtype)
-        launch(native, tasks, threads, a, b, result, work * dtype.itemsize, geometry)
+        launch(a, b, result)
         return result
 
     return run
@@ -144,7 +146,12 @@ def _weights_plan(request: Request) -> Plan:
     table[at.Y_VIEW : at.Y_VIEW + at.V_LENGTH] = view(*y_view)
     table[at.Y_GRID : at.Y_GRID + 3] = three(y_grid, 1)
     table[at.FILTER : at.N_TAPS + 1] = [spec.cin * len(taps), tile, filter_chunk, len(taps)]
-    for entry, value in ((at.LANES, lanes(dtype)), (at.CHANNEL_CHUNK, channel_chunk), (at.TAP_CHUNK, tap_chunk), (at.WORK, work)):
+    for entry, value in (
+        (at.LANES, lanes(dtype)),
+        (at.CHANNEL_CHUNK, channel_chunk),
+        (at.TAP_CHUNK, tap_chunk),
+        (at.WORK, work),
+    ):
         table[entry] = value
     for tap in taps:
         table += [0, *three(tap, 0)]
@@ -152,11 +159,12 @@ def _weights_plan(request: Request) -> Plan:
     tasks = spec.groups * -(-spec.cin // channel_chunk) * -(-len(taps) // tap_chunk)
     native = kernel("gemm:weights", dtype)
     threads = worthwhile(request.threads, _cost(request) * request.threads)
+    launch = Launch(native, tasks, threads, work * dtype.itemsize, geometry)
     shape = spec.shape("w")
 
     def run(a: Any, b: Any) -> Any:
         result = np.empty(shape, dtype)
-        launch(native, tasks, threads, *arrange("w", a, b, result), work * dtype.itemsize, geometry)
+        launch(*arrange("w", a, b, result))
         return result
 
     return run

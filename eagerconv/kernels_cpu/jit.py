@@ -148,7 +148,13 @@ def register_bytes() -> int:
     name, features = host()
     on = {feature[1:] for feature in features.split(",") if feature.startswith("+")}
     if not features:  # a processor named by the user: llvmlite does not tell what it has
-        on = {"avx512f"} if "avx512" in name or name in ("znver4", "znver5") else {"avx"} if name in _AVX2_PROCESSORS else set()
+        on = (
+            {"avx512f"}
+            if "avx512" in name or name in ("znver4", "znver5")
+            else {"avx"}
+            if name in _AVX2_PROCESSORS
+            else set()
+        )
     return 64 if "avx512f" in on else 32 if "avx" in on else 16
 
 
@@ -192,7 +198,10 @@ def cache_directory() -> Path | None:
     chosen = os.environ.get("EAGERCONV_CACHE_DIR")
     user = os.getuid() if hasattr(os, "getuid") else 0
     candidates = [Path(chosen)] if chosen else []
-    candidates += [Path(base or "~/.cache").expanduser() / "eagerconv", Path(tempfile.gettempdir()) / f"eagerconv-{user}"]
+    candidates += [
+        Path(base or "~/.cache").expanduser() / "eagerconv",
+        Path(tempfile.gettempdir()) / f"eagerconv-{user}",
+    ]
     for folder in candidates:
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)

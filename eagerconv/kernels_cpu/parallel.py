@@ -17,7 +17,9 @@ _INDEX = ir.IntType(64)
 
 
 @intrinsic
-def _call(typingctx: Any, address: Any, first: Any, last: Any, thread: Any, x: Any, w: Any, y: Any, work: Any, g: Any) -> Any:
+def _call(
+    typingctx: Any, address: Any, first: Any, last: Any, thread: Any, x: Any, w: Any, y: Any, work: Any, g: Any
+) -> Any:
     """Call the kernel at `address`."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:

@@ -59,7 +59,9 @@ def view(strides: Shape, size: Shape, stride: Shape) -> list[int]:
     return [*strides[:2], *three(strides[2:], 0), *three(size, 1), *three(stride, 1)]
 
 
-def flat(grid: Shape, strides: Shape, size: Shape, stride: Shape, offsets: Iterable[Shape]) -> tuple[Shape, Shape, Shape, Shape]:
+def flat(
+    grid: Shape, strides: Shape, size: Shape, stride: Shape, offsets: Iterable[Shape]
+) -> tuple[Shape, Shape, Shape, Shape]:
     """(grid, strides, size, stride) with all axes seen as one, where the array is read densely and in order.
 
     So a 1x1 convolution gathers whole images at a time, not row by row.
@@ -73,4 +75,5 @@ def flat(grid: Shape, strides: Shape, size: Shape, stride: Shape, offsets: Itera
 
 
 def as_table(entries: Iterable[int]) -> npt.NDArray[np.int64]:
+    """The entries as kernels read them."""
     return np.array(list(entries), dtype=np.int64)

@@ -25,6 +25,7 @@ _limit = 0
 class _Local(threading.local):
     def __init__(self) -> None:
         self.workspace = np.empty(0, np.uint8)
+        self.address = 0
 
 
 _local = _Local()
@@ -84,7 +85,7 @@ def set_num_threads(threads: int) -> None:
     """
     global _limit
     most = available_threads()
-    if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= most:
+    if type(threads) is not int or not 1 <= threads <= most:
         raise ValueError(f"threads must be an int from 1 to {most}, got {threads!r}; NUMBA_NUM_THREADS sets the most")
     _limit = threads
 
@@ -101,27 +102,41 @@ def worthwhile(threads: int, seconds: float) -> int:
     return threads if seconds > 30e-6 else 1
 
 
-def launch(kernel: Kernel, tasks: int, threads: int, x: Any, w: Any, y: Any, work: int, table: npt.NDArray[np.int64]) -> None:
-    """Do `tasks` tasks of `kernel` on the arrays x, w, y; `work` bytes of scratch memory for each of `threads` threads."""
-    global _team_started
-    threads = min(threads, tasks, get_num_threads())
-    scratch = _workspace(work * threads)
-    addresses = (x.ctypes.data, w.ctypes.data, y.ctypes.data, scratch, table.ctypes.data)
-    if threads > 1 and _region.acquire(blocking=False):
-        try:
-            _team_started = True
-            from eagerconv.kernels_cpu.parallel import run  # imports Numba: only processes with parallel work pay for it
+class Launch:
+    """A kernel with its table and division of work, ready to run on arrays."""
 
-            run(kernel.address, threads, tasks, *addresses)
-        finally:
-            _region.release()
-    else:
-        kernel.call(0, tasks, 0, *addresses)
+    def __init__(self, kernel: Kernel, tasks: int, threads: int, work: int, table: npt.NDArray[np.int64]) -> None:
+        """`work` bytes of scratch memory for each of at most `threads` threads."""
+        self.kernel, self.tasks, self.threads, self.work = kernel, tasks, min(threads, tasks), work
+        self._table = table  # owns the memory that the address leads to
+        self._table_address: int = table.ctypes.data
+
+    def __call__(self, x: Any, w: Any, y: Any) -> None:
+        """Run on the arrays of the three slots; the result must be contiguous."""
+        global _team_started
+        threads = self.threads
+        if threads > 1:
+            threads = min(threads, get_num_threads())
+        work = _workspace(self.work * threads)
+        addresses = (x.ctypes.data, w.ctypes.data, y.ctypes.data, work, self._table_address)
+        if threads > 1 and _region.acquire(blocking=False):
+            try:
+                _team_started = True
+                from eagerconv.kernels_cpu.parallel import (
+                    run,  # imports Numba: only processes with parallel work pay for it
+                )
+
+                run(self.kernel.address, threads, self.tasks, *addresses)
+            finally:
+                _region.release()
+        else:
+            self.kernel.call(0, self.tasks, 0, *addresses)
 
 
 def _workspace(nbytes: int) -> int:
     """Address of this Python thread's scratch memory, aligned to cache lines; it grows to what was needed at most."""
-    if _local.workspace.size < nbytes + 64:
-        _local.workspace = np.empty(nbytes + 64, np.uint8)
-    address: int = _local.workspace.ctypes.data
-    return -(-address // 64) * 64
+    local = _local
+    if local.workspace.size < nbytes + 64:
+        local.workspace = np.empty(nbytes + 64, np.uint8)
+        local.address = -(-local.workspace.ctypes.data // 64) * 64
+    return local.address

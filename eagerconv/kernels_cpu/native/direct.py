@@ -15,8 +15,26 @@ from eagerconv.kernels_cpu.direct import ROW
 from eagerconv.kernels_cpu.jit import OPTIONS
 from eagerconv.kernels_cpu.native.vector import offset, zero
 from eagerconv.kernels_cpu.table import (
-    BATCH, CIN, COUT, GROUPS, KERNEL, ORIGIN, OUT, SIZE, STEP, STRIDE, W_C, W_F, W_K, W_O, X_C, X_I, X_N,
-    Y_F, Y_N, Y_O,
+    BATCH,
+    CIN,
+    COUT,
+    GROUPS,
+    KERNEL,
+    ORIGIN,
+    OUT,
+    SIZE,
+    STEP,
+    STRIDE,
+    W_C,
+    W_F,
+    W_K,
+    W_O,
+    X_C,
+    X_I,
+    X_N,
+    Y_F,
+    Y_N,
+    Y_O,
 )
 
 helper = numba.njit(**OPTIONS)
@@ -50,6 +68,7 @@ def dot(a: P, ai: int, as_: int, b: P, bi: int, bs: int, n: int) -> Any:
 
 @helper
 def ceil_div(a: int, b: int) -> int:
+    """Quotient, rounded up."""
     return -((-a) // b)
 
 
@@ -61,12 +80,14 @@ def window(base: int, stride: int, first: int, last: int, limit: int) -> tuple[i
 
 @helper
 def clear(r: P, n: int) -> None:
+    """r[:n] = 0."""
     for j in range(n):
         r[j] = zero(r)
 
 
 @helper
 def store(out: P, start: int, step: int, r: P, n: int) -> None:
+    """out[start::step] = r[:n]."""
     for j in range(n):
         out[start + j * step] = r[j]
 
@@ -99,8 +120,18 @@ def forward(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P)
                             a, b = window(base, stride, 0, g[SIZE + 2], g[OUT + 2])
                             a, b = max(a, o0), min(b, o1)
                             if a < b:
-                                add_products(r, a - o0, 1, w, wi + a * g[W_O + 2] + kx * g[W_K + 2], g[W_O + 2],
-                                             x, xi + (a * stride + base) * g[X_I + 2], stride * g[X_I + 2], b - a)
+                                add_products(
+                                    r,
+                                    a - o0,
+                                    1,
+                                    w,
+                                    wi + a * g[W_O + 2] + kx * g[W_K + 2],
+                                    g[W_O + 2],
+                                    x,
+                                    xi + (a * stride + base) * g[X_I + 2],
+                                    stride * g[X_I + 2],
+                                    b - a,
+                                )
             start = n * g[Y_N] + f * g[Y_F] + oz * g[Y_O] + oy * g[Y_O + 1] + o0 * g[Y_O + 2]
             store(y, start, g[Y_O + 2], r, o1 - o0)
 
@@ -137,9 +168,18 @@ def inputs(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) 
                             base = kx * step + g[ORIGIN + 2]
                             a, b = window(base, stride, i0, i1, g[OUT + 2])
                             if a < b:
-                                add_products(r, a * stride + base - i0, stride, w,
-                                             wi + a * g[W_O + 2] + kx * g[W_K + 2], g[W_O + 2],
-                                             y, yi + a * g[Y_O + 2], g[Y_O + 2], b - a)
+                                add_products(
+                                    r,
+                                    a * stride + base - i0,
+                                    stride,
+                                    w,
+                                    wi + a * g[W_O + 2] + kx * g[W_K + 2],
+                                    g[W_O + 2],
+                                    y,
+                                    yi + a * g[Y_O + 2],
+                                    g[Y_O + 2],
+                                    b - a,
+                                )
             start = n * g[X_N] + channel * g[X_C] + iz * g[X_I] + iy * g[X_I + 1] + i0 * g[X_I + 2]
             store(x, start, g[X_I + 2], r, i1 - i0)
 
@@ -193,6 +233,16 @@ def weights_unshared(first: int, last: int, thread: int, x: P, w: P, y: P, work:
                                 xi = channel * g[X_C] + iz * g[X_I] + iy * g[X_I + 1] + (a * stride + base) * g[X_I + 2]
                                 yi = f * g[Y_F] + oz * g[Y_O] + oy * g[Y_O + 1] + a * g[Y_O + 2]
                                 for n in range(g[BATCH]):
-                                    add_products(r, a - o0, 1, x, xi + n * g[X_N], stride * g[X_I + 2],
-                                                 y, yi + n * g[Y_N], g[Y_O + 2], b - a)
+                                    add_products(
+                                        r,
+                                        a - o0,
+                                        1,
+                                        x,
+                                        xi + n * g[X_N],
+                                        stride * g[X_I + 2],
+                                        y,
+                                        yi + n * g[Y_N],
+                                        g[Y_O + 2],
+                                        b - a,
+                                    )
                             store(w, wi + kx * g[W_K + 2] + o0 * g[W_O + 2], g[W_O + 2], r, o1 - o0)

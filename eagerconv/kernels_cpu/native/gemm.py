@@ -32,8 +32,22 @@ inner_column, inner_one = inner_product(INNER_ROWS, 1), inner_product(1, 1)
 
 
 @helper
-def gather_rows(to: P, to_row: int, source: P, g: P, view: int, grid_z: int, grid_y: int, grid_x: int, first: int, last: int,
-                channel: int, channels: int, taps: P, n_taps: int) -> None:
+def gather_rows(
+    to: P,
+    to_row: int,
+    source: P,
+    g: P,
+    view: int,
+    grid_z: int,
+    grid_y: int,
+    grid_x: int,
+    first: int,
+    last: int,
+    channel: int,
+    channels: int,
+    taps: P,
+    n_taps: int,
+) -> None:
     """to[(r, t), p - first] = source[n, channel + r, j*stride + tap[t]], 0 outside, for the pixels first <= p < last.
 
     p counts (n, jz, jy, jx). A run of pixels along jx is one masked vector copy for all channels at once.
@@ -56,7 +70,16 @@ def gather_rows(to: P, to_row: int, source: P, g: P, view: int, grid_z: int, gri
             pixel += iz * g[view + at.V_I] + iy * g[view + at.V_I + 1] + ix * g[view + at.V_I + 2]
             target = t * to_row + p - first
             if along_x == 1:
-                copy_rows(offset(to, target), n_taps * to_row, offset(source, pixel), g[view + at.V_C], channels, start, end, run)
+                copy_rows(
+                    offset(to, target),
+                    n_taps * to_row,
+                    offset(source, pixel),
+                    g[view + at.V_C],
+                    channels,
+                    start,
+                    end,
+                    run,
+                )
             else:
                 for r in range(channels):
                     for j in range(run):
@@ -67,8 +90,22 @@ def gather_rows(to: P, to_row: int, source: P, g: P, view: int, grid_z: int, gri
 
 
 @helper
-def multiply_panel(a: P, a_row: int, a_channel: int, taps: P, channels: int, n_taps: int, b: P, width: int,
-                   c: P, c_row: int, rows: int, valid: int, lanes: int, add: int) -> None:
+def multiply_panel(
+    a: P,
+    a_row: int,
+    a_channel: int,
+    taps: P,
+    channels: int,
+    n_taps: int,
+    b: P,
+    width: int,
+    c: P,
+    c_row: int,
+    rows: int,
+    valid: int,
+    lanes: int,
+    add: int,
+) -> None:
     """c[i, j] (+)= sum of a[i, (r, t)] * b[(r, t), j]: cut the rows into the microkernels there are."""
     wide = valid > lanes
     i = 0
@@ -107,7 +144,9 @@ def scatter_tile(tile: P, width: int, result: P, g: P, phase: int, first: int, l
         start += (g[phase + at.P_START + 2] + x0 * g[at.RESULT_STEP + 2]) * g[at.RESULT_I + 2]
         for m in range(rows):
             for j in range(run):
-                result[start + m * g[at.RESULT_C] + j * g[at.RESULT_STEP + 2] * g[at.RESULT_I + 2]] = tile[m * width + p - first + j]
+                result[start + m * g[at.RESULT_C] + j * g[at.RESULT_STEP + 2] * g[at.RESULT_I + 2]] = tile[
+                    m * width + p - first + j
+                ]
         p += run
 
 
@@ -137,11 +176,39 @@ def gather(first: int, last: int, thread: int, source: P, w: P, result: P, work:
             for t0 in range(0, max(n_taps, 1), g[at.TAP_CHUNK]):
                 some_taps = min(g[at.TAP_CHUNK], n_taps - t0)
                 taps = offset(g, g[phase + at.P_TAPS_AT] + 4 * t0)
-                gather_rows(panel, width, source, g, at.SOURCE, grid_z, grid_y, grid_x, n * pixels + p0, n * pixels + p0 + valid,
-                            group * g[at.CHANNELS] + r0, channels, taps, some_taps)
+                gather_rows(
+                    panel,
+                    width,
+                    source,
+                    g,
+                    at.SOURCE,
+                    grid_z,
+                    grid_y,
+                    grid_x,
+                    n * pixels + p0,
+                    n * pixels + p0 + valid,
+                    group * g[at.CHANNELS] + r0,
+                    channels,
+                    taps,
+                    some_taps,
+                )
                 a = offset(w, group * g[at.A_GROUP] + m0 * g[at.A_ROW] + r0 * g[at.A_CHANNEL])
-                multiply_panel(a, g[at.A_ROW], g[at.A_CHANNEL], taps, channels, some_taps, panel, width,
-                               c, c_row, rows, valid, lanes, add)
+                multiply_panel(
+                    a,
+                    g[at.A_ROW],
+                    g[at.A_CHANNEL],
+                    taps,
+                    channels,
+                    some_taps,
+                    panel,
+                    width,
+                    c,
+                    c_row,
+                    rows,
+                    valid,
+                    lanes,
+                    add,
+                )
                 add = 1
         if not in_place:
             scatter_tile(tile, width, result, g, phase, p0, p0 + valid, base, rows)
@@ -192,12 +259,44 @@ def weights(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P)
         for p0 in range(0, pixels, tile):
             valid = min(tile, pixels - p0)
             vectors = ceil_div(valid, lanes)
-            gather_rows(xs, tile, x, g, at.X_VIEW, grid_z, grid_y, grid_x, p0, p0 + valid, group * g[at.CIN] + c0, channels,
-                        offset(g, at.TAPS + 4 * t0), some_taps)
-            copy_rows(offset(xs, valid), tile, xs, 0, columns, 0, 0, vectors * lanes - valid)  # zeros up to whole vectors
+            gather_rows(
+                xs,
+                tile,
+                x,
+                g,
+                at.X_VIEW,
+                grid_z,
+                grid_y,
+                grid_x,
+                p0,
+                p0 + valid,
+                group * g[at.CIN] + c0,
+                channels,
+                offset(g, at.TAPS + 4 * t0),
+                some_taps,
+            )
+            copy_rows(
+                offset(xs, valid), tile, xs, 0, columns, 0, 0, vectors * lanes - valid
+            )  # zeros up to whole vectors
             for f0 in range(0, g[at.COUT], g[at.FILTER_CHUNK]):
                 filters = min(g[at.FILTER_CHUNK], g[at.COUT] - f0)
-                gather_rows(ys, tile, y, g, at.Y_VIEW, g[at.Y_GRID], g[at.Y_GRID + 1], g[at.Y_GRID + 2], p0, p0 + valid, group * g[at.COUT] + f0, filters,
-                            offset(g, at.CENTRE), 1)
+                gather_rows(
+                    ys,
+                    tile,
+                    y,
+                    g,
+                    at.Y_VIEW,
+                    g[at.Y_GRID],
+                    g[at.Y_GRID + 1],
+                    g[at.Y_GRID + 2],
+                    p0,
+                    p0 + valid,
+                    group * g[at.COUT] + f0,
+                    filters,
+                    offset(g, at.CENTRE),
+                    1,
+                )
                 copy_rows(offset(ys, valid), tile, ys, 0, filters, 0, 0, vectors * lanes - valid)
-                multiply_rows(ys, xs, tile, vectors, offset(w, block + f0 * g[at.FILTER]), g[at.FILTER], filters, columns)
+                multiply_rows(
+                    ys, xs, tile, vectors, offset(w, block + f0 * g[at.FILTER]), g[at.FILTER], filters, columns
+                )

@@ -61,19 +61,25 @@ class Vectors:
         return known or ir.Function(self.builder.module, ir.FunctionType(result, arguments), name)
 
     def at(self, pointer: Any, elements: Any) -> Any:
+        """The pointer moved by a number of elements."""
         return self.builder.gep(pointer, [elements if not isinstance(elements, int) else I64(elements)])
 
     def load(self, pointer: Any) -> Any:
+        """A vector from memory of any alignment."""
         loaded = self.builder.load(self.builder.bitcast(pointer, self.type.as_pointer()))
         loaded.align = self.bytes
         return loaded
 
     def broadcast(self, pointer: Any) -> Any:
+        """One element in every lane."""
         undefined = ir.Constant(self.type, ir.Undefined)
         vector = self.builder.insert_element(undefined, self.builder.load(pointer), I32(0))
-        return self.builder.shuffle_vector(vector, undefined, ir.Constant(ir.VectorType(I32, self.lanes), [0] * self.lanes))
+        return self.builder.shuffle_vector(
+            vector, undefined, ir.Constant(ir.VectorType(I32, self.lanes), [0] * self.lanes)
+        )
 
     def fma(self, a: Any, b: Any, c: Any) -> Any:
+        """a*b + c with one rounding."""
         return self.builder.call(self._intrinsic(f"llvm.fma.{self.suffix}", self.type, [self.type] * 3), [a, b, c])
 
     def sum(self, vector: Any) -> Any:
@@ -86,20 +92,27 @@ class Vectors:
         wide = ir.VectorType(I64, self.lanes)
         undefined = ir.Constant(wide, ir.Undefined)
         vector = self.builder.insert_element(undefined, limit, I32(0))
-        vector = self.builder.shuffle_vector(vector, undefined, ir.Constant(ir.VectorType(I32, self.lanes), [0] * self.lanes))
+        vector = self.builder.shuffle_vector(
+            vector, undefined, ir.Constant(ir.VectorType(I32, self.lanes), [0] * self.lanes)
+        )
         return self.builder.icmp_signed("<", ir.Constant(wide, list(range(self.lanes))), vector)
 
     def masked_load(self, pointer: Any, mask: Any) -> Any:
         """The lanes of the mask from memory, zero elsewhere; memory under unset lanes is not touched."""
         vector_pointer = self.type.as_pointer()
-        function = self._intrinsic(f"llvm.masked.load.{self.suffix}.p0", self.type,
-                                   [vector_pointer, I32, self.mask_type, self.type])
-        return self.builder.call(function, [self.builder.bitcast(pointer, vector_pointer), I32(self.bytes), mask, self.zeros])
+        function = self._intrinsic(
+            f"llvm.masked.load.{self.suffix}.p0", self.type, [vector_pointer, I32, self.mask_type, self.type]
+        )
+        return self.builder.call(
+            function, [self.builder.bitcast(pointer, vector_pointer), I32(self.bytes), mask, self.zeros]
+        )
 
     def masked_store(self, vector: Any, pointer: Any, mask: Any) -> None:
+        """The lanes of the mask to memory; the rest of it is not touched."""
         vector_pointer = self.type.as_pointer()
-        function = self._intrinsic(f"llvm.masked.store.{self.suffix}.p0", ir.VoidType(),
-                                   [self.type, vector_pointer, I32, self.mask_type])
+        function = self._intrinsic(
+            f"llvm.masked.store.{self.suffix}.p0", ir.VoidType(), [self.type, vector_pointer, I32, self.mask_type]
+        )
         self.builder.call(function, [vector, self.builder.bitcast(pointer, vector_pointer), I32(self.bytes), mask])
 
 
@@ -160,10 +173,36 @@ def outer_product(rows: int, vectors: int) -> Any:
     """
 
     @intrinsic
-    def product(typingctx: Any, a: Any, a_row: Any, a_channel: Any, taps: Any, channels: Any, n_taps: Any, b: Any, b_row: Any,
-                c: Any, c_row: Any, valid: Any, add: Any) -> Any:
-        def codegen(builder: Any, a: Any, a_row: Any, a_channel: Any, taps: Any, channels: Any, n_taps: Any, b: Any,
-                    b_row: Any, c: Any, c_row: Any, valid: Any, add: Any) -> None:
+    def product(
+        typingctx: Any,
+        a: Any,
+        a_row: Any,
+        a_channel: Any,
+        taps: Any,
+        channels: Any,
+        n_taps: Any,
+        b: Any,
+        b_row: Any,
+        c: Any,
+        c_row: Any,
+        valid: Any,
+        add: Any,
+    ) -> Any:
+        def codegen(
+            builder: Any,
+            a: Any,
+            a_row: Any,
+            a_channel: Any,
+            taps: Any,
+            channels: Any,
+            n_taps: Any,
+            b: Any,
+            b_row: Any,
+            c: Any,
+            c_row: Any,
+            valid: Any,
+            add: Any,
+        ) -> None:
             v = Vectors(builder, element)
             masks = [v.lanes_below(builder.sub(valid, I64(j * v.lanes))) for j in range(vectors)]
             row_offsets = [builder.mul(a_row, I64(i)) for i in range(rows)]
@@ -224,17 +263,22 @@ def inner_product(rows: int, columns: int) -> Any:
 
 
 @intrinsic
-def copy_rows(typingctx: Any, to: Any, to_row: Any, source: Any, source_row: Any, rows: Any, first: Any, last: Any, n: Any) -> Any:
+def copy_rows(
+    typingctx: Any, to: Any, to_row: Any, source: Any, source_row: Any, rows: Any, first: Any, last: Any, n: Any
+) -> Any:
     """to[r, j] = source[r, j] if first <= j < last else 0, for r < rows and j < n; only what is copied is read."""
 
-    def codegen(builder: Any, to: Any, to_row: Any, source: Any, source_row: Any, rows: Any, first: Any, last: Any,
-                n: Any) -> None:
+    def codegen(
+        builder: Any, to: Any, to_row: Any, source: Any, source_row: Any, rows: Any, first: Any, last: Any, n: Any
+    ) -> None:
         v = Vectors(builder, element)
         lanes = I64(v.lanes)
         chunks = builder.sdiv(builder.add(n, I64(v.lanes - 1)), lanes)
         with Loop(builder, chunks, []) as chunk:
             start = builder.mul(chunk.index, lanes)
-            copied = builder.and_(v.lanes_below(builder.sub(last, start)), builder.not_(v.lanes_below(builder.sub(first, start))))
+            copied = builder.and_(
+                v.lanes_below(builder.sub(last, start)), builder.not_(v.lanes_below(builder.sub(first, start)))
+            )
             written = v.lanes_below(builder.sub(n, start))
             with Loop(builder, rows, [v.at(to, start), v.at(source, start)]) as row:
                 v.masked_store(v.masked_load(row.values[1], copied), row.values[0], written)

@@ -1,0 +1,205 @@
+"""The native kernels as machinery: threads, forks, the cache of compiled objects, workspaces, bits."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+
+import numpy as np
+import pytest
+
+import eagerconv as ec
+from eagerconv import algorithms
+from eagerconv.kernels_cpu import jit, threads
+
+
+def problem(dtype=np.float32, batch=8):
+    rng = np.random.default_rng(0)
+    x = rng.integers(-3, 4, (batch, 32, 28, 28)).astype(dtype)
+    return x, rng.integers(-3, 4, (32, 32, 3, 3)).astype(dtype)
+
+
+def script(code, **environment):
+    """Run code in a fresh process and give its output."""
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(code)],
+        env={**os.environ, **environment}, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    return run.stdout.split()
+
+
+ALL_SLOTS = """
+import numpy as np, eagerconv as ec
+from eagerconv.kernels_cpu import jit
+rng = np.random.default_rng(0)
+x = ec.tensor(rng.standard_normal((4, 16, 20, 20)).astype(np.float32), requires_grad=True)
+w = ec.tensor(rng.standard_normal((16, 16, 3, 3)).astype(np.float32), requires_grad=True)
+def digest(*tensors):
+    import hashlib
+    return hashlib.sha256(b"".join(t.numpy().tobytes() for t in tensors)).hexdigest()
+def work():
+    y = ec.conv2d(x, w, border_mode="same")
+    return digest(y.detach(), *ec.grad(y, [x, w], y.detach()))
+"""
+
+
+# ----- Threads -----
+
+
+@pytest.fixture
+def all_threads():
+    before = ec.get_num_threads()
+    yield
+    ec.set_num_threads(before)
+
+
+@pytest.mark.parametrize("slot", ["y", "x", "w"])
+@pytest.mark.parametrize("algorithm", algorithms.names("cpu"))
+def test_bits_do_not_depend_on_the_number_of_threads(algorithm, slot, all_threads):
+    rng = np.random.default_rng(1)
+    x, w = rng.standard_normal((3, 10, 21, 21)), rng.standard_normal((13, 10, 3, 3))
+    y = rng.standard_normal((3, 13, 10, 10))
+    call = {
+        "y": lambda: ec.conv2d(x, w, subsample=2, algorithm=algorithm),
+        "x": lambda: ec.conv2d_grad_wrt_inputs(y, w, x.shape, subsample=2, algorithm=algorithm),
+        "w": lambda: ec.conv2d_grad_wrt_weights(x, y, w.shape, subsample=2, algorithm=algorithm),
+    }[slot]
+    results = []
+    for n in range(1, threads.available_threads() + 1):
+        ec.set_num_threads(n)
+        results += [call().numpy(), call().numpy()]
+    assert all(np.array_equal(results[0], r) for r in results)
+
+
+def test_eight_python_threads_at_once_get_right_results():
+    x, w = problem()
+    expected = ec.conv2d(x, w).numpy()
+    wrong = []
+
+    def work():
+        wrong.extend(i for i in range(10) if not np.array_equal(ec.conv2d(x, w).numpy(), expected))
+
+    team = [threading.Thread(target=work) for _ in range(8)]
+    for thread in team:
+        thread.start()
+    for thread in team:
+        thread.join()
+    assert not wrong
+
+
+@pytest.mark.parametrize("layer", ["workqueue", "omp", "default"])
+def test_threads_and_a_forked_child_under_every_threading_layer(layer):
+    code = ALL_SLOTS + textwrap.dedent("""
+        import os, threading, sys
+        expected = work()                     # starts the parent's team
+        results = []
+        team = [threading.Thread(target=lambda: results.append(work())) for _ in range(8)]
+        [t.start() for t in team]; [t.join() for t in team]
+        sys.stdout.flush()
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if work() == expected else 3)
+        _, status = os.waitpid(child, 0)
+        print(set(results) == {expected}, len(results), os.waitstatus_to_exitcode(status), work() == expected)
+    """)
+    assert script(code, NUMBA_THREADING_LAYER=layer, NUMBA_NUM_THREADS="2") == ["True", "8", "0", "True"]
+
+
+def test_the_number_of_threads_is_checked():
+    for bad in (0, -1, 1.5, True, threads.available_threads() + 1):
+        with pytest.raises(ValueError, match="threads must be an int from 1 to"):
+            ec.set_num_threads(bad)
+
+
+# ----- Compilation and cache -----
+
+
+def test_a_second_process_compiles_nothing_and_a_serial_one_never_imports_numba(tmp_path):
+    code = ALL_SLOTS + "import sys; work(); print(len(jit.compiled_here), 'numba' in sys.modules)"
+    first = script(code, EAGERCONV_CACHE_DIR=str(tmp_path), NUMBA_NUM_THREADS="1")
+    second = script(code, EAGERCONV_CACHE_DIR=str(tmp_path), NUMBA_NUM_THREADS="1")
+    assert int(first[0]) >= 2
+    assert second == ["0", "False"]
+
+
+def test_damaged_stale_and_unwritable_caches_only_cost_a_compilation(tmp_path):
+    code = ALL_SLOTS + "print(work(), len(jit.compiled_here))"
+    fresh = script(code, EAGERCONV_CACHE_DIR=str(tmp_path))
+    for path in tmp_path.glob("*.o"):
+        path.write_bytes(path.read_bytes()[:-7] + b"garbage")
+    assert script(code, EAGERCONV_CACHE_DIR=str(tmp_path)) == fresh
+    nowhere = tmp_path / "file"
+    nowhere.write_text("not a folder")
+    everywhere = dict.fromkeys(("EAGERCONV_CACHE_DIR", "XDG_CACHE_HOME", "TMPDIR"), str(nowhere))
+    assert script(code + "; print(jit.cache_directory())", **everywhere)[:1] == fresh[:1]
+
+
+def test_the_cache_key_holds_sources_versions_and_processor(monkeypatch):
+    stamps = {jit._stamp()}
+    for name, value in (("host", lambda: ("other", "+features")), ("_numba_version", lambda: "0.0")):
+        with monkeypatch.context() as patch:
+            patch.setattr(jit, name, value)
+            stamps.add(jit._stamp.__wrapped__())
+    with monkeypatch.context() as patch:
+        patch.setattr(jit, "__file__", __file__)  # other sources
+        stamps.add(jit._stamp.__wrapped__())
+    assert len(stamps) == 4
+
+
+def test_no_two_kernels_share_an_object():
+    dtypes = ["float32", "float64", "complex64", "int32"]
+    functions = ["direct:forward", "direct:inputs", "direct:weights", "direct:weights_unshared"]
+    kernels = [jit.kernel(f, np.dtype(d)) for f, d in itertools.product(functions, dtypes)]
+    assert len({k.address for k in kernels}) == len({k.name for k in kernels}) == len(functions) * len(dtypes)
+
+
+def test_a_kernel_that_would_call_python_is_refused():
+    ir = """
+    declare i32 @PyErr_Occurred()
+    define i32 @"native"(ptr %a, ptr %b, i64 %c, i64 %d, i64 %e, ptr %x, ptr %w, ptr %y, ptr %s, ptr %g) {
+      %r = call i32 @PyErr_Occurred()
+      ret i32 %r
+    }"""
+    with pytest.raises(RuntimeError, match=r"self-contained.*PyErr_Occurred"):
+        jit._native_object("test", ir, "cfunc.native")
+
+
+# ----- Memory -----
+
+
+@pytest.mark.parametrize("algorithm", algorithms.names("cpu"))
+def test_operands_are_never_written_and_may_be_read_only(algorithm):
+    x, w = problem(batch=2)
+    before = [hashlib.sha256(a.tobytes()).digest() for a in (x, w)]
+    x.flags.writeable = w.flags.writeable = False
+    y = ec.conv2d(x, w, border_mode="full", algorithm=algorithm)
+    ec.conv2d_grad_wrt_inputs(y, w, x.shape, border_mode="full", algorithm=algorithm)
+    ec.conv2d_grad_wrt_weights(x, y, w.shape, border_mode="full", algorithm=algorithm)
+    assert [hashlib.sha256(a.tobytes()).digest() for a in (x, w)] == before
+
+
+@pytest.mark.parametrize("algorithm", algorithms.names("cpu"))
+def test_misaligned_fields_and_foreign_byte_order(algorithm):
+    x, w = problem(batch=1)
+    expected = ec.conv2d(x, w).numpy()
+    record = np.zeros(x.shape, np.dtype([("byte", "i1"), ("value", "f4")]))  # elements 5 bytes apart
+    record["value"] = x
+    assert np.array_equal(ec.conv2d(record["value"], w, algorithm=algorithm).numpy(), expected)
+    swapped = ec.conv2d(x.astype(">f4"), w.astype(">f4"), algorithm=algorithm)
+    assert np.array_equal(swapped.numpy(), expected)
+    assert swapped.dtype == np.float32
+
+
+def test_workspaces_are_as_large_as_explained():
+    x, w = problem()
+    for algorithm in algorithms.names("cpu"):
+        threads._local.workspace = np.empty(0, np.uint8)
+        told = ec.explain(ec.conv2d, x, w, algorithm=algorithm)[0].candidates
+        said = next(c.workspace for c in told if c.name == algorithm)
+        assert 0 < threads._local.workspace.size - 64 <= said
