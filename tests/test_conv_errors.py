@@ -149,7 +149,7 @@ def test_num_groups(name: str, value: Any) -> None:
 
 @every_call
 def test_algorithm_that_does_not_exist(name: str) -> None:
-    with pytest.raises(ValueError, match="fastest.*direct"):
+    with pytest.raises(ValueError, match=r"fastest.*direct"):
         CALLS[name](algorithm="fastest")
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -157,24 +160,6 @@ def test_the_same_bits_twice(algorithm: str, slot: str, p: Problem) -> None:
         np.testing.assert_array_equal(p.call(ec, slot, *operands, algorithm=algorithm).numpy(), first)
 
 
-@every_algorithm
-@every_slot
-@given(p=problems(), seed=seeds)
-@examples(25)
-def test_the_thread_count_changes_no_bit(algorithm: str, slot: str, p: Problem, seed: int) -> None:
-    p = replace(p, batch=p.batch * 2, cin=p.cin * 3, cout=p.cout * 5)
-    numbers, threads = reals(p, seed, np.float32), ec.get_num_threads()
-    try:
-        results = []
-        for count in (1, 2, 7):
-            ec.set_num_threads(count)
-            results.append(solve(p, slot, *numbers, algorithm))
-    finally:
-        ec.set_num_threads(threads)
-    for result in results:
-        np.testing.assert_array_equal(result, results[0])
-
-
 MIXED = [
     Problem(2, 1, 3, 5, (9, 8), (3, 3), "half"),
     Problem(3, 2, 9, 4, (17, 5), (2, 3), 1, (2, 1)),
@@ -192,6 +177,43 @@ def test_eight_threads_at_once(algorithm: str) -> None:
         results = list(pool.map(lambda job: job[0].call(ec, job[1], *job[2], algorithm=algorithm).numpy(), jobs))
     for (p, slot, arrays), result in zip(jobs, results, strict=True):
         np.testing.assert_array_equal(result, p.solve(slot, *arrays))
+
+
+DIGESTS = """
+import hashlib, os
+import eagerconv as ec
+from strategies import SLOTS, reals
+from test_conv_laws import ALGORITHMS, MIXED
+
+def digest():
+    found = hashlib.sha256()
+    for algorithm in ALGORITHMS:
+        for p in MIXED:
+            for slot in SLOTS:
+                found.update(p.call(ec, slot, *reals(p, 3, "f4"), algorithm=algorithm).numpy().tobytes())
+    return found.hexdigest()
+
+before = digest()
+child = os.fork()
+if child == 0:
+    os._exit(digest() != before)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, "the forked child"
+assert digest() == before, "the parent after the fork"
+print(before)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_the_same_bits_in_every_process_thread_count_and_forked_child() -> None:
+    path = os.pathsep.join([os.path.dirname(__file__), *sys.path])
+    found = set()
+    for threads, layer in [("1", "workqueue"), ("2", "default"), ("7", "workqueue")]:
+        settings = {"PYTHONPATH": path, "NUMBA_NUM_THREADS": threads, "NUMBA_THREADING_LAYER": layer}
+        command = [sys.executable, "-W", "ignore", "-c", DIGESTS]
+        done = subprocess.run(command, env={**os.environ, **settings}, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        found.add(done.stdout.strip())
+    assert len(found) == 1
 
 
 # ----- derivatives -----

@@ -559,9 +559,9 @@ def forward(outputs: Sequence[Traced], sources: Sequence[Node], tangents: Sequen
         for position, parent in enumerate(node.parents):
             if parent is not None and parent in reached:
                 _add(reached, node, fit(node.op.push(node.op, node, position, reached[parent]), node))
-    found = {out._node: reached[out._node] for out in outputs if out._node in reached}
-    found = _separate(found, tangents)
-    return [found.get(out._node) for out in outputs]
+    nodes = [out._node for out in outputs]
+    found = _separate({node: reached[node] for node in nodes if node in reached}, tangents)
+    return [None if node is None else found.get(node) for node in nodes]
 
 
 def _add(table: dict[Node, Any], node: Node, value: Any) -> None:

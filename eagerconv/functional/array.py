@@ -120,7 +120,6 @@ def _operands(*values: Any) -> list[Any]:
     return operands
 
 
-# ruff: noqa: E501
 exp = _unary(
     "exp", rules.exp, "The exponential function", "[0.0, 1.0]", "tensor([1.        , 2.71828183], dtype=float64)"
 )
