@@ -25,6 +25,13 @@ DEVICES: dict[type, str] = {np.ndarray: "cpu"}
 """The device of each array type."""
 
 
+TOLERANCE = {"float16": 1e-3, "bfloat16": 1e-2, "float32": 3e-5, "complex64": 3e-5, "float64": 1e-12, "complex128": 1e-12}
+"""Error, relative to the largest result there can be, that `auto` allows by default."""
+
+SMALL = 1_000_000
+"""Problems of fewer products are always summed directly: exactness costs nothing there."""
+
+
 class AlgorithmError(ValueError):
     """A required algorithm can't compute what was asked; the message tells why."""
 
@@ -51,6 +58,7 @@ class Policy:
     require: str | None = None
     exclude: frozenset[str] = frozenset()
     exact: bool = False
+    tolerance: float | None = None
     workspace: int | None = None
     observer: Observer | None = None
 
@@ -60,8 +68,14 @@ class Policy:
             return f"{self.require!r} is required"
         if algorithm.name in self.exclude:
             return "is excluded"
-        if self.exact and not algorithm.exact:
-            return "does not sum directly, and exact=True was asked for"
+        if algorithm.error is not None and self.require is None:
+            if self.exact:
+                return "does not sum directly, and exact=True was asked for"
+            if request.spec.macs < SMALL:
+                return "is not for small problems, which are summed directly"
+            tolerance = TOLERANCE.get(request.dtype.name, 0.0) if self.tolerance is None else self.tolerance
+            if (error := algorithm.error(request)) > tolerance:
+                return f"may be wrong by {error:.1e} of the largest result, more than the {tolerance:.1e} allowed"
         if self.workspace is not None and (needed := algorithm.workspace(request)) > self.workspace:
             return f"needs {needed:,} bytes of workspace, more than the {self.workspace:,} allowed"
         return None
@@ -93,6 +107,7 @@ def using(
     require: str | None = None,
     exclude: Iterable[str] = (),
     exact: bool | None = None,
+    tolerance: float | None = None,
     workspace: int | None = None,
 ) -> Iterator[None]:
     """Steer the choice of algorithms inside a `with` block, in this thread; inner blocks add to outer ones.
@@ -105,6 +120,9 @@ def using(
         Algorithms not to use.
     exact : bool, optional
         Only algorithms that sum products of the operands themselves: small integers then give exact results.
+    tolerance : float, optional
+        The largest error allowed, relative to max|input| * sum|filter|: by default 3e-5 for float32, 1e-12 for float64.
+        A required algorithm is used whatever its error.
     workspace : int, optional
         The most scratch memory a convolution may use, in bytes, all threads together.
 
@@ -129,6 +147,8 @@ def using(
     policy = replace(policy, exclude=policy.exclude | {_known(name) for name in exclude})
     if exact is not None:
         policy = replace(policy, exact=bool(exact))
+    if tolerance is not None:
+        policy = replace(policy, tolerance=float(tolerance))
     if workspace is not None:
         policy = replace(policy, workspace=int(workspace))
     token = _policy.set(policy)

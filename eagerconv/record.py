@@ -63,8 +63,9 @@ class Algorithm:
     features : frozenset of str
         Allow-list: a spec with a feature that is not in it is refused, so new variants are refused until learnt.
     dtypes : frozenset of str
-    exact : bool
-        Whether results are sums of products of the operands themselves, so that small integers give exact results.
+    error : callable or None
+        None: results are sums of products of the operands themselves, so that small integers give exact results.
+        Otherwise Request -> a bound on the error relative to max|a| * sum|b|, the largest result there can be.
     refuses : callable
         Request -> a reason, or None for requests that pass the allow-lists and can be computed.
     workspace : callable
@@ -79,11 +80,16 @@ class Algorithm:
     features: frozenset[str]
     slots: frozenset[Slot] = frozenset({"x", "w", "y"})
     dtypes: frozenset[str]
-    exact: bool
+    error: Callable[[Request], float] | None
     refuses: Callable[[Request], str | None]
     workspace: Callable[[Request], int]
     cost: Callable[[Request], float]
     plan: Callable[[Request], Plan]
+
+    @property
+    def exact(self) -> bool:
+        """Whether small integers give exact results."""
+        return self.error is None
 
     def reason_against(self, request: Request) -> str | None:
         """Why this algorithm can't serve the request, or None."""

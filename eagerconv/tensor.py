@@ -10,8 +10,8 @@ from typing import Any, SupportsIndex, TypeAlias, cast
 import numpy as np
 import numpy.typing as npt
 
-from .autograd import rules, tape
-from .autograd.tape import Node, Traced
+from eagerconv.autograd import rules, tape
+from eagerconv.autograd.tape import Node, Traced
 
 __all__ = ["Axis", "Tensor", "asarray", "tensor"]
 

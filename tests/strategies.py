@@ -6,7 +6,9 @@ from a seed (also printed), never element by element: small integers, whose sums
 
 from __future__ import annotations
 
+import ctypes
 import math
+import mmap
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
@@ -205,6 +207,21 @@ def surrounded(a: Array) -> tuple[Array, Array]:
     inside = around[3:-3, ..., 3:-3]
     inside[...] = a
     return inside, around
+
+
+def fenced(a: Array, at_end: bool) -> Array:
+    """Copy `a` to the very start or end of memory pages between two forbidden ones: a step outside is a crash."""
+    page, libc = mmap.PAGESIZE, ctypes.CDLL(None, use_errno=True)
+    pages = -(-max(a.nbytes, 1) // page)
+    memory = mmap.mmap(-1, (pages + 2) * page)
+    base = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    for fence in (base, base + (pages + 1) * page):
+        if libc.mprotect(ctypes.c_void_p(fence), ctypes.c_size_t(page), 0):
+            raise OSError(ctypes.get_errno(), "mprotect")
+    start = (pages + 1) * page - a.nbytes if at_end else page
+    copy = np.frombuffer(memory, a.dtype, a.size, start).reshape(a.shape)
+    copy[...] = a
+    return copy
 
 
 def _stepped(a: Array) -> Array:

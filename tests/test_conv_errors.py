@@ -14,7 +14,7 @@ import oracle
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from strategies import examples
+from strategies import SLOTS, examples, integers, problems, seeds
 
 import eagerconv as ec
 
@@ -495,6 +495,89 @@ def test_huge_numbers(name: str, border_mode: Any, dilation: int, subsample: int
     changes = {"border_mode": border_mode, "filter_dilation": dilation, "num_groups": num_groups}
     told = refusal(CALLS[name], {**changes, stride_name(name): subsample})
     assert told is None or told.strip(), "an exception without a word"
+
+
+def test_a_list_that_contains_itself() -> None:
+    endless: list[Any] = []
+    endless.append(endless)
+    for argument in (
+        "border_mode",
+        "subsample",
+        "filter_dilation",
+        "num_groups",
+        "input_shape",
+        "filter_shape",
+        "input",
+    ):
+        with pytest.raises(EITHER, match=r".+"):
+            CALLS["conv2d"](**{argument: endless})
+
+
+# ----- neither more nor less is refused than the contract says -----
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """Shapes of x, w and y that may or may not go together."""
+
+    x: tuple[int, ...]
+    w: tuple[int, ...]
+    y: tuple[int, ...]
+    keywords: dict[str, Any] = field(hash=False)
+
+    def agree(self, slot: str) -> bool:
+        ndim, groups = len(self.x) - 2, self.keywords["num_groups"]
+        kernel, (batch, ins), outs = self.w[-ndim:], self.x[:2], self.y[1] if slot == "grad_weights" else self.w[0]
+        if ins % groups or outs % groups or min(kernel) < 1:
+            return False
+        options = (self.keywords["border_mode"], self.keywords["subsample"], self.keywords["filter_dilation"])
+        out = oracle.geometry(self.x[2:], kernel, *options, flip=True).out
+        if min(out) < 1:
+            return False
+        w = (outs, *(out if self.keywords["unshared"] else ()), ins // groups, *kernel)
+        y = (batch, outs, *out)
+        return {
+            "forward": self.w == w,
+            "grad_inputs": (self.w, self.y) == (w, y),
+            "grad_weights": self.y == y and len(self.w) == len(w),
+        }[slot]
+
+
+@st.composite
+def shapes(draw: st.DrawFn) -> Shapes:
+    """Draw a right problem and, half of the time, change one or two sizes by one."""
+    p = draw(problems((1, 2)))
+    three = [list(shape) for shape in p.shapes()]
+    for _ in range(draw(st.sampled_from([0, 0, 1, 2]))):
+        shape = draw(st.sampled_from(three))
+        axis = draw(st.integers(0, len(shape) - 1))
+        shape[axis] = max(0, shape[axis] + draw(st.sampled_from([-1, 1])))
+    x, w, y = map(tuple, three)
+    return Shapes(x, w, y, p.keywords())
+
+
+@pytest.mark.parametrize("slot", SLOTS)
+@given(case=shapes(), seed=seeds)
+@examples(300)
+def test_shapes_are_refused_exactly_when_they_do_not_agree(slot: str, case: Shapes, seed: int) -> None:
+    x, w, y = (integers(shape, seed + n, np.float64) for n, shape in enumerate((case.x, case.w, case.y)))
+    conv = f"conv{x.ndim - 2}d"
+    suffix, arguments = {
+        "forward": ("", (x, w)),
+        "grad_inputs": ("_grad_wrt_inputs", (y, w, x.shape)),
+        "grad_weights": ("_grad_wrt_weights", (x, y, w.shape)),
+    }[slot]
+    if not case.agree(slot):
+        with pytest.raises(ValueError, match=conv):
+            getattr(ec, conv + suffix)(*arguments, **case.keywords)
+        return
+    result = getattr(ec, conv + suffix)(*arguments, **case.keywords).numpy()
+    if slot == "grad_weights":  # the other entries of filter_shape do not matter
+        places = y.shape[2:] if case.keywords["unshared"] else ()
+        w = np.empty((y.shape[1], *places, x.shape[1] // case.keywords["num_groups"], *w.shape[-(x.ndim - 2) :]))
+        arguments = (x, y, w.shape)
+    truth = getattr(oracle, slot)(*arguments, **case.keywords)
+    np.testing.assert_array_equal(result, truth)
 
 
 def test_after_the_garbage_the_library_still_works() -> None:

@@ -277,6 +277,14 @@ def test_check_grads_to_second_order_in_both_modes(slot: str, p: Problem, seed: 
     ec.check_grads(function(p, slot), pair(slot, *operands(p, seed, np.float64)), 2, ("fwd", "rev"), eps=1.0)
 
 
+@every_slot
+@given(p=problems(empty=False), seed=seeds)
+@examples(15)
+def test_check_grads_of_complex_numbers(slot: str, p: Problem, seed: int) -> None:
+    p = replace(p, batch=min(p.batch, 2), cin=min(p.cin, 2), cout=min(p.cout, 2))
+    ec.check_grads(function(p, slot), pair(slot, *operands(p, seed, np.complex128)), 2, ("fwd", "rev"), eps=1.0)
+
+
 @given(p=problems(empty=False), seed=seeds)
 @examples(20)
 def test_check_grads_of_transposed(p: Problem, seed: int) -> None:
@@ -348,6 +356,14 @@ def test_float32_stays_float32_in_its_gradients(slot: str) -> None:
     result = function(p, slot)(a, b)
     result.backward(np.ones(result.shape, np.float32))
     assert result.dtype == a.grad.dtype == b.grad.dtype == np.float32
+
+
+def test_gradients_have_the_dtypes_of_their_operands() -> None:
+    x = ec.tensor(integers((1, 2, 6), 1, np.float32), requires_grad=True)
+    w = ec.tensor(integers((3, 2, 2), 2, np.float64), requires_grad=True)
+    result = ec.conv1d(x, w)
+    result.backward(np.ones(result.shape))
+    assert (result.dtype, x.grad.dtype, w.grad.dtype) == (np.float64, np.float32, np.float64)
 
 
 def test_terms_of_a_problem_are_counted() -> None:

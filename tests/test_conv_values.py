@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
 from functools import cache
 from typing import Any
@@ -19,6 +20,7 @@ from strategies import (
     Problem,
     arranged,
     examples,
+    fenced,
     integers,
     layouts,
     operands,
@@ -108,7 +110,9 @@ EDGES = (1, 7, 8, 9, 15, 16, 17, 47, 48, 49)
 BLOCKS = {
     **{f"{n} input channels": Problem(2, 1, n, 3, (5, 6), (3, 3)) for n in EDGES},
     **{f"{n} output channels": Problem(2, 1, 3, n, (5, 6), (3, 3)) for n in EDGES},
-    **{f"{n} columns": Problem(2, 1, 2, 5, (3, n), (2, 3), "same") for n in EDGES},
+    **{f"{n} columns": Problem(2, 1, 2, 5, (3, n), (2, 3), "same") for n in (*EDGES, 511, 513, 1030)},
+    **{f"{n} columns, strided": Problem(1, 1, 2, 3, (2, n), (1, 3), "full", (1, 2)) for n in (17, 513, 1030)},
+    **{f"{n} columns, unshared": Problem(2, 1, 2, 2, (n,), (2,), "half", unshared=True) for n in (17, 513, 1030)},
     **{f"{n} rows": Problem(1, 1, 2, 5, (n, 4), (3, 2), "full", (2, 1)) for n in EDGES},
     **{f"{n} long": Problem(2, 1, 3, 4, (n,), (5,), 2, (2,), (2,)) for n in EDGES if n >= 5},
     **{f"{n} deep": Problem(1, 2, 2, 3, (n, 3, 4), (2, 3, 2), "half") for n in EDGES[:7]},
@@ -116,6 +120,12 @@ BLOCKS = {
     **{f"{n} groups": Problem(2, n, 1, 2, (5, 5), (3, 3), "half") for n in EDGES},
     **{f"kernel {n}x{n}": Problem(1, 1, 2, 3, (34, 33), (n, n), "half") for n in (5, 7, 11, 16, 31)},
     "48 x 48 channels, 49 columns": Problem(1, 1, 48, 48, (4, 49), (3, 3), 1),
+    "130 x 65 channels": Problem(1, 1, 130, 65, (5, 4), (3, 3), "half"),
+    "65 x 130 channels, 1x1": Problem(3, 1, 65, 130, (3, 5), (1, 1)),
+    "400 channels, 1x1": Problem(1, 1, 400, 5, (4, 5), (1, 1)),
+    "5 x 400 channels, strided": Problem(1, 1, 5, 400, (4, 5), (2, 2), 0, (2, 1)),
+    "100 small images": Problem(100, 1, 3, 4, (5, 4), (3, 3), "half"),
+    "3-D, strides above the kernel": Problem(1, 1, 2, 3, (9, 8, 7), (2, 2, 2), 1, (3, 4, 3)),
     "17 x 49 channels, 1x1": Problem(2, 1, 17, 49, (7, 7), (1, 1)),
     "9 x 17 channels in 3 groups": Problem(2, 3, 9, 17, (9, 16), (3, 2), ((1, 2), (0, 1)), (1, 2), (2, 1), False),
     "unshared, 9 x 17 channels": Problem(2, 1, 9, 17, (5, 7), (2, 3), 1, (1, 2), unshared=True),
@@ -155,6 +165,19 @@ def test_what_surrounds_the_operands_is_neither_read_nor_written(
     assert_same(solve(p, algorithm, slot, *inside), p.solve(slot, *values), dtype)
     for a, b in zip(around, before, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs mprotect")
+@every_case
+@pytest.mark.parametrize("at_end", [False, True], ids=["at the start", "at the end"])
+@given(p=problems(empty=False), seed=seeds)
+@examples(30)
+def test_no_step_outside_the_operands(
+    algorithm: str, slot: str, dtype: str, at_end: bool, p: Problem, seed: int
+) -> None:
+    values = operands(p, seed, dtype)
+    inside = [fenced(a, at_end) for a in values]
+    assert_same(solve(p, algorithm, slot, *inside), p.solve(slot, *values), dtype)
 
 
 @every_case

@@ -235,6 +235,8 @@ def test_tracked_change_is_recorded() -> None:
     assert h.tolist() == [7, 32, 21]
     assert before.tolist() == [2, 4, 6]
     assert grad(h.sum(), x, retain_graph=True)[0].tolist() == [7 + 30, 1, 7]
+    with no_grad():
+        h[...] = 0  # memory of its own by now, that nothing was saved from
     assert grad(squared, x)[0].tolist() == [8, 16, 24]
 
 
@@ -326,6 +328,9 @@ def test_joining() -> None:
     assert joined.dtype == np.float64
     gx, gy = grad((joined * [1, 2, 3, 4]).sum(), [x, y])
     assert (gx.tolist(), gy.tolist(), gy.dtype) == ([1, 2], [3], np.float32)
+    a, b = fa.ones((2, 1), requires_grad=True), fa.ones((2, 3), requires_grad=True)
+    ga, gb = grad(fa.concatenate([a, b], axis=1), [a, b], np.arange(8.0).reshape(2, 4))
+    assert (ga.tolist(), gb.tolist()) == ([[0], [4]], [[1, 2, 3], [5, 6, 7]])
     assert fa.stack([x, x], axis=-1).tolist() == [[1, 1], [2, 2]]
     for function in (fa.concatenate, fa.stack):
         with pytest.raises(ValueError, match="at least one array"):

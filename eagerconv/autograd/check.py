@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ..tensor import asarray
-from .tape import no_grad
-from .transforms import jvp, vjp
+from eagerconv.autograd.tape import no_grad
+from eagerconv.autograd.transforms import jvp, vjp
+from eagerconv.tensor import asarray
 
 __all__ = ["check_grads"]
 

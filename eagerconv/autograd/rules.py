@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .tape import Op, defvjp, elementwise, linear, multilinear
+from eagerconv.autograd.tape import Op, defvjp, elementwise, linear, multilinear
 
 # ----- Arithmetic -----
 

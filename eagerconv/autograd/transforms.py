@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ..tensor import Tensor, asarray, cotangent
-from . import rules, tape
-from .tape import Node
+from eagerconv.autograd import rules, tape
+from eagerconv.autograd.tape import Node
+from eagerconv.tensor import Tensor, asarray, cotangent
 
 __all__ = ["grad", "jvp", "vjp"]
 

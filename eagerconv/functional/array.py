@@ -8,9 +8,9 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from ..autograd import rules
-from ..autograd.tape import Op
-from ..tensor import Axis, Tensor, asarray
+from eagerconv.autograd import rules
+from eagerconv.autograd.tape import Op
+from eagerconv.tensor import Axis, Tensor, asarray
 
 __all__ = [
     "abs", "arange", "broadcast_to", "ceil", "clip", "concatenate", "conj", "cos", "exp", "expand_dims", "floor", "full",

@@ -6,8 +6,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from ..autograd import rules
-from ..tensor import Tensor, asarray
+from eagerconv.autograd import rules
+from eagerconv.tensor import Tensor, asarray
 
 __all__ = ["cross_entropy", "dropout", "linear", "log_softmax", "mse_loss", "relu", "sigmoid", "softmax"]
 

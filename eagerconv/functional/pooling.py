@@ -9,9 +9,9 @@ from typing import Any, cast
 
 import numpy as np
 
-from ..autograd import rules
-from ..autograd.tape import Op, defvjp, linear
-from ..tensor import Tensor, asarray
+from eagerconv.autograd import rules
+from eagerconv.autograd.tape import Op, defvjp, linear
+from eagerconv.tensor import Tensor, asarray
 
 __all__ = ["avg_pool2d", "max_pool2d", "pool_1d", "pool_2d", "pool_3d"]
 

@@ -95,7 +95,7 @@ DIRECT = Algorithm(
             "uint64",
         ]
     ),
-    exact=True,
+    error=None,
     refuses=lambda request: None,
     workspace=lambda request: ROW * request.dtype.itemsize * request.threads,
     cost=_cost,
