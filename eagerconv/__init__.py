@@ -2,9 +2,8 @@
 
 from eagerconv import algorithms, optim, reference
 from eagerconv.algorithms import AlgorithmError, explain, using
-from eagerconv.autograd.check import check_grads
 from eagerconv.autograd.tape import enable_grad, is_grad_enabled, no_grad
-from eagerconv.autograd.transforms import grad, jvp, vjp
+from eagerconv.check import check_grads
 from eagerconv.functional.array import *  # noqa: F403  # everyday functions under NumPy's names, listed in array.__all__
 from eagerconv.functional.array import __all__ as _array_names
 from eagerconv.functional.conv import (
@@ -34,6 +33,7 @@ from eagerconv.functional.nn import (
 from eagerconv.functional.pooling import avg_pool2d, max_pool2d, pool_1d, pool_2d, pool_3d
 from eagerconv.kernels_cpu.threads import get_num_threads, set_num_threads
 from eagerconv.tensor import Tensor, asarray, tensor
+from eagerconv.transforms import grad, jvp, vjp
 
 __version__ = "0.1.0"
 

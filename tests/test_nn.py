@@ -11,10 +11,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from eagerconv.autograd.check import check_grads
-from eagerconv.autograd.transforms import grad
+from eagerconv.check import check_grads
 from eagerconv.functional import nn, pooling
 from eagerconv.tensor import asarray, tensor
+from eagerconv.transforms import grad
 
 rng = np.random.default_rng(0)
 X = rng.standard_normal((4, 3))

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from eagerconv.autograd import rules
-from eagerconv.autograd.check import check_grads
 from eagerconv.autograd.tape import defvjp, elementwise, enable_grad, is_grad_enabled, linear, multilinear, no_grad
-from eagerconv.autograd.transforms import grad, jvp, vjp
+from eagerconv.check import check_grads
 from eagerconv.tensor import Tensor, asarray, tensor
+from eagerconv.transforms import grad, jvp, vjp
 
 
 def leaf(*values: float) -> Tensor:

@@ -1,1 +1,1 @@
-"""Automatic differentiation: the tape, the rule tables, transforms of functions, and check_grads."""
+"""Automatic differentiation: the tape and the rule tables. It knows neither tensors nor convolution."""

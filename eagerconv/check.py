@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from eagerconv.autograd.tape import no_grad
-from eagerconv.autograd.transforms import jvp, vjp
 from eagerconv.tensor import asarray
+from eagerconv.transforms import jvp, vjp
 
 __all__ = ["check_grads"]
 
