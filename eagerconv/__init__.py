@@ -3,7 +3,7 @@
 from eagerconv import algorithms, optim, reference
 from eagerconv.algorithms import AlgorithmError, explain, using
 from eagerconv.autograd.tape import enable_grad, is_grad_enabled, no_grad
-from eagerconv.check import check_grads
+from eagerconv.gradcheck import check_grads
 from eagerconv.functional.array import *  # noqa: F403  # everyday functions under NumPy's names, listed in array.__all__
 from eagerconv.functional.array import __all__ as _array_names
 from eagerconv.functional.conv import (

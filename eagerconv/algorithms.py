@@ -15,10 +15,11 @@ import numpy as np
 from eagerconv.kernels_cpu.direct import DIRECT
 from eagerconv.kernels_cpu.gemm import GEMM
 from eagerconv.kernels_cpu.threads import get_num_threads
+from eagerconv.kernels_cpu.widen import widened
 from eagerconv.record import OPERANDS, SLOT_NAMES, Algorithm, Plan, Request
 from eagerconv.spec import ConvSpec, Shape, Slot
 
-TABLE: dict[str, tuple[Algorithm, ...]] = {"cpu": (GEMM, DIRECT)}
+TABLE: dict[str, tuple[Algorithm, ...]] = {"cpu": tuple(map(widened, (GEMM, DIRECT)))}
 """Algorithms of each device; on equal cost the earlier one runs."""
 
 DEVICES: dict[type, str] = {np.ndarray: "cpu"}

@@ -311,6 +311,15 @@ def test_same_keeps_the_size_and_pads_the_extra_row_after() -> None:
     assert lower.numpy().tolist() == [[[10, 21, 32]]]
 
 
+def test_causal_outputs_know_the_past_and_the_present() -> None:
+    x, w = np.array([[[1.0, 2.0, 3.0, 4.0]]]), np.array([[[1.0, 10.0]]])
+    assert ec.conv1d(x, w, border_mode="causal").numpy().tolist() == [[[1, 12, 23, 34]]]
+    dilated = ec.conv1d(x, w, border_mode="causal", filter_dilation=2, subsample=2).numpy()
+    np.testing.assert_array_equal(dilated, oracle.forward(x, w, border_mode=((2, 0),), filter_dilation=2, subsample=2))
+    with pytest.raises(ValueError, match="border_mode"):
+        ec.conv2d(x[None], w[None], border_mode="causal")
+
+
 # ----- transposed convolution -----
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from eagerconv.autograd import rules
 from eagerconv.autograd.tape import Op
-from eagerconv.check import check_grads
+from eagerconv.gradcheck import check_grads
 from eagerconv.tensor import Tensor, asarray, tensor
 from eagerconv.transforms import grad, jvp, vjp
 

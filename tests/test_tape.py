@@ -13,7 +13,7 @@ import pytest
 
 from eagerconv.autograd import rules
 from eagerconv.autograd.tape import defvjp, elementwise, enable_grad, is_grad_enabled, linear, multilinear, no_grad
-from eagerconv.check import check_grads
+from eagerconv.gradcheck import check_grads
 from eagerconv.tensor import Tensor, asarray, tensor
 from eagerconv.transforms import grad, jvp, vjp
 

@@ -36,7 +36,8 @@ def _refuse_keywords(function: str, unknown: dict[str, Any]) -> None:
         raise TypeError(f"{function}() got an unexpected keyword argument {name!r}{fix}")
 
 
-_DTYPES = {np.dtype(name) for table in algorithms.TABLE.values() for algorithm in table for name in algorithm.dtypes}
+_NAMES = {name for table in algorithms.TABLE.values() for algorithm in table for name in algorithm.dtypes}
+_DTYPES = {np.dtype(name) for name in _NAMES if hasattr(np, name)}  # to look up fast; bfloat16 is not NumPy's own
 
 
 def _arrays(function: str, arrays: dict[str, Any]) -> list[Tensor]:
@@ -47,10 +48,10 @@ def _arrays(function: str, arrays: dict[str, Any]) -> list[Tensor]:
             array = value if isinstance(value, Tensor) else asarray(value)
         except (TypeError, ValueError) as error:
             raise type(error)(f"{function}: {name} is not an array of numbers: {error}") from None
-        if array.dtype not in _DTYPES and array.dtype.newbyteorder("=") not in _DTYPES:
+        if array.dtype not in _DTYPES and array.dtype.name not in _NAMES:
             raise TypeError(
                 f"{function}: {name} has dtype {array.dtype}, which can't be convolved; convert it, e.g. to float32 "
-                f"(there are {', '.join(sorted(map(str, _DTYPES)))})"
+                f"(there are {', '.join(sorted(_NAMES))})"
             )
         tensors.append(array)
     if tensors[0].dtype != tensors[1].dtype:
