@@ -1,9 +1,8 @@
 """eagerconv: an eager, NumPy-style tensor library with an autograd tape, built around convolution."""
 
 from eagerconv import algorithms, optim, reference
-from eagerconv.algorithms import AlgorithmError, explain, using
+from eagerconv.algorithms import AlgorithmError, autotune, check, explain, using
 from eagerconv.autograd.tape import enable_grad, is_grad_enabled, no_grad
-from eagerconv.gradcheck import check_grads
 from eagerconv.functional.array import *  # noqa: F403  # everyday functions under NumPy's names, listed in array.__all__
 from eagerconv.functional.array import __all__ as _array_names
 from eagerconv.functional.conv import (
@@ -31,9 +30,11 @@ from eagerconv.functional.nn import (
     softmax,
 )
 from eagerconv.functional.pooling import avg_pool2d, max_pool2d, pool_1d, pool_2d, pool_3d
+from eagerconv.gradcheck import check_grads
 from eagerconv.kernels_cpu.threads import get_num_threads, set_num_threads
 from eagerconv.tensor import Tensor, asarray, tensor
 from eagerconv.transforms import grad, jvp, vjp
+from eagerconv.verify import CheckError
 
 __version__ = "0.1.0"
 
@@ -50,7 +51,7 @@ __all__ = [
     # derivatives
     "check_grads", "enable_grad", "grad", "is_grad_enabled", "jvp", "no_grad", "vjp",
     # choosing and seeing
-    "AlgorithmError", "explain", "get_num_threads", "set_num_threads", "using",
+    "AlgorithmError", "CheckError", "autotune", "check", "explain", "get_num_threads", "set_num_threads", "using",
     # modules
     "algorithms", "optim", "reference",
     *_array_names,

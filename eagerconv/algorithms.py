@@ -1,23 +1,26 @@
-"""The table of algorithms per device, and the choice among them: `select`, `using`, `explain`."""
+"""The table of algorithms per device, and the choice among them: `select`, `using`, `explain`, `autotune`, `check`."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from eagerconv import tuning
 from eagerconv.kernels_cpu.direct import DIRECT
 from eagerconv.kernels_cpu.gemm import GEMM
 from eagerconv.kernels_cpu.threads import get_num_threads
 from eagerconv.kernels_cpu.widen import widened
 from eagerconv.record import OPERANDS, SLOT_NAMES, Algorithm, Plan, Request
 from eagerconv.spec import ConvSpec, Shape, Slot
+from eagerconv.verify import verify
 
 TABLE: dict[str, tuple[Algorithm, ...]] = {"cpu": tuple(map(widened, (GEMM, DIRECT)))}
 """Algorithms of each device; on equal cost the earlier one runs."""
@@ -26,7 +29,14 @@ DEVICES: dict[type, str] = {np.ndarray: "cpu"}
 """The device of each array type."""
 
 
-TOLERANCE = {"float16": 1e-3, "bfloat16": 1e-2, "float32": 3e-5, "complex64": 3e-5, "float64": 1e-12, "complex128": 1e-12}
+TOLERANCE = {
+    "float16": 1e-3,
+    "bfloat16": 1e-2,
+    "float32": 3e-5,
+    "complex64": 3e-5,
+    "float64": 1e-12,
+    "complex128": 1e-12,
+}
 """Error, relative to the largest result there can be, that `auto` allows by default."""
 
 SMALL = 1_000_000
@@ -62,6 +72,8 @@ class Policy:
     tolerance: float | None = None
     workspace: int | None = None
     observer: Observer | None = None
+    tuner: tuning.Tuner | None = None
+    check: bool = False
 
     def reason_against(self, algorithm: Algorithm, request: Request) -> str | None:
         """Why the user's wishes rule this algorithm out, or None."""
@@ -159,6 +171,94 @@ def using(
         _policy.reset(token)
 
 
+class autotune:
+    """Measure instead of estimating: inside a `with` block, time the candidates of every new contraction once.
+
+    The winners are remembered, and `auto` uses them from then on, in every thread, also behind the block. A choice
+    never changes what a forced algorithm or an error tolerance asks for: only accepted candidates are timed.
+
+    Parameters
+    ----------
+    verbose : bool
+        Print the timings of each contraction, and show a progress bar where tqdm is installed.
+    seconds : float
+        The most time to spend on each candidate; one that is estimated to need more for a single call is left out.
+
+    Examples
+    --------
+    >>> import numpy as np, eagerconv as ec
+    >>> x, w = np.ones((2, 8, 16, 16)), np.ones((8, 8, 3, 3))
+    >>> with ec.autotune(seconds=0.01) as tuner:
+    ...     y = ec.conv2d(x, w)
+    >>> for request, timings in tuner.timings.items():
+    ...     print(sorted(timings))  # doctest: +ELLIPSIS
+    ['direct', ...'gemm'...]
+    >>> ec.autotune.clear()
+    """
+
+    def __init__(self, verbose: bool = False, seconds: float = 0.5) -> None:
+        self._tuner = tuning.Tuner(float(seconds), bool(verbose))
+        self._tokens: list[Token[Policy]] = []
+
+    def __enter__(self) -> tuning.Tuner:
+        self._tokens.append(_policy.set(replace(_policy.get(), tuner=self._tuner)))
+        return self._tuner
+
+    def __exit__(self, *error: object) -> None:
+        _policy.reset(self._tokens.pop())
+        self._tuner.close()
+        _planned.cache_clear()  # plans made by estimate give way to the winners
+
+    @staticmethod
+    def save(path: str | Path) -> None:
+        """Write the measured choices to a JSON file."""
+        tuning.save(path)
+
+    @staticmethod
+    def load(path: str | Path) -> int:
+        """Add the choices of a saved file, if it comes from a processor like this one, and tell how many there were.
+
+        Raises
+        ------
+        ValueError
+            If the file is not one that `save` wrote.
+        """
+        found = tuning.load(path, names())
+        _planned.cache_clear()
+        return found
+
+    @staticmethod
+    def clear() -> None:
+        """Forget the measured choices."""
+        tuning.winners.clear()
+        _planned.cache_clear()
+
+
+@contextmanager
+def check() -> Iterator[None]:
+    """Compare every convolution inside a `with` block, gradients included, with the plain float64 reference.
+
+    Slow, for finding out whether a kernel is wrong; Theano's DebugMode.
+
+    Raises
+    ------
+    CheckError
+        From the convolution, if its result is farther from the reference than its algorithm's error bound allows;
+        the message names the spec, the algorithm, the place and both values.
+
+    Examples
+    --------
+    >>> import numpy as np, eagerconv as ec
+    >>> with ec.check():
+    ...     y = ec.conv1d(np.ones((1, 1, 5)), np.ones((1, 1, 3)))
+    """
+    token = _policy.set(replace(_policy.get(), check=True))
+    try:
+        yield
+    finally:
+        _policy.reset(token)
+
+
 # --------------------------------------------------------------------------------------------------------------- choice
 
 
@@ -237,11 +337,22 @@ def explain(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Explanat
     return Explanations(observer.rows)
 
 
+def reasons_against(request: Request, policy: Policy, device: str) -> dict[Algorithm, str | None]:
+    """Every algorithm of the device with the reason against it, or None."""
+    return {a: a.reason_against(request) or policy.reason_against(a, request) for a in TABLE[device]}
+
+
+def accepted(request: Request, policy: Policy, device: str) -> list[Algorithm]:
+    """The algorithms without a reason against them."""
+    return [a for a, reason in reasons_against(request, policy, device).items() if reason is None]
+
+
 def select(request: Request, policy: Policy, device: str = "cpu") -> Algorithm:
-    """The cheapest algorithm that neither refuses nor is ruled out."""
-    reasons = {a: a.reason_against(request) or policy.reason_against(a, request) for a in TABLE[device]}
-    accepted = [a for a, reason in reasons.items() if reason is None]
-    chosen = min(accepted, key=lambda a: a.cost(request)) if accepted else None
+    """The algorithm that was measured to be fastest, or else the cheapest, of those that have no reason against them."""
+    reasons = reasons_against(request, policy, device)
+    willing = [a for a, reason in reasons.items() if reason is None]
+    measured = tuning.winners.get(tuning.key(request)) if tuning.winners else None
+    chosen = min(willing, key=lambda a: (a.name != measured, a.cost(request))) if willing else None
     if policy.observer is not None:
         rows = tuple(Candidate(a.name, reason, a.workspace(request), a.cost(request)) for a, reason in reasons.items())
         name = chosen.name if chosen else None
@@ -262,7 +373,19 @@ def _planned(
         return lambda a, b: run(spec, slot, np.ascontiguousarray(a), np.ascontiguousarray(b), policy)
     strides = (tuple(s // size for s in a), tuple(s // size for s in b))
     request = Request(spec, slot, dtype, strides, threads)
-    return select(request, policy, device).plan(request)
+    algorithm = select(request, policy, device)
+    if policy.tuner is not None and tuning.key(request) not in tuning.winners:
+        return policy.tuner.plan(request, accepted(request, policy, device))
+    plan = algorithm.plan(request)
+    if not policy.check:
+        return plan
+
+    def checked(a: Any, b: Any) -> Any:
+        result = plan(a, b)
+        verify(algorithm, request, a, b, result)
+        return result
+
+    return checked
 
 
 def run(spec: ConvSpec, slot: Slot, a: Any, b: Any, policy: Policy | None = None) -> Any:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eagerconv import geometry
+from eagerconv.record import OPERANDS
 from eagerconv.spec import ConvSpec, Slot
 
 
@@ -68,7 +69,7 @@ def solve(spec: ConvSpec, slot: Slot, **given: npt.NDArray[Any]) -> npt.NDArray[
             )
             if all(0 <= a < n for a, n in zip(i, spec.size, strict=True)):
                 at = {"x": x[i], "w": w[(*o, *k) if spec.unshared else k], "y": y[o]}  # (G, N, C), (G, F, C), (G, N, F)
-                operands = (at[s] for s in ("x", "w", "y") if s != slot)
+                operands = (at[s] for s in OPERANDS[slot])
                 at[slot] += np.einsum(einsum, *operands)
     return result
 
