@@ -1,6 +1,6 @@
 """eagerconv: an eager, NumPy-style tensor library with an autograd tape, built around convolution."""
 
-from eagerconv import algorithms, optim, reference
+from eagerconv import algorithms, legacy, optim, reference
 from eagerconv.algorithms import AlgorithmError, autotune, check, explain, using
 from eagerconv.autograd.tape import enable_grad, is_grad_enabled, no_grad
 from eagerconv.functional.array import *  # noqa: F403  # everyday functions under NumPy's names, listed in array.__all__
@@ -30,6 +30,35 @@ from eagerconv.functional.nn import (
     softmax,
 )
 from eagerconv.functional.pooling import avg_pool2d, max_pool2d, pool_1d, pool_2d, pool_3d
+from eagerconv.functional.shapes import (
+    assert_conv_shape,
+    assert_shape,
+    border_mode_to_pad,
+    check_conv_gradinputs_shape,
+    get_conv_gradinputs_shape,
+    get_conv_gradinputs_shape_1axis,
+    get_conv_gradweights_shape,
+    get_conv_gradweights_shape_1axis,
+    get_conv_output_shape,
+    get_conv_shape_1axis,
+)
+from eagerconv.functional.upsampling import (
+    bilinear_kernel_1D,
+    bilinear_kernel_2D,
+    bilinear_upsampling,
+    frac_bilinear_upsampling,
+)
+from eagerconv.functional.variants import (
+    causal_conv1d,
+    depthwise_conv1d,
+    depthwise_conv2d,
+    depthwise_conv3d,
+    pointwise_conv1d,
+    pointwise_conv2d,
+    pointwise_conv3d,
+    separable_conv2d,
+    separable_conv3d,
+)
 from eagerconv.gradcheck import check_grads
 from eagerconv.kernels_cpu.threads import get_num_threads, set_num_threads
 from eagerconv.tensor import Tensor, asarray, tensor
@@ -45,6 +74,13 @@ __all__ = [
     "conv1d", "conv1d_grad_wrt_inputs", "conv1d_grad_wrt_weights", "conv1d_transpose",
     "conv2d", "conv2d_grad_wrt_inputs", "conv2d_grad_wrt_weights", "conv2d_transpose",
     "conv3d", "conv3d_grad_wrt_inputs", "conv3d_grad_wrt_weights", "conv3d_transpose",
+    "causal_conv1d", "depthwise_conv1d", "depthwise_conv2d", "depthwise_conv3d", "pointwise_conv1d", "pointwise_conv2d",
+    "pointwise_conv3d", "separable_conv2d", "separable_conv3d",
+    "bilinear_kernel_1D", "bilinear_kernel_2D", "bilinear_upsampling", "frac_bilinear_upsampling",
+    # shapes of convolutions
+    "assert_conv_shape", "assert_shape", "border_mode_to_pad", "check_conv_gradinputs_shape", "get_conv_gradinputs_shape",
+    "get_conv_gradinputs_shape_1axis", "get_conv_gradweights_shape", "get_conv_gradweights_shape_1axis",
+    "get_conv_output_shape", "get_conv_shape_1axis",
     # networks
     "avg_pool2d", "cross_entropy", "dropout", "linear", "log_softmax", "max_pool2d", "mse_loss", "pool_1d", "pool_2d",
     "pool_3d", "relu", "sigmoid", "softmax",
@@ -53,6 +89,6 @@ __all__ = [
     # choosing and seeing
     "AlgorithmError", "CheckError", "autotune", "check", "explain", "get_num_threads", "set_num_threads", "using",
     # modules
-    "algorithms", "optim", "reference",
+    "algorithms", "legacy", "optim", "reference",
     *_array_names,
 ]  # fmt: skip

@@ -15,14 +15,16 @@ import numpy as np
 
 from eagerconv import tuning
 from eagerconv.kernels_cpu.direct import DIRECT
+from eagerconv.kernels_cpu.fft import FFT
 from eagerconv.kernels_cpu.gemm import GEMM
 from eagerconv.kernels_cpu.threads import get_num_threads
 from eagerconv.kernels_cpu.widen import widened
+from eagerconv.kernels_cpu.winograd import WINOGRAD, WINOGRAD_F2
 from eagerconv.record import OPERANDS, SLOT_NAMES, Algorithm, Plan, Request
 from eagerconv.spec import ConvSpec, Shape, Slot
 from eagerconv.verify import verify
 
-TABLE: dict[str, tuple[Algorithm, ...]] = {"cpu": tuple(map(widened, (GEMM, DIRECT)))}
+TABLE: dict[str, tuple[Algorithm, ...]] = {"cpu": tuple(map(widened, (GEMM, WINOGRAD, WINOGRAD_F2, DIRECT)))}
 """Algorithms of each device; on equal cost the earlier one runs."""
 
 DEVICES: dict[type, str] = {np.ndarray: "cpu"}

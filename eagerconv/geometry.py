@@ -21,7 +21,7 @@ _LARGEST = 2**31 - 1  # of one stride, dilation or padding: keeps every index we
 # ------------------------------------------------------------------------------------------------ arguments, frozen
 
 
-def frozen(function: str, name: str, value: Any) -> Any:
+def frozen(function: str, name: str, value: Any, depth: int = 2) -> Any:
     """`value` as nested tuples of plain ints, strings and None, so that it can be part of a cache key.
 
     True, 1 and 1.0 are equal as keys but not as arguments: only real integers (NumPy's too) become ints here.
@@ -29,10 +29,12 @@ def frozen(function: str, name: str, value: Any) -> Any:
     kind = type(value)
     if kind is int or kind is str or value is None:
         return value
-    if kind is tuple or kind is list:
-        return tuple([frozen(function, name, item) for item in value])
+    if (kind is tuple or kind is list) and depth:  # an entry per axis, a pair in an entry; nothing lies deeper
+        return tuple([frozen(function, name, item, depth - 1) for item in value])
+    if isinstance(value, str):
+        return str(value)
     if hasattr(value, "tolist") and getattr(value, "ndim", 0) == 1:
-        return frozen(function, name, value.tolist())
+        return frozen(function, name, value.tolist(), depth)
     if kind is not bool and kind.__name__ != "bool":
         try:
             return operator.index(value)
@@ -48,6 +50,39 @@ def flag(function: str, name: str, value: Any) -> bool:
     if type(value).__name__ == "bool" or (type(value) is int and value in (0, 1)):  # NumPy's bool
         return bool(value)
     raise ValueError(f"{function}: {name} must be True or False, got {value!r}")
+
+
+# ------------------------------------------------------------------------------------------------ checks of one argument
+
+
+def check_axes(function: str, name: str, shape: Shape, axes: tuple[str, ...]) -> None:
+    """Refuse the array argument `name` if it has another number of axes."""
+    if len(shape) != len(axes):
+        hint = f" Add the missing axis, e.g. {name}[None]." if len(shape) == len(axes) - 1 else ""
+        raise ValueError(
+            f"{function}: {name} must have {len(axes)} axes ({', '.join(axes)}), got {len(shape)}: shape {shape}.{hint}"
+        )
+
+
+def check_hint(function: str, name: str, hint: Any, shape: Shape) -> None:
+    """A shape hint never changes a result, but one that contradicts the array is a mistake worth telling."""
+    if hint is None:
+        return
+    if type(hint) is not tuple or len(hint) != len(shape):
+        raise ValueError(
+            f"{function}: {name} must have {len(shape)} entries like the array's shape {shape}, got {hint!r}"
+        )
+    if any(h is not None and h != s for h, s in zip(hint, shape, strict=True)):
+        raise ValueError(
+            f"{function}: {name} {hint} does not match the array, whose shape is {shape}; None entries match anything"
+        )
+
+
+def is_padding(value: Any) -> bool:
+    """Whether `value` is the padding of one axis, in numbers: an int >= 0 or a pair (before, after) of them."""
+    if type(value) is tuple:
+        return len(value) == 2 and all(type(v) is int and v >= 0 for v in value)
+    return type(value) is int and value >= 0
 
 
 # ------------------------------------------------------------------------------------------------- one axis at a time
@@ -81,13 +116,30 @@ def padding(mode: str | int | Pair, size: int, extent: int, stride: int) -> Pair
     }[mode]
 
 
+def smallest_input(mode: str | int | Pair, out: int, extent: int, stride: int) -> int:
+    """The input size for which `out` windows leave no row over."""
+    if mode in ("same", "same_lower"):
+        return (out - 1) * stride + 1
+    before, after = padding(mode, 0, extent, stride)
+    return (out - 1) * stride + extent - before - after
+
+
 def sizes_that_fit(mode: str | int | Pair, out: int, extent: int, stride: int) -> range:
     """The input sizes from which the forward convolution makes exactly `out` windows: `stride` of them, or fewer near 0."""
-    if mode in ("same", "same_lower"):
-        return range(max((out - 1) * stride + 1, 1), out * stride + 1)
-    before, after = padding(mode, 0, extent, stride)
-    first = (out - 1) * stride + extent - before - after
-    return range(max(first, 0), first + stride)
+    first = smallest_input(mode, out, extent, stride)
+    return range(max(first, 1 if mode in ("same", "same_lower") else 0), first + stride)
+
+
+def kernel_that_fits(mode: str | int | Pair, size: int, out: int, dilation: int) -> int | None:
+    """The one kernel size that takes `size` to `out` at stride 1; None if several do, or none does.
+
+    out = size + before + after - (k-1)*dilation. With 'full' the padding itself is 2*(k-1)*dilation; with 'half', 'same'
+    and 'causal' it grows with the kernel so that the output does not, and tells nothing about it.
+    """
+    if mode in ("half", "same", "same_lower", "causal"):
+        return None
+    reach = out - size if mode == "full" else size + sum(padding(mode, size, 1, 1)) - out  # (k-1)*dilation
+    return reach // dilation + 1 if reach % dilation == 0 else None
 
 
 # --------------------------------------------------------------------------------------- the options all functions share
@@ -135,27 +187,12 @@ class Options:
         if type(mode) is str and mode in allowed:
             return (mode,) * self.ndim
         modes = (mode,) * self.ndim if type(mode) is int else mode
-        if type(modes) is tuple and len(modes) == self.ndim and all(map(_is_padding, modes)):
+        if type(modes) is tuple and len(modes) == self.ndim and all(map(is_padding, modes)):
             return modes
         self.fail(
             f"border_mode must be one of {', '.join(map(repr, allowed))}, an int >= 0, or a tuple with an int >= 0 or a "
             f"pair (before, after) per axis ({', '.join(self.axes)}); got {mode!r}"
         )
-
-    def array(self, name: str, shape: Shape, axes: tuple[str, ...]) -> None:
-        """Check the number of axes of the array argument `name`."""
-        if len(shape) != len(axes):
-            hint = f" Add the missing axis, e.g. {name}[None]." if len(shape) == len(axes) - 1 else ""
-            self.fail(f"{name} must have {len(axes)} axes ({', '.join(axes)}), got {len(shape)}: shape {shape}.{hint}")
-
-    def hint(self, name: str, hint: Any, shape: Shape) -> None:
-        """A shape hint never changes a result, but one that contradicts the array is a mistake worth telling."""
-        if hint is None:
-            return
-        if type(hint) is not tuple or len(hint) != len(shape):
-            self.fail(f"{name} must have {len(shape)} entries like the array's shape {shape}, got {hint!r}")
-        if any(h is not None and h != s for h, s in zip(hint, shape, strict=True)):
-            self.fail(f"{name} {hint} does not match the array, whose shape is {shape}; None entries match anything")
 
     def divisible(self, what: str, channels: int) -> int:
         """Channels per group."""
@@ -208,12 +245,6 @@ class Options:
         return (out_name, *positions, f"{in_name} / num_groups", *self.axes)
 
 
-def _is_padding(value: Any) -> bool:
-    if type(value) is tuple:
-        return len(value) == 2 and all(type(v) is int and v >= 0 for v in value)
-    return type(value) is int and value >= 0
-
-
 # ------------------------------------------------------------------------------------------ one function per free slot
 
 
@@ -231,16 +262,19 @@ def forward(
     dilation: Any,
     groups: Any,
     unshared: bool,
+    names: tuple[str, str, str, str] = ("input", "filters", "input_shape", "filter_shape"),
+    stride_name: str = "subsample",
 ) -> ConvSpec:
-    """Spec of y = conv(x, w)."""
-    o = Options(function, ndim, border_mode, subsample, flip, dilation, groups, unshared)
-    o.array("input", x, ("batch", "input channels", *o.axes))
-    o.array("filters", w, o.filter_axes())
-    o.hint("input_shape", input_shape, x)
-    o.hint("filter_shape", filter_shape, w)
+    """Spec of y = conv(x, w); variants whose arguments have other `names` pass them for the messages."""
+    input, filters, input_hint, filter_hint = names
+    o = Options(function, ndim, border_mode, subsample, flip, dilation, groups, unshared, stride_name)
+    check_axes(function, input, x, ("batch", "input channels", *o.axes))
+    check_axes(function, filters, w, o.filter_axes())
+    check_hint(function, input_hint, input_shape, x)
+    check_hint(function, filter_hint, filter_shape, w)
     cin, cout = o.divisible("input channels", x[1]), o.divisible("output channels", w[0])
     size, kernel = x[2:], w[-ndim:]
-    _same_channels(o, "filters", w[-ndim - 1], "input", x[1], cin)
+    _same_channels(o, filters, w, input, x, cin)
     out = o.outputs(size, kernel)
     _same_positions(o, w, out)
     return o.spec(x[0], cin, cout, size, kernel, out)
@@ -266,9 +300,9 @@ def gradient_wrt_inputs(
     argument, wanted, stride_name = names
     o = Options(function, ndim, border_mode, subsample, flip, dilation, groups, unshared, stride_name)
     transposed = stride_name != "subsample"
-    o.array(argument, y, ("batch", "input channels" if transposed else "output channels", *o.axes))
-    o.array("filters", w, o.filter_axes(*(("input channels", "output channels") if transposed else ())))
-    o.hint("filter_shape", filter_shape, w)
+    check_axes(function, argument, y, ("batch", "input channels" if transposed else "output channels", *o.axes))
+    check_axes(function, "filters", w, o.filter_axes(*(("input channels", "output channels") if transposed else ())))
+    check_hint(function, "filter_shape", filter_shape, w)
     if y[1] != w[0]:
         o.fail(
             f"{argument} has {y[1]} channels but filters.shape[0] is {w[0]} (filters have shape {w}); they must be equal"
@@ -299,9 +333,9 @@ def gradient_wrt_weights(
 ) -> ConvSpec:
     """Spec whose w slot is wanted, for x and y given; only the spatial entries of filter_shape matter."""
     o = Options(function, ndim, border_mode, subsample, flip, dilation, groups, unshared)
-    o.array("input", x, ("batch", "input channels", *o.axes))
-    o.array("output_grad", y, ("batch", "output channels", *o.axes))
-    o.hint("input_shape", input_shape, x)
+    check_axes(function, "input", x, ("batch", "input channels", *o.axes))
+    check_axes(function, "output_grad", y, ("batch", "output channels", *o.axes))
+    check_hint(function, "input_shape", input_shape, x)
     if x[0] != y[0]:
         o.fail(f"input and output_grad must have the same batch size, got {x[0]} and {y[0]}")
     axes = o.filter_axes()
@@ -319,11 +353,13 @@ def gradient_wrt_weights(
     return o.spec(x[0], cin, cout, x[2:], kernel, out)
 
 
-def _same_channels(o: Options, filters: str, got: int, other: str, channels: int, per_group: int) -> None:
+def _same_channels(o: Options, filters: str, w: Shape, other: str, x: Shape, per_group: int) -> None:
+    got = w[-o.ndim - 1]
     if got != per_group:
+        needed = (*w[: -o.ndim - 1], per_group, *w[-o.ndim :])
         o.fail(
-            f"{filters} have {got} input channels per group, but {other} has {channels} channels / num_groups={o.groups} "
-            f"= {per_group}; {filters} must have the axes ({', '.join(o.filter_axes())})"
+            f"{filters} {w} ({', '.join(o.filter_axes())}) take {got} input channels per group, but {other} {x} has {x[1]} "
+            f"channels / num_groups={o.groups} = {per_group}; give {filters} of shape {needed}, or change num_groups"
         )
 
 

@@ -126,4 +126,4 @@ def train(seed: int = 0, steps: int = 3000, batch: int = 8, progress: bool = Tru
 if __name__ == "__main__":
     result = train()
     before, after = psnr(result.noisy, result.truth), psnr(result.denoised, result.truth)
-    print(f"Held-out crop: {before:.2f} dB noisy, {after:.2f} dB denoised, {result.gain:+.2f} dB, {result.seconds:.1f} s")
+    print(f"Held-out crop: {before:.2f} dB noisy, {after:.2f} dB denoised, after {result.seconds:.1f} s")

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
+import ml_dtypes  # noqa: F401  (from now on NumPy knows "bfloat16" by name)
 import numpy as np
 import numpy.typing as npt
 import oracle

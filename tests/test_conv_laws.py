@@ -21,7 +21,9 @@ import eagerconv as ec
 Array = npt.NDArray[Any]
 
 ALGORITHMS = ec.algorithms.names("cpu")
+EXACT = tuple(algorithm.name for algorithm in ec.algorithms.TABLE["cpu"] if algorithm.exact)
 every_algorithm = pytest.mark.parametrize("algorithm", ALGORITHMS)
+every_exact_algorithm = pytest.mark.parametrize("algorithm", EXACT)  # laws hold without a rounding error
 every_slot = pytest.mark.parametrize("slot", SLOTS)
 
 
@@ -42,7 +44,7 @@ def inner(a: Array, b: Array) -> int:
 # ----- one trilinear form -----
 
 
-@every_algorithm
+@every_exact_algorithm
 @given(p=problems(), seed=seeds)
 @examples(100)
 def test_the_three_are_adjoint(algorithm: str, p: Problem, seed: int) -> None:
@@ -53,7 +55,7 @@ def test_the_three_are_adjoint(algorithm: str, p: Problem, seed: int) -> None:
     assert inner(w, solve(p, "grad_weights", x, w, y, algorithm)) == form
 
 
-@every_algorithm
+@every_exact_algorithm
 @every_slot
 @given(p=problems(), seed=seeds, scale=seeds.map(lambda n: n % 7 - 3))
 @examples(40)
@@ -71,7 +73,7 @@ def test_linear_in_both_operands(algorithm: str, slot: str, p: Problem, seed: in
 # ----- symmetries -----
 
 
-@every_algorithm
+@every_exact_algorithm
 @given(p=problems(), seed=seeds)
 @examples(40)
 def test_groups_are_convolutions_side_by_side(algorithm: str, p: Problem, seed: int) -> None:
@@ -86,7 +88,7 @@ def test_groups_are_convolutions_side_by_side(algorithm: str, p: Problem, seed: 
         np.testing.assert_array_equal(solve(p, slot, x, w, y, algorithm), np.concatenate(blocks, axis))
 
 
-@every_algorithm
+@every_exact_algorithm
 @given(p=problems(), seed=seeds)
 @examples(40)
 def test_flip_is_a_reversed_kernel(algorithm: str, p: Problem, seed: int) -> None:
@@ -100,7 +102,7 @@ def test_flip_is_a_reversed_kernel(algorithm: str, p: Problem, seed: int) -> Non
     np.testing.assert_array_equal(solve(p, "grad_weights", x, w, y, algorithm), np.flip(weights, kernel))
 
 
-@every_algorithm
+@every_exact_algorithm
 @given(p=problems(unshared=False), seed=seeds)
 @examples(40)
 def test_unshared_filters_that_are_equal_are_shared(algorithm: str, p: Problem, seed: int) -> None:
@@ -115,7 +117,7 @@ def test_unshared_filters_that_are_equal_are_shared(algorithm: str, p: Problem, 
     np.testing.assert_array_equal(solve(p, "grad_weights", x, w, y, algorithm), summed)
 
 
-@every_algorithm
+@every_exact_algorithm
 @given(p=problems((2,), unshared=False), seed=seeds)
 @examples(30)
 def test_an_axis_of_one_may_be_left_out(algorithm: str, p: Problem, seed: int) -> None:
@@ -154,10 +156,13 @@ def test_batch_neighbours_change_no_bit(algorithm: str, slot: str, p: Problem, s
 )
 def test_the_same_bits_twice(algorithm: str, slot: str, p: Problem) -> None:
     # Large enough for several threads; reals, so that another order of summation would show.
-    operands = reals(p, 3, np.float32)
-    first = p.call(ec, slot, *operands, algorithm=algorithm).numpy()
+    numbers = reals(p, 3, np.float32)
+    try:
+        first = p.call(ec, slot, *numbers, algorithm=algorithm).numpy()
+    except ec.algorithms.AlgorithmError as refusal:
+        pytest.skip(str(refusal).rpartition(": ")[2])
     for _ in range(5):
-        np.testing.assert_array_equal(p.call(ec, slot, *operands, algorithm=algorithm).numpy(), first)
+        np.testing.assert_array_equal(p.call(ec, slot, *numbers, algorithm=algorithm).numpy(), first)
 
 
 MIXED = [
@@ -172,11 +177,21 @@ MIXED = [
 @every_algorithm
 def test_eight_threads_at_once(algorithm: str) -> None:
     # Different problems side by side, so that a buffer that two calls share would show.
-    jobs = [(p, slot, operands(p, n, np.float32)) for n, p in enumerate(MIXED) for slot in SLOTS] * 4
+    def answer(job: tuple[Problem, str, int]) -> Array | None:
+        p, slot, seed = job
+        try:
+            result: Array = p.call(ec, slot, *reals(p, seed, np.float32), algorithm=algorithm).numpy()
+        except ec.algorithms.AlgorithmError:
+            return None
+        return result
+
+    jobs = [(p, slot, seed) for p in MIXED for slot in SLOTS for seed in range(4)]
+    alone = [answer(job) for job in jobs]
     with ThreadPoolExecutor(8) as pool:
-        results = list(pool.map(lambda job: job[0].call(ec, job[1], *job[2], algorithm=algorithm).numpy(), jobs))
-    for (p, slot, arrays), result in zip(jobs, results, strict=True):
-        np.testing.assert_array_equal(result, p.solve(slot, *arrays))
+        together = list(pool.map(answer, jobs))
+    assert any(result is not None for result in alone)
+    for first, second in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(first, second)
 
 
 DIGESTS = """
@@ -190,7 +205,10 @@ def digest():
     for algorithm in ALGORITHMS:
         for p in MIXED:
             for slot in SLOTS:
-                found.update(p.call(ec, slot, *reals(p, 3, "f4"), algorithm=algorithm).numpy().tobytes())
+                try:
+                    found.update(p.call(ec, slot, *reals(p, 3, "f4"), algorithm=algorithm).numpy().tobytes())
+                except ec.algorithms.AlgorithmError:
+                    pass
     return found.hexdigest()
 
 before = digest()
@@ -295,7 +313,7 @@ def test_check_grads_of_transposed(p: Problem, seed: int) -> None:
     ec.check_grads(lambda a, b: transposed(a, b, p.input_shape, **keywords), (y, w), 2, ("fwd", "rev"), eps=1.0)
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@every_exact_algorithm
 def test_backward_through_two_layers(algorithm: str) -> None:
     x, y = integers((2, 3, 6, 5), 1, np.float64), integers((2, 2, 6, 5), 2, np.float64)
     first = ec.tensor(integers((4, 3, 3, 3), 3, np.float64), requires_grad=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -41,6 +40,7 @@ CASES = [
     for slot in SLOTS
     for dtype in sorted(algorithm.dtypes)
 ]
+EXACT = [algorithm.name for algorithm in ec.algorithms.TABLE["cpu"] if algorithm.exact]
 every_dtype = pytest.mark.parametrize(("algorithm", "slot", "dtype"), CASES)
 every_case = pytest.mark.parametrize(
     ("algorithm", "slot", "dtype"), [case for case in CASES if case.values[2] in ("float32", "float64")]
@@ -59,11 +59,39 @@ def solve(p: Problem, algorithm: str, slot: str, x: Any, w: Any, y: Any) -> Arra
     return result.numpy()
 
 
+def forced(p: Problem, algorithm: str, slot: str, *arrays: Array) -> Array:
+    """Ask one algorithm for one fixed problem; where it refuses the test is skipped, with its reason."""
+    try:
+        result: Array = p.call(ec, slot, *arrays, algorithm=algorithm).numpy()
+    except ec.algorithms.AlgorithmError as refusal:
+        if algorithm == "direct":
+            raise
+        pytest.skip(str(refusal).rpartition(": ")[2])
+    return result
+
+
 def assert_same(result: Array, truth: Array, dtype: str) -> None:
     """Demand exact equality, in the dtype and shape that were asked for; narrow integers wrap around."""
     assert result.dtype == np.dtype(dtype)
     assert result.shape == truth.shape
     np.testing.assert_array_equal(result, truth.astype(dtype))
+
+
+def assert_right(p: Problem, algorithm: str, slot: str, result: Array, dtype: str, *arrays: Array) -> None:
+    """Demand exact equality of exact algorithms, and of others the tolerance that the contract promises.
+
+    Errors are relative to max|a| * sum|b|, the largest result there can be.
+    """
+    truth = p.solve(slot, *arrays)
+    if algorithm in EXACT:
+        assert_same(result, truth, dtype)
+        return
+    assert (result.dtype, result.shape) == (np.dtype(dtype), truth.shape)
+    x, w, y = map(abs, arrays)
+    first = y if slot == "grad_inputs" else x
+    first[...] = first.max(initial=0)
+    largest = p.solve(slot, x, w, y).max(initial=0)
+    np.testing.assert_allclose(result, truth, rtol=0, atol={"float32": 3e-5, "float64": 1e-12}[dtype] * largest)
 
 
 # ----- whole problems -----
@@ -74,7 +102,7 @@ def assert_same(result: Array, truth: Array, dtype: str) -> None:
 @examples(100)
 def test_integers_are_exact(algorithm: str, slot: str, dtype: str, p: Problem, seed: int) -> None:
     x, w, y = operands(p, seed, dtype)
-    assert_same(solve(p, algorithm, slot, x, w, y), p.solve(slot, x, w, y), dtype)
+    assert_right(p, algorithm, slot, solve(p, algorithm, slot, x, w, y), dtype, x, w, y)
 
 
 @every_case
@@ -87,6 +115,9 @@ def test_reals_are_within_the_rounding_of_their_sums(
     # roundoff u = eps/2 (Higham 2002, section 3.1). eps in place of u leaves room for the oracle's own rounding.
     x, w, y = reals(p, seed, dtype)
     result = solve(p, algorithm, slot, x, w, y)
+    if algorithm not in EXACT:
+        assert_right(p, algorithm, slot, result, dtype, x, w, y)
+        return
     bound = p.terms(slot) * np.finfo(dtype).eps * p.solve(slot, abs(x), abs(w), abs(y))
     error = abs(result - p.solve(slot, x, w, y))
     assert (error <= bound).all(), f"error {error.max():.3g} above the bound at {np.argmax(error - bound)}"
@@ -101,7 +132,7 @@ def test_any_two_layouts(
     first, second = arrangement
     x, w, y = operands(p, seed, dtype)
     x, w, y = arranged(x, first), arranged(w, second if slot == "forward" else first), arranged(y, second)
-    assert_same(solve(p, algorithm, slot, x, w, y), p.solve(slot, x, w, y), dtype)
+    assert_right(p, algorithm, slot, solve(p, algorithm, slot, x, w, y), dtype, x, w, y)
 
 
 # ----- edges of blocks: vector kernels have tails -----
@@ -132,22 +163,12 @@ BLOCKS = {
 }
 
 
-@cache
-def block_truth(block: str, slot: str) -> Array:
-    p = BLOCKS[block]
-    return p.solve(slot, *operands(p, seed=1))
-
-
 @every_case
 @pytest.mark.parametrize("block", BLOCKS)
 def test_block_edges(algorithm: str, slot: str, dtype: str, block: str) -> None:
     p = BLOCKS[block]
-    try:
-        result = p.call(ec, slot, *operands(p, seed=1, dtype=dtype), algorithm=algorithm)
-    except ec.algorithms.AlgorithmError:
-        assert algorithm != "direct"
-        return
-    assert_same(result.numpy(), block_truth(block, slot), dtype)
+    arrays = operands(p, seed=1, dtype=dtype)
+    assert_right(p, algorithm, slot, forced(p, algorithm, slot, *arrays), dtype, *arrays)
 
 
 # ----- nothing is read or written outside the arrays -----
@@ -162,7 +183,7 @@ def test_what_surrounds_the_operands_is_neither_read_nor_written(
     values = operands(p, seed, dtype)
     inside, around = zip(*(surrounded(a) for a in values), strict=True)
     before = [a.copy() for a in around]
-    assert_same(solve(p, algorithm, slot, *inside), p.solve(slot, *values), dtype)
+    assert_right(p, algorithm, slot, solve(p, algorithm, slot, *inside), dtype, *values)
     for a, b in zip(around, before, strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -177,16 +198,16 @@ def test_no_step_outside_the_operands(
 ) -> None:
     values = operands(p, seed, dtype)
     inside = [fenced(a, at_end) for a in values]
-    assert_same(solve(p, algorithm, slot, *inside), p.solve(slot, *values), dtype)
+    assert_right(p, algorithm, slot, solve(p, algorithm, slot, *inside), dtype, *values)
 
 
 @every_case
 def test_results_do_not_share_memory(algorithm: str, slot: str, dtype: str) -> None:
     p = Problem(2, 1, 3, 4, (6, 7), (1, 1))
     x, w, y = operands(p, 1, dtype)
-    first = p.call(ec, slot, x, w, y, algorithm=algorithm).numpy()
+    first = forced(p, algorithm, slot, x, w, y)
     kept = first.copy()
-    second = p.call(ec, slot, x + 1, w + 1, y + 1, algorithm=algorithm).numpy()
+    second = forced(p, algorithm, slot, x + 1, w + 1, y + 1)
     assert not any(np.shares_memory(first, a) for a in (x, w, y, second))
     np.testing.assert_array_equal(first, kept)
 
@@ -218,7 +239,7 @@ def test_empty_batch_and_channels(algorithm: str, slot: str, dtype: str, shape: 
     batch, cin, cout = shape
     p = Problem(batch, 1, cin, cout, (6, 5), (3, 2), "half", (2, 1))
     x, w, y = operands(p, 0, dtype)
-    assert_same(p.call(ec, slot, x, w, y, algorithm=algorithm).numpy(), p.solve(slot, x, w, y), dtype)
+    assert_right(p, algorithm, slot, forced(p, algorithm, slot, x, w, y), dtype, x, w, y)
 
 
 # ----- what callers may pass -----
@@ -421,8 +442,3 @@ def test_a_forced_algorithm_computes_or_says_why() -> None:
 
 def test_direct_is_in_the_table() -> None:
     assert "direct" in ec.algorithms.names("cpu")
-
-
-def test_every_algorithm_is_exact() -> None:
-    # One that is not needs its published error bound in these tests before it may enter the table.
-    assert all(algorithm.exact for algorithm in ec.algorithms.TABLE["cpu"])

@@ -25,7 +25,8 @@ _OURS = {"stride": "subsample", "strides": "subsample", "padding": "border_mode"
          "output_size": "output_shape"}  # fmt: skip
 
 
-def _refuse_keywords(function: str, unknown: dict[str, Any]) -> None:
+def refuse_keywords(function: str, unknown: dict[str, Any]) -> None:
+    """Raise for keywords nobody knows, and tell ours where those of other libraries are meant."""
     for name in unknown:
         if name in ("imshp_logical", "kshp_logical"):
             raise ValueError(f"{function}: {name} was an experiment of early Theano and is not supported; leave it out")
@@ -40,22 +41,26 @@ _NAMES = {name for table in algorithms.TABLE.values() for algorithm in table for
 _DTYPES = {np.dtype(name) for name in _NAMES if hasattr(np, name)}  # to look up fast; bfloat16 is not NumPy's own
 
 
+def array(function: str, name: str, value: Any) -> Tensor:
+    """The array argument `name` as a Tensor of numbers that can be convolved."""
+    try:
+        result = value if isinstance(value, Tensor) else asarray(value)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{function}: {name} is not an array of numbers: {error}") from None
+    if result.dtype not in _DTYPES and result.dtype.name not in _NAMES:
+        raise TypeError(
+            f"{function}: {name} has dtype {result.dtype}, which can't be convolved; convert it, e.g. to float32 "
+            f"(there are {', '.join(sorted(_NAMES))})"
+        )
+    return result
+
+
 def _arrays(function: str, arrays: dict[str, Any]) -> list[Tensor]:
-    """The array arguments as Tensors of their common dtype."""
-    tensors = []
-    for name, value in arrays.items():
-        try:
-            array = value if isinstance(value, Tensor) else asarray(value)
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"{function}: {name} is not an array of numbers: {error}") from None
-        if array.dtype not in _DTYPES and array.dtype.name not in _NAMES:
-            raise TypeError(
-                f"{function}: {name} has dtype {array.dtype}, which can't be convolved; convert it, e.g. to float32 "
-                f"(there are {', '.join(sorted(_NAMES))})"
-            )
-        tensors.append(array)
-    if tensors[0].dtype != tensors[1].dtype:
-        common = np.result_type(tensors[0].dtype, tensors[1].dtype)
+    """The array arguments (two, and perhaps a bias) as Tensors of their common dtype."""
+    tensors = [array(function, name, value) for name, value in arrays.items()]
+    first = tensors[0].dtype
+    if first != tensors[1].dtype or first != tensors[-1].dtype:
+        common = np.result_type(*[t.dtype for t in tensors])
         tensors = [t if t.dtype == common else t.astype(common) for t in tensors]
     return tensors
 
@@ -63,13 +68,16 @@ def _arrays(function: str, arrays: dict[str, Any]) -> list[Tensor]:
 _RULES = {"y": geometry.forward, "x": geometry.gradient_wrt_inputs, "w": geometry.gradient_wrt_weights}
 
 
-def _solve(function: str, ndim: int, slot: Slot, arrays: dict[str, Any], shapes: dict[str, Any], border_mode: Any,
-           stride: dict[str, Any], filter_flip: Any, filter_dilation: Any, num_groups: Any, unshared: Any, algorithm: str,
-           unknown: dict[str, Any], **more: Any) -> Tensor:  # fmt: skip
-    """Check everything against everything, once per set of arguments, and contract."""
+def solve(function: str, ndim: int, slot: Slot, arrays: dict[str, Any], shapes: dict[str, Any], border_mode: Any,
+          stride: dict[str, Any], filter_flip: Any, filter_dilation: Any, num_groups: Any, unshared: Any, algorithm: str,
+          unknown: dict[str, Any], bias: Any = None, **more: Any) -> Tensor:  # fmt: skip
+    """Check everything against everything, once per set of arguments, and contract; a bias comes on top.
+
+    Named arguments come as dicts, for the messages; `more` are other names of a variant, see `geometry`.
+    """
     if unknown:
-        _refuse_keywords(function, unknown)
-    a, b = _arrays(function, arrays)
+        refuse_keywords(function, unknown)
+    a, b, *rest = _arrays(function, arrays if bias is None else {**arrays, "bias": bias})
     frozen = geometry.frozen
     ((stride_name, stride_value),) = stride.items()
     spec = _RULES[slot](
@@ -80,7 +88,19 @@ def _solve(function: str, ndim: int, slot: Slot, arrays: dict[str, Any], shapes:
         frozen(function, "num_groups", num_groups), geometry.flag(function, "unshared", unshared), **more,
     )  # fmt: skip
     policy = None if algorithm == "auto" else algorithms.with_algorithm(algorithm)
-    return contract(spec, slot, a, b, policy)  # type: ignore[no-any-return]
+    if bias is None:
+        return contract(spec, slot, a, b, policy)  # type: ignore[no-any-return]
+    column = per_channel(function, "bias", rest[0], spec.shape(slot)[1], ndim)
+    return contract(spec, slot, a, b, policy) + column  # type: ignore[no-any-return]
+
+
+def per_channel(function: str, name: str, bias: Tensor, channels: int, ndim: int) -> Tensor:
+    """A bias (F,) in the shape (F, 1, ...), which broadcasts over (batch, F, *spatial)."""
+    if bias.shape != (channels,):
+        raise ValueError(
+            f"{function}: {name} must have shape ({channels},), one number per output channel, got {bias.shape}"
+        )
+    return bias.reshape((channels, *(1,) * ndim))
 
 
 _TRANSPOSED = ("input", "output_shape", "input_dilation")  # public names where the gradient wrt inputs has others
@@ -109,6 +129,7 @@ def conv1d(
     num_groups: int = 1,
     unshared: bool = False,
     *,
+    bias: Any = None,
     algorithm: str = "auto",
     **unknown: Any,
 ) -> Tensor:
@@ -120,9 +141,9 @@ def conv1d(
     >>> ec.conv1d([[[1.0, 2.0, 3.0, 4.0, 5.0]]], [[[1.0, 10.0, 100.0]]]).numpy()
     array([[[123., 234., 345.]]])
     """
-    return _solve(
+    return solve(
         "conv1d", 1, "y", {"input": input, "filters": filters}, {"input_shape": input_shape, "filter_shape": filter_shape},
-        border_mode, {"subsample": subsample}, filter_flip, filter_dilation, num_groups, unshared, algorithm, unknown,
+        border_mode, {"subsample": subsample}, filter_flip, filter_dilation, num_groups, unshared, algorithm, unknown, bias,
     )  # fmt: skip
 
 
@@ -139,6 +160,7 @@ def conv1d_transpose(
     num_groups: int = 1,
     unshared: bool = False,
     *,
+    bias: Any = None,
     algorithm: str = "auto",
     **unknown: Any,
 ) -> Tensor:
@@ -150,10 +172,10 @@ def conv1d_transpose(
     >>> ec.conv1d_transpose([[[1.0, 2.0]]], [[[1.0, 10.0, 100.0]]]).numpy()
     array([[[100., 210.,  21.,   2.]]])
     """
-    return _solve(
+    return solve(
         "conv1d_transpose", 1, "x", {"input": input, "filters": filters},
         {"output_shape": output_shape, "filter_shape": filter_shape}, border_mode, {"input_dilation": input_dilation},
-        filter_flip, filter_dilation, num_groups, unshared, algorithm, unknown, names=_TRANSPOSED,
+        filter_flip, filter_dilation, num_groups, unshared, algorithm, unknown, bias, names=_TRANSPOSED,
     )  # fmt: skip
 
 
@@ -181,7 +203,7 @@ def conv1d_grad_wrt_inputs(
     >>> ec.conv1d_grad_wrt_inputs([[[1.0, 1.0]]], [[[1.0, 10.0]]], (1, 1, 3)).numpy()
     array([[[10., 11.,  1.]]])
     """
-    return _solve(
+    return solve(
         "conv1d_grad_wrt_inputs", 1, "x", {"output_grad": output_grad, "filters": filters},
         {"input_shape": input_shape, "filter_shape": filter_shape}, border_mode, {"subsample": subsample}, filter_flip,
         filter_dilation, num_groups, unshared, algorithm, unknown,
@@ -212,7 +234,7 @@ def conv1d_grad_wrt_weights(
     >>> ec.conv1d_grad_wrt_weights([[[1.0, 2.0, 3.0]]], [[[1.0, 1.0]]], (1, 1, 2)).numpy()
     array([[[5., 3.]]])
     """
-    return _solve(
+    return solve(
         "conv1d_grad_wrt_weights", 1, "w", {"input": input, "output_grad": output_grad},
         {"filter_shape": filter_shape, "input_shape": input_shape}, border_mode, {"subsample": subsample}, filter_flip,
         filter_dilation, num_groups, unshared, algorithm, unknown,
@@ -236,6 +258,7 @@ def conv2d(
     num_groups: int = 1,
     unshared: bool = False,
     *,
+    bias: Any = None,
     algorithm: str = "auto",
     **unknown: Any,
 ) -> Tensor:
@@ -253,9 +276,9 @@ def conv2d(
     """
     if image_shape is not None:
         input_shape = _image_shape(input_shape, image_shape)
-    return _solve(
+    return solve(
         "conv2d", 2, "y", {"input": input, "filters": filters}, {"input_shape": input_shape, "filter_shape": filter_shape},
-        border_mode, {"subsample": subsample}, filter_flip, filter_dilation, num_groups, unshared, algorithm, unknown,
+        border_mode, {"subsample": subsample}, filter_flip, filter_dilation, num_groups, unshared, algorithm, unknown, bias,
     )  # fmt: skip
 
 
@@ -272,6 +295,7 @@ def conv2d_transpose(
     num_groups: int = 1,
     unshared: bool = False,
     *,
+    bias: Any = None,
     algorithm: str = "auto",
     **unknown: Any,
 ) -> Tensor:
@@ -284,10 +308,10 @@ def conv2d_transpose(
     >>> ec.conv2d_transpose(code, filters, (1, 3, 10, 10), border_mode=1, input_dilation=2).shape
     (1, 3, 10, 10)
     """
-    return _solve(
+    return solve(
         "conv2d_transpose", 2, "x", {"input": input, "filters": filters},
         {"output_shape": output_shape, "filter_shape": filter_shape}, border_mode, {"input_dilation": input_dilation},
-        filter_flip, filter_dilation, num_groups, unshared, algorithm, unknown, names=_TRANSPOSED,
+        filter_flip, filter_dilation, num_groups, unshared, algorithm, unknown, bias, names=_TRANSPOSED,
     )  # fmt: skip
 
 
@@ -316,7 +340,7 @@ def conv2d_grad_wrt_inputs(
     >>> ec.conv2d_grad_wrt_inputs(y_grad, w, (2, 3, 6, 6), subsample=2).shape
     (2, 3, 6, 6)
     """
-    return _solve(
+    return solve(
         "conv2d_grad_wrt_inputs", 2, "x", {"output_grad": output_grad, "filters": filters},
         {"input_shape": input_shape, "filter_shape": filter_shape}, border_mode, {"subsample": subsample}, filter_flip,
         filter_dilation, num_groups, unshared, algorithm, unknown,
@@ -348,7 +372,7 @@ def conv2d_grad_wrt_weights(
     >>> ec.conv2d_grad_wrt_weights(x, y_grad, (4, 3, 3, 3)).shape
     (4, 3, 3, 3)
     """
-    return _solve(
+    return solve(
         "conv2d_grad_wrt_weights", 2, "w", {"input": input, "output_grad": output_grad},
         {"filter_shape": filter_shape, "input_shape": input_shape}, border_mode, {"subsample": subsample}, filter_flip,
         filter_dilation, num_groups, unshared, algorithm, unknown,
@@ -371,6 +395,7 @@ def conv3d(
     num_groups: int = 1,
     unshared: bool = False,
     *,
+    bias: Any = None,
     algorithm: str = "auto",
     **unknown: Any,
 ) -> Tensor:
@@ -383,9 +408,9 @@ def conv3d(
     >>> ec.conv3d(video, np.ones((5, 3, 3, 3, 3), np.float32), subsample=(1, 2, 2)).shape
     (2, 5, 6, 7, 7)
     """
-    return _solve(
+    return solve(
         "conv3d", 3, "y", {"input": input, "filters": filters}, {"input_shape": input_shape, "filter_shape": filter_shape},
-        border_mode, {"subsample": subsample}, filter_flip, filter_dilation, num_groups, unshared, algorithm, unknown,
+        border_mode, {"subsample": subsample}, filter_flip, filter_dilation, num_groups, unshared, algorithm, unknown, bias,
     )  # fmt: skip
 
 
@@ -402,6 +427,7 @@ def conv3d_transpose(
     num_groups: int = 1,
     unshared: bool = False,
     *,
+    bias: Any = None,
     algorithm: str = "auto",
     **unknown: Any,
 ) -> Tensor:
@@ -414,10 +440,10 @@ def conv3d_transpose(
     >>> ec.conv3d_transpose(code, filters, (None, None, 4, 10, 10), input_dilation=2).shape
     (1, 3, 4, 10, 10)
     """
-    return _solve(
+    return solve(
         "conv3d_transpose", 3, "x", {"input": input, "filters": filters},
         {"output_shape": output_shape, "filter_shape": filter_shape}, border_mode, {"input_dilation": input_dilation},
-        filter_flip, filter_dilation, num_groups, unshared, algorithm, unknown, names=_TRANSPOSED,
+        filter_flip, filter_dilation, num_groups, unshared, algorithm, unknown, bias, names=_TRANSPOSED,
     )  # fmt: skip
 
 
@@ -446,7 +472,7 @@ def conv3d_grad_wrt_inputs(
     >>> ec.conv3d_grad_wrt_inputs(y_grad, w, (2, 3, 4, 4, 4)).shape
     (2, 3, 4, 4, 4)
     """
-    return _solve(
+    return solve(
         "conv3d_grad_wrt_inputs", 3, "x", {"output_grad": output_grad, "filters": filters},
         {"input_shape": input_shape, "filter_shape": filter_shape}, border_mode, {"subsample": subsample}, filter_flip,
         filter_dilation, num_groups, unshared, algorithm, unknown,
@@ -478,7 +504,7 @@ def conv3d_grad_wrt_weights(
     >>> ec.conv3d_grad_wrt_weights(x, y_grad, (4, 3, 3, 3, 3)).shape
     (4, 3, 3, 3, 3)
     """
-    return _solve(
+    return solve(
         "conv3d_grad_wrt_weights", 3, "w", {"input": input, "output_grad": output_grad},
         {"filter_shape": filter_shape, "input_shape": input_shape}, border_mode, {"subsample": subsample}, filter_flip,
         filter_dilation, num_groups, unshared, algorithm, unknown,

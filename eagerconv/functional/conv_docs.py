@@ -65,31 +65,64 @@ _PARAMETERS = {
     "filter_shape": """\
     filter_shape : tuple of int or None
         Shape of the filters; only the spatial entries, which are the last, matter.""",
-    "rest": """\
+    "dilation": """\
     filter_dilation : int or tuple of int
-        Distance between neighbouring filter taps, for all axes or one per axis.
+        Distance between neighbouring filter taps, for all axes or one per axis.""",
+    "groups": """\
     num_groups : int
-        Block g of the input channels is convolved with block g of the filters only.
+        Block g of the input channels is convolved with block g of the filters only.""",
+    "unshared": """\
     unshared : bool
-        Every output position has filters of its own (a locally connected layer).
+        Every output position has filters of its own (a locally connected layer).""",
+    "depthwise_input": """\
+    input : array_like, shape (batch, channels, {axes})
+        Any floating, complex or integer dtype; the result has the common dtype of all arrays.""",
+    "depthwise": """\
+    filters : array_like, shape (channels * multiplier, 1, {axes})
+        Filters c * multiplier to (c+1) * multiplier - 1 belong to channel c.""",
+    "pointwise": """\
+    filters : array_like, shape (output channels, input channels{ones})
+        One weight for each pair of channels.""",
+    "separable": """\
+    depthwise_filters : array_like, shape (channels * multiplier, 1, {axes})
+        Filters c * multiplier to (c+1) * multiplier - 1 are applied to channel c.
+    pointwise_filters : array_like, shape (output channels, channels * multiplier{ones})
+        The weights with which the results are added up, position by position.
+    num_channels : int
+        The number of channels of `input`.
+    input_shape, depthwise_filter_shape, pointwise_filter_shape : tuple of int or None, optional
+        Expected shapes; they change nothing, but a mismatch raises. None entries match anything.""",
+    "bias": """\
+    bias : array_like, shape (output channels,), optional
+        One number per output channel, added at every position.""",
+    "algorithm": """\
     algorithm : str
         'auto', or the one to use ('direct', 'gemm'); see `using` and `explain`.""",
 }
 
 _FAMILIES = {
-    "forward": ("input filters hints border_mode subsample flip rest", """\
+    "forward": (
+        "input filters hints border_mode subsample flip dilation groups unshared bias algorithm", """\
     Tensor
-        Shape (batch, output channels, {axes}), each size floor((i + before + after - (k-1)*dilation - 1) / stride) + 1."""),
-    "transpose": ("input_transposed filters_transposed output_shape filter_hint border_mode input_dilation flip rest", """\
+        Shape (batch, output channels, {axes}), each size floor((i + before + after - (k-1)*dilation - 1) / stride) + 1.""",
+    ),
+    "transpose": (
+        "input_transposed filters_transposed output_shape filter_hint border_mode input_dilation flip dilation groups "
+        "unshared bias algorithm", """\
     Tensor
-        Shape (batch, output channels, {axes})."""),
-    "grad_wrt_inputs": ("output_grad filters wanted_shape filter_hint border_mode subsample flip rest", """\
+        Shape (batch, output channels, {axes}).""",
+    ),
+    "grad_wrt_inputs": (
+        "output_grad filters wanted_shape filter_hint border_mode subsample flip dilation groups unshared algorithm", """\
     Tensor
-        Shape (batch, input channels, {axes})."""),
-    "grad_wrt_weights": ("input output_grad filter_shape input_hint border_mode subsample flip rest", """\
+        Shape (batch, input channels, {axes}).""",
+    ),
+    "grad_wrt_weights": (
+        "input output_grad filter_shape input_hint border_mode subsample flip dilation groups unshared algorithm", """\
     Tensor
         Shape (output channels, input channels / num_groups, {axes}); with `unshared`, the output's {axes}
-        behind the first axis."""),
+        behind the first axis.""",
+    ),
 }  # fmt: skip
 
 _RAISES = """\
@@ -102,24 +135,38 @@ TypeError
 
 
 def documented(function: F) -> F:
-    """Put the sections on parameters, result, errors and source between a function's summary and its examples."""
-    if function.__doc__ is None:  # python -OO
-        return function
+    """Complete the docstring of a function conv<ndim>d or conv<ndim>d_<kind>."""
     base, _, kind = function.__name__.partition("_")
     names, returns = _FAMILIES[kind or "forward"]
-    blocks = [_PARAMETERS[name] for name in names.split()]
     if function.__name__ == "conv2d":
-        blocks.insert(-1, _PARAMETERS["image_shape"])
-    summary, _, examples = inspect.cleandoc(function.__doc__).partition("\n\n")
+        names = names.replace("flip", "flip image_shape")
     theano = {"conv1d": "conv2d"}.get(base, base) + function.__name__[len(base) :]
     source = f"``theano.tensor.nnet.{'abstract_conv.' if 'grad' in kind else ''}{theano}`` of Theano 1.0"
-    sections = [
-        summary,
-        "Parameters\n----------\n" + "\n".join(inspect.cleandoc("\n" + block) for block in blocks),
-        "Returns\n-------\n" + inspect.cleandoc("\n" + returns),
-        _RAISES,
-        f"Notes\n-----\nSource: {source}{', in one dimension' if base == 'conv1d' else ''}.",
-        examples,
-    ]
-    function.__doc__ = "\n\n".join(sections).replace("{axes}", ", ".join(AXES[int(base[4])]))
-    return function
+    source += ", in one dimension" if base == "conv1d" else ""
+    return described(int(base[4]), names, returns, f"Source: {source}.")(function)
+
+
+def described(ndim: int, names: str, returns: str, notes: str, texts: dict[str, str] | None = None) -> Callable[[F], F]:
+    """Put the sections on parameters, result, errors and source between a function's summary and its examples.
+
+    `names` are those of parameter texts, in order, from above or from `texts`; `returns` is the text of that section.
+    """
+    texts = {**_PARAMETERS, **(texts or {})}
+
+    def describe(function: F) -> F:
+        if function.__doc__ is None:  # python -OO
+            return function
+        summary, examples = inspect.cleandoc(function.__doc__).split("\n\nExamples\n")
+        sections = [
+            summary,
+            "Parameters\n----------\n" + "\n".join(inspect.cleandoc("\n" + texts[name]) for name in names.split()),
+            "Returns\n-------\n" + inspect.cleandoc("\n" + returns),
+            _RAISES,
+            "Notes\n-----\n" + notes,
+            "Examples\n" + examples,
+        ]
+        text = "\n\n".join(sections).replace("{axes}", ", ".join(AXES[ndim]))
+        function.__doc__ = text.replace("{ones}", ", 1" * ndim).replace("{ndim}", str(ndim))
+        return function
+
+    return describe

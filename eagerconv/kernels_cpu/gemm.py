@@ -20,6 +20,7 @@ VECTORS = 3  # per row of the outer product's block: a panel is this many vector
 DEPTH = 384  # rows (channel, tap) of a panel: with three vectors it stays in the second-level cache
 COLUMNS = 144  # (channel, tap) columns of one task of the gradient with respect to weights
 FILTERS = 64  # filters whose rows of y are gathered at once
+PHASES = 512  # of the stride, at most
 TILE = 768  # pixels gathered at once for the gradient with respect to weights
 
 # Measured on one AVX-512 core at 4 GHz: seconds per vector of products, per gathered vector, and the rest.
@@ -106,7 +107,7 @@ def _gather_plan(request: Request) -> Plan:
     geometry = as_table(table + tail)
     native = kernel("gemm:gather", dtype)
     threads = worthwhile(request.threads, _cost(request) * request.threads)
-    launch = Launch(native, tasks, threads, work * dtype.itemsize, geometry)
+    launch = Launch([(native, range(tasks))], threads, work * dtype.itemsize, geometry)
 
     def run(a: Any, b: Any) -> Any:
         result = np.empty(result_shape, dtype)
@@ -159,7 +160,7 @@ def _weights_plan(request: Request) -> Plan:
     tasks = spec.groups * -(-spec.cin // channel_chunk) * -(-len(taps) // tap_chunk)
     native = kernel("gemm:weights", dtype)
     threads = worthwhile(request.threads, _cost(request) * request.threads)
-    launch = Launch(native, tasks, threads, work * dtype.itemsize, geometry)
+    launch = Launch([(native, range(tasks))], threads, work * dtype.itemsize, geometry)
     shape = spec.shape("w")
 
     def run(a: Any, b: Any) -> Any:
@@ -171,6 +172,14 @@ def _weights_plan(request: Request) -> Plan:
 
 
 # --------------------------------------------------------------------------------------------------------- the algorithm
+
+
+def _refuses(request: Request) -> str | None:
+    """The gradient with respect to inputs is planned phase by phase, which takes time if there are thousands of them."""
+    if request.slot != "x":
+        return None
+    count = math.prod(min(s, i) for s, i in zip(request.spec.stride, request.spec.size, strict=True))
+    return f"would have to plan {count} phases of the stride, more than {PHASES}" if count > PHASES else None
 
 
 def _cost(request: Request) -> float:
@@ -214,7 +223,7 @@ GEMM = Algorithm(
     features=FEATURES - {"unshared"},
     dtypes=frozenset({"float32", "float64"}),
     error=None,
-    refuses=lambda request: None,
+    refuses=_refuses,
     workspace=_workspace,
     cost=_cost,
     plan=lambda request: _weights_plan(request) if request.slot == "w" else _gather_plan(request),

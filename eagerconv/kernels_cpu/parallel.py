@@ -5,6 +5,7 @@ It is also the only `prange`: Numba fuses adjacent parallel loops and drops the 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,11 @@ from numba import types
 from numba.extending import intrinsic
 
 _INDEX = ir.IntType(64)
+
+# GNU OpenMP reads this when Numba loads it, below. Its threads spin for milliseconds at a barrier; where another process
+# holds a core, that made two threads ten times slower than one. So many turns, some tens of microseconds, bridge the gap
+# to the next region and no more.
+os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
 
 @intrinsic
@@ -32,13 +38,14 @@ def _call(
     return types.void(*[types.int64] * 9), codegen
 
 
-def _run(address: int, threads: int, tasks: int, x: int, w: int, y: int, work: int, g: int) -> None:
+def _run(address: int, threads: int, first: int, tasks: int, x: int, w: int, y: int, work: int, g: int) -> None:
     for thread in numba.prange(threads):
-        _call(address, tasks * thread // threads, tasks * (thread + 1) // threads, thread, x, w, y, work, g)
+        start, end = first + tasks * thread // threads, first + tasks * (thread + 1) // threads
+        _call(address, start, end, thread, x, w, y, work, g)
 
 
 def _compiled() -> Callable[..., None]:
-    signature = types.void(*[types.int64] * 8)
+    signature = types.void(*[types.int64] * 9)
     try:
         return numba.njit(signature, parallel=True, nogil=True, cache=True)(_run)  # type: ignore[no-any-return]
     except RuntimeError:  # no folder that Numba could write its cache to
@@ -46,4 +53,4 @@ def _compiled() -> Callable[..., None]:
 
 
 run = _compiled()
-"""run(address, threads, tasks, x, w, y, work, g)"""
+"""run(address, threads, first, tasks, x, w, y, work, g): the tasks first <= task < first + tasks."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,13 @@ SIZE, KERNEL, OUT, STRIDE, STEP, ORIGIN = 4, 7, 10, 13, 16, 19
 X_N, X_C, X_I = 22, 23, 24  # x[n, c, i]
 W_F, W_O, W_C, W_K = 27, 28, 31, 32  # w[f, o, c, k]; W_O is 0 for shared filters: the same for every output position
 Y_N, Y_F, Y_O = 35, 36, 37  # y[n, f, o]
+
+# -- local: the table of direct as `middle` writes it, and behind it
+L_POSITIONS, L_IMAGES, L_FILTERS = 40, 41, 42  # of one block of work: outputs along x, images, filters
+L_CHANNELS, L_RUNS, L_TAPS = 43, 44, 45  # of one piece of a filter: channels, rows (kz, ky), columns kx
+L_CLASSES, L_LENGTH, L_ROW = 46, 47, 48  # a row of an image, cut for the windows: residue classes, length of each, both
+L_COMMON, L_STRIDE, L_PATCH, L_PATCHES_AT, L_WORK = 49, 50, 51, 52, 53
+L_BLOCK, L_SLAB = 54, 55  # of one task of the gradient with respect to inputs: channels, rows along z
 
 # -- a view of one array, read at j*V_STRIDE + tap
 V_N, V_C, V_I, V_SIZE, V_STRIDE = 0, 1, 2, 5, 8
@@ -37,6 +45,16 @@ GRID, X_VIEW, Y_VIEW, Y_GRID = 4, 7, 33, 22
 FILTER, TILE, FILTER_CHUNK, N_TAPS = 18, 19, 20, 21
 CENTRE, TAPS = 44, 48  # one tap without offset, then the taps
 
+# -- winograd: BATCH, GROUPS, LANES and WORK as above; ROWS, CHANNELS, A_*, SOURCE, RESULT_N and RESULT_C as in the gathering
+# products, CIN, COUT, X_VIEW, Y_VIEW and FILTER as in the gradient with respect to weights
+GRID_Y, GRID_X, BASE_Y, BASE_X, BACKWARDS = 20, 21, 22, 23, 24
+SHARED, TILES = 25, 26  # elements of workspace in front of the threads' parts; tiles, or rows of tiles, of one task
+U_GROUP, U_BLOCK, U_XI = 44, 45, 46  # filters: from group to group, result block to block, frequency to frequency
+V_GROUP, V_BLOCK, V_XI = 47, 48, 49  # sources, likewise; V_BLOCK from one vector of channels, or tile, to the next
+P_BLOCK, P_XI = 50, 51  # products, or transformed y
+Z_START, U_START = 52, 53
+WINOGRAD_LENGTH = 54
+
 
 def three(values: Sequence[int], filler: int) -> tuple[int, ...]:
     """One or two axes as three, by leading axes of size 1 for which every stride and offset is harmless."""
@@ -52,6 +70,20 @@ def direct_table(spec: ConvSpec, x: Shape, w: Shape, y: Shape) -> list[int]:
     w_out = w[1 : 1 + spec.ndim] if spec.unshared else (0,) * spec.ndim
     entries += [*x[:2], *three(x[2:], 0), w[0], *three(w_out, 0), w[-spec.ndim - 1], *three(w[-spec.ndim :], 0)]
     return [*entries, *y[:2], *three(y[2:], 0)]
+
+
+def middle(spec: ConvSpec, x: Shape, w: Shape, y: Shape) -> list[int]:
+    """The table of direct with two axes seen as z and x, and one as x: so the first of several axes is always z."""
+    if spec.ndim != 2:
+        return direct_table(spec, x, w, y)
+
+    def wider(values: Shape, filler: int) -> Shape:
+        return (*values[:-1], filler, values[-1])
+
+    sizes = {name: wider(getattr(spec, name), 1) for name in ("size", "kernel", "out", "stride", "step")}
+    w_out = wider(w[1:3], 0) if spec.unshared else ()
+    w = (w[0], *w_out, w[-3], *wider(w[-2:], 0))
+    return direct_table(replace(spec, **sizes, origin=wider(spec.origin, 0)), wider(x, 0), w, wider(y, 0))
 
 
 def view(strides: Shape, size: Shape, stride: Shape) -> list[int]:

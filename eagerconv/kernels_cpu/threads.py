@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -103,11 +104,22 @@ def worthwhile(threads: int, seconds: float) -> int:
 
 
 class Launch:
-    """A kernel with its table and division of work, ready to run on arrays."""
+    """Kernels with their table and division of work, ready to run on arrays, one after the other."""
 
-    def __init__(self, kernel: Kernel, tasks: int, threads: int, work: int, table: npt.NDArray[np.int64]) -> None:
-        """`work` bytes of scratch memory for each of at most `threads` threads."""
-        self.kernel, self.tasks, self.threads, self.work = kernel, tasks, min(threads, tasks), work
+    def __init__(
+        self,
+        stages: Sequence[tuple[Kernel, range]],
+        threads: int,
+        work: int,
+        table: npt.NDArray[np.int64],
+        shared: int = 0,
+    ) -> None:
+        """`stages` are kernels with the numbers of their tasks; `work` bytes of scratch memory for each of at most `threads`
+        threads, and `shared` bytes in front of them, which stages leave to the next ones.
+        """
+        self.stages = stages
+        self.threads = min(threads, max(len(tasks) for _, tasks in stages))
+        self.work, self.shared = work, shared
         self._table = table  # owns the memory that the address leads to
         self._table_address: int = table.ctypes.data
 
@@ -117,7 +129,7 @@ class Launch:
         threads = self.threads
         if threads > 1:
             threads = min(threads, get_num_threads())
-        work = _workspace(self.work * threads)
+        work = _workspace(self.shared + self.work * threads)
         addresses = (x.ctypes.data, w.ctypes.data, y.ctypes.data, work, self._table_address)
         if threads > 1 and _region.acquire(blocking=False):
             try:
@@ -126,11 +138,13 @@ class Launch:
                     run,  # imports Numba: only processes with parallel work pay for it
                 )
 
-                run(self.kernel.address, threads, self.tasks, *addresses)
+                for kernel, tasks in self.stages:
+                    run(kernel.address, min(threads, len(tasks)), tasks.start, len(tasks), *addresses)
             finally:
                 _region.release()
         else:
-            self.kernel.call(0, self.tasks, 0, *addresses)
+            for kernel, tasks in self.stages:
+                kernel.call(tasks.start, tasks.stop, 0, *addresses)
 
 
 def _workspace(nbytes: int) -> int:

@@ -54,15 +54,20 @@ def add_products(r: P, ri: int, rs: int, a: P, ai: int, as_: int, b: P, bi: int,
 
 
 @helper
-def dot(a: P, ai: int, as_: int, b: P, bi: int, bs: int, n: int) -> Any:
-    """Sum of a[ai + j*as_] * b[bi + j*bs] for j < n."""
+def dot(a: P, ai: int, as_: int, b: P, bi: int, bs: int, n: int, r: P) -> Any:
+    """Sum of a[ai + j*as_] * b[bi + j*bs] for j < n, in the same order whatever the strides; r has room for two rows."""
     total = zero(a)
-    if as_ == 1 and bs == 1:
-        for j in range(n):
-            total += a[ai + j] * b[bi + j]
-    else:
-        for j in range(n):
-            total += a[ai + j * as_] * b[bi + j * bs]
+    for j0 in range(0, n, ROW):
+        m = min(ROW, n - j0)
+        left, right = offset(a, ai + j0 * as_), offset(b, bi + j0 * bs)
+        if as_ != 1:
+            store(r, 0, 1, left, as_, m)
+            left = r
+        if bs != 1:
+            store(r, ROW, 1, right, bs, m)
+            right = offset(r, ROW)
+        for j in range(m):
+            total += left[j] * right[j]
     return total
 
 
@@ -86,17 +91,17 @@ def clear(r: P, n: int) -> None:
 
 
 @helper
-def store(out: P, start: int, step: int, r: P, n: int) -> None:
-    """out[start::step] = r[:n]."""
+def store(out: P, start: int, step: int, r: P, r_step: int, n: int) -> None:
+    """out[start + j*step] = r[j*r_step] for j < n."""
     for j in range(n):
-        out[start + j * step] = r[j]
+        out[start + j * step] = r[j * r_step]
 
 
 def forward(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) -> None:
     """y[n, f, oz, oy, :] = sum over c, kz, ky, kx of w * x[n, c, iz, iy, :], one task per (n, f, oz, oy)."""
     rows = g[OUT] * g[OUT + 1]
     stride, step = g[STRIDE + 2], g[STEP + 2]
-    r = offset(work, thread * ROW)
+    r = offset(work, thread * 2 * ROW)
     for task in range(first, last):
         image, o = task // rows, task % rows
         n, f = image // (g[GROUPS] * g[COUT]), image % (g[GROUPS] * g[COUT])
@@ -133,7 +138,7 @@ def forward(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P)
                                     b - a,
                                 )
             start = n * g[Y_N] + f * g[Y_F] + oz * g[Y_O] + oy * g[Y_O + 1] + o0 * g[Y_O + 2]
-            store(y, start, g[Y_O + 2], r, o1 - o0)
+            store(y, start, g[Y_O + 2], r, 1, o1 - o0)
 
 
 def inputs(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) -> None:
@@ -143,7 +148,7 @@ def inputs(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) 
     """
     rows = g[SIZE] * g[SIZE + 1]
     stride, step = g[STRIDE + 2], g[STEP + 2]
-    r = offset(work, thread * ROW)
+    r = offset(work, thread * 2 * ROW)
     for task in range(first, last):
         image, i = task // rows, task % rows
         n, channel = image // (g[GROUPS] * g[CIN]), image % (g[GROUPS] * g[CIN])
@@ -181,12 +186,13 @@ def inputs(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) 
                                     b - a,
                                 )
             start = n * g[X_N] + channel * g[X_C] + iz * g[X_I] + iy * g[X_I + 1] + i0 * g[X_I + 2]
-            store(x, start, g[X_I + 2], r, i1 - i0)
+            store(x, start, g[X_I + 2], r, 1, i1 - i0)
 
 
 def weights(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) -> None:
     """w[f, c, kz, ky, :] = sum over n, o of x * y, one task per (f, c, kz, ky)."""
     taps = g[KERNEL] * g[KERNEL + 1]
+    r = offset(work, thread * 2 * ROW)
     for task in range(first, last):
         fc, k = task // taps, task % taps
         f, c, kz, ky = fc // g[CIN], fc % g[CIN], k // g[KERNEL + 1], k % g[KERNEL + 1]
@@ -204,14 +210,14 @@ def weights(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P)
                         xi = n * g[X_N] + channel * g[X_C] + (oz * g[STRIDE] + base_z) * g[X_I]
                         xi += (oy * g[STRIDE + 1] + base_y) * g[X_I + 1] + (a * g[STRIDE + 2] + base) * g[X_I + 2]
                         yi = n * g[Y_N] + f * g[Y_F] + oz * g[Y_O] + oy * g[Y_O + 1] + a * g[Y_O + 2]
-                        total += dot(x, xi, g[STRIDE + 2] * g[X_I + 2], y, yi, g[Y_O + 2], b - a)
+                        total += dot(x, xi, g[STRIDE + 2] * g[X_I + 2], y, yi, g[Y_O + 2], b - a, r)
             w[f * g[W_F] + c * g[W_C] + kz * g[W_K] + ky * g[W_K + 1] + kx * g[W_K + 2]] = total
 
 
 def weights_unshared(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) -> None:
     """w[f, oz, oy, :, c, kz, ky, kx] = sum over n of x * y, one task per (f, oz, oy); taps beyond the image get zero."""
     stride = g[STRIDE + 2]
-    r = offset(work, thread * ROW)
+    r = offset(work, thread * 2 * ROW)
     for task in range(first, last):
         f, oz, oy = task // (g[OUT] * g[OUT + 1]), task // g[OUT + 1] % g[OUT], task % g[OUT + 1]
         for c in range(g[CIN]):
@@ -245,4 +251,4 @@ def weights_unshared(first: int, last: int, thread: int, x: P, w: P, y: P, work:
                                         g[Y_O + 2],
                                         b - a,
                                     )
-                            store(w, wi + kx * g[W_K + 2] + o0 * g[W_O + 2], g[W_O + 2], r, o1 - o0)
+                            store(w, wi + kx * g[W_K + 2] + o0 * g[W_O + 2], g[W_O + 2], r, 1, o1 - o0)

@@ -1,0 +1,479 @@
+"""Unshared (locally connected) filters: every output position has its own, so time goes into reading them, once each.
+
+A filter w[f, o] is one piece of memory, w[f, o, q] with q = (c, kz, ky, kx). With p[n, q] the window of image n that output
+position o sees, the three contractions are
+
+    y[n, f, o] = sum over q of p[n, q] * w[f, o, q]        w[f, o, q] = sum over n of y[n, f, o] * p[n, q]
+    p[n, q] = sum over f of y[n, f, o] * w[f, o, q]        then every p[n, q] is added to its place in the image
+
+all with vector lanes along q and w streamed through the registers. The patches p of a block of positions along x, and of a
+block of images, are gathered into (or added up in) the thread's buffer in two steps. First every row of the image that the
+windows touch is copied once, with zeros outside, in the order in which windows see it:
+
+    x-index of output o0 + j, tap k:    i = i0 + j*stride + k*step = i0 + sign(step)*common * t,    t = j'*s + k*d
+
+with s, d = stride/common, |step|/common; j' counts the positions from the other end if step < 0. All t of one residue modulo
+d lie together (a *class*), so that a window's taps are neighbours: run j' starts at element j'*s // d of class j'*s % d.
+Second, patches are made of these runs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from eagerconv.kernels_cpu import table as at
+from eagerconv.kernels_cpu.native.direct import ceil_div, clear, helper, window
+from eagerconv.kernels_cpu.native.vector import (
+    REGISTER_BYTES,
+    add_runs,
+    copy_rows,
+    copy_rows_reversed,
+    copy_runs,
+    dot_products,
+    element_bytes,
+    offset,
+    outer_sums,
+    scaled_sums,
+    zero,
+)
+
+P = Any  # a pointer
+
+FILTERS, IMAGES = 4, 4  # of one microkernel; what remains is done one by one
+
+HALF_BYTES = min(32, REGISTER_BYTES)
+copy_short, copy_half, copy_long = copy_runs(16), copy_runs(HALF_BYTES), copy_runs(REGISTER_BYTES)
+add_short, add_half, add_long = add_runs(16), add_runs(HALF_BYTES), add_runs(REGISTER_BYTES)
+dots, dots_one_image = dot_products(FILTERS, IMAGES), dot_products(FILTERS, 1)
+dots_one_filter, dots_one = dot_products(1, IMAGES), dot_products(1, 1)
+outer, outer_one_filter = outer_sums(FILTERS, 3), outer_sums(1, 4)
+scaled, scaled_one_image = scaled_sums(FILTERS, IMAGES, 2), scaled_sums(FILTERS, 1, 4)
+scaled_one_filter, scaled_one = scaled_sums(1, IMAGES, 2), scaled_sums(1, 1, 4)
+
+
+# ------------------------------------------------------------------------------------------------------- rows of an image
+
+
+@helper
+def inside(base: int, step: int, first: int, last: int, limit: int) -> tuple[int, int]:
+    """The indices k, 0 <= k < limit, with first <= base + k*step < last, step of either sign, as a half-open range."""
+    if step > 0:
+        return window(base, step, first, last, limit)
+    return window(-base, -step, 1 - last, 1 - first, limit)
+
+
+@helper
+def first_index(g: P, o0: int, positions: int, k0: int) -> int:
+    """The x-index at which t = 0: that of the block's first position, or of its last if the filter is flipped."""
+    step = g[at.STEP + 2]
+    return (o0 if step > 0 else o0 + positions - 1) * g[at.STRIDE + 2] + k0 * step + g[at.ORIGIN + 2]
+
+
+@helper
+def load_rows(
+    rows: P, x: P, g: P, n0: int, images: int, c0: int, channels: int, r0: int, runs: int, oz: int, oy: int, i0: int
+) -> None:
+    """rows[n, c, r, class, m] = x[n0 + n, c0 + c, iz, iy, i0 + class*.. + m*step], 0 outside; r0 + r = (kz, ky)."""
+    length, row, step = g[at.L_LENGTH], g[at.L_ROW], g[at.STEP + 2]
+    along = step * g[at.X_I + 2]
+    between = g[at.L_COMMON] if step > 0 else -g[at.L_COMMON]
+    # The longer of the two axes (images, channels) goes inside.
+    swap = images > channels
+    outer_n, inner_n = (channels, images) if swap else (images, channels)
+    outer_to, inner_to = (runs * row, channels * runs * row) if swap else (channels * runs * row, runs * row)
+    outer_x, inner_x = (g[at.X_C], g[at.X_N]) if swap else (g[at.X_N], g[at.X_C])
+    for r in range(runs):
+        kz, ky = (r0 + r) // g[at.KERNEL + 1], (r0 + r) % g[at.KERNEL + 1]
+        iz = oz * g[at.STRIDE] + kz * g[at.STEP] + g[at.ORIGIN]
+        iy = oy * g[at.STRIDE + 1] + ky * g[at.STEP + 1] + g[at.ORIGIN + 1]
+        within = iz >= 0 and iz < g[at.SIZE] and iy >= 0 and iy < g[at.SIZE + 1]
+        for part in range(g[at.L_CLASSES]):
+            i = i0 + part * between
+            start, end = inside(i, step, 0, g[at.SIZE + 2], length) if within else (0, 0)
+            source = n0 * g[at.X_N] + c0 * g[at.X_C] + iz * g[at.X_I] + iy * g[at.X_I + 1] + i * g[at.X_I + 2]
+            target = r * row + part * length
+            for a in range(outer_n):
+                to, pixel = offset(rows, target + a * outer_to), offset(x, source + a * outer_x)
+                if along == 1:
+                    copy_rows(to, inner_to, pixel, inner_x, inner_n, start, end, length)
+                elif along == -1:
+                    copy_rows_reversed(to, inner_to, pixel, inner_x, inner_n, start, end, length)
+                else:
+                    for b in range(inner_n):
+                        for m in range(length):
+                            to[b * inner_to + m] = zero(to)
+                        for m in range(start, end):
+                            to[b * inner_to + m] = pixel[b * inner_x + m * along]
+
+
+@helper
+def store_rows(
+    rows: P, x: P, g: P, n0: int, images: int, c0: int, channels: int, r0: int, runs: int, oz: int, oy: int, i0: int
+) -> None:
+    """The inverse of load_rows: what lies outside the image is dropped."""
+    length, row, step = g[at.L_LENGTH], g[at.L_ROW], g[at.STEP + 2]
+    along = step * g[at.X_I + 2]
+    between = g[at.L_COMMON] if step > 0 else -g[at.L_COMMON]
+    for r in range(runs):
+        kz, ky = (r0 + r) // g[at.KERNEL + 1], (r0 + r) % g[at.KERNEL + 1]
+        iz = oz * g[at.STRIDE] + kz * g[at.STEP] + g[at.ORIGIN]
+        iy = oy * g[at.STRIDE + 1] + ky * g[at.STEP + 1] + g[at.ORIGIN + 1]
+        if iz < 0 or iz >= g[at.SIZE] or iy < 0 or iy >= g[at.SIZE + 1]:
+            continue
+        for part in range(g[at.L_CLASSES]):
+            i = i0 + part * between
+            start, end = inside(i, step, 0, g[at.SIZE + 2], length)
+            target = n0 * g[at.X_N] + c0 * g[at.X_C] + iz * g[at.X_I] + iy * g[at.X_I + 1] + i * g[at.X_I + 2]
+            for n in range(images):
+                to = offset(x, target + n * g[at.X_N])
+                of = offset(rows, (n * channels * runs + r) * row + part * length)
+                if along == 1:
+                    copy_rows(
+                        offset(to, start),
+                        g[at.X_C],
+                        offset(of, start),
+                        runs * row,
+                        channels,
+                        0,
+                        end - start,
+                        end - start,
+                    )
+                elif along == -1:
+                    copy_rows_reversed(
+                        offset(to, 1 - end),
+                        g[at.X_C],
+                        offset(of, end - 1),
+                        runs * row,
+                        channels,
+                        0,
+                        end - start,
+                        end - start,
+                    )
+                else:
+                    for c in range(channels):
+                        for m in range(start, end):
+                            to[c * g[at.X_C] + m * along] = of[c * runs * row + m]
+
+
+@helper
+def run_start(g: P, p: int, positions: int) -> int:
+    """Where in a row of `rows` the run of the block's position p starts."""
+    j = (p if g[at.STEP + 2] > 0 else positions - 1 - p) * g[at.L_STRIDE]
+    classes = g[at.L_CLASSES]
+    return j if classes == 1 else j % classes * g[at.L_LENGTH] + j // classes
+
+
+# ---------------------------------------------------------------------------------------------------------------- patches
+
+
+@helper
+def gather_patches(
+    patches: P,
+    rows: P,
+    x: P,
+    g: P,
+    n0: int,
+    images: int,
+    c0: int,
+    channels: int,
+    r0: int,
+    runs: int,
+    k0: int,
+    taps: int,
+    oz: int,
+    oy: int,
+    o0: int,
+    positions: int,
+) -> None:
+    """patches[p, n, q] = x[n0 + n] where position (oz, oy, o0 + p) sees it through piece q = (c, r, k) of its filter."""
+    load_rows(rows, x, g, n0, images, c0, channels, r0, runs, oz, oy, first_index(g, o0, positions, k0))
+    patch, row = g[at.L_PATCH], g[at.L_ROW]
+    for n in range(images):  # outside: the rows of one image stay in the first-level cache
+        for p in range(positions):
+            to = offset(patches, (p * images + n) * patch)
+            of = offset(rows, n * channels * runs * row + run_start(g, p, positions))
+            if taps * element_bytes(to) <= 16:
+                copy_short(to, of, row, channels * runs, taps)
+            elif taps * element_bytes(to) <= HALF_BYTES:
+                copy_half(to, of, row, channels * runs, taps)
+            else:
+                copy_long(to, of, row, channels * runs, taps)
+
+
+@helper
+def add_patches(
+    patches: P,
+    rows: P,
+    x: P,
+    g: P,
+    n0: int,
+    images: int,
+    c0: int,
+    channels: int,
+    r0: int,
+    runs: int,
+    k0: int,
+    taps: int,
+    oz: int,
+    oy: int,
+    o0: int,
+    positions: int,
+) -> None:
+    """The adjoint of gather_patches: x += patches, position after position, so that the order does not hang on blocks."""
+    i0 = first_index(g, o0, positions, k0)
+    load_rows(rows, x, g, n0, images, c0, channels, r0, runs, oz, oy, i0)
+    patch, row = g[at.L_PATCH], g[at.L_ROW]
+    for n in range(images):
+        for p in range(positions):
+            of = offset(patches, (p * images + n) * patch)
+            to = offset(rows, n * channels * runs * row + run_start(g, p, positions))
+            if taps * element_bytes(to) <= 16:
+                add_short(to, row, of, channels * runs, taps)
+            elif taps * element_bytes(to) <= HALF_BYTES:
+                add_half(to, row, of, channels * runs, taps)
+            else:
+                add_long(to, row, of, channels * runs, taps)
+    store_rows(rows, x, g, n0, images, c0, channels, r0, runs, oz, oy, i0)
+
+
+# ---------------------------------------------------------------------------------------------------- blocks of products
+
+
+@helper
+def multiply_forward(y: P, w: P, patches: P, g: P, filters: int, images: int, positions: int, n: int, add: int) -> None:
+    """y[i, f, p] (+)= sum over q < n of patches[p, i, q] * w[f, p, q]."""
+    y_n, y_f, y_o, w_f, w_o = g[at.Y_N], g[at.Y_F], g[at.Y_O + 2], g[at.W_F], g[at.W_O + 2]
+    patch = g[at.L_PATCH]
+    f = 0
+    while f < filters:
+        four = filters - f >= FILTERS
+        for p in range(positions):
+            filter_ = offset(w, f * w_f + p * w_o)
+            i = 0
+            while i < images:
+                seen = offset(patches, (p * images + i) * patch)
+                to = offset(y, i * y_n + f * y_f + p * y_o)
+                if images - i >= IMAGES:
+                    if four:
+                        dots(filter_, w_f, seen, patch, n, to, y_f, y_n, add)
+                    else:
+                        dots_one_filter(filter_, w_f, seen, patch, n, to, y_f, y_n, add)
+                    i += IMAGES
+                else:
+                    if four:
+                        dots_one_image(filter_, w_f, seen, patch, n, to, y_f, y_n, add)
+                    else:
+                        dots_one(filter_, w_f, seen, patch, n, to, y_f, y_n, add)
+                    i += 1
+        f += FILTERS if four else 1
+
+
+@helper
+def multiply_weights(w: P, y: P, patches: P, g: P, filters: int, images: int, positions: int, n: int, add: int) -> None:
+    """w[f, p, q] (+)= sum over i of y[i, f, p] * patches[p, i, q], q < n."""
+    y_n, y_f, y_o, w_f, w_o = g[at.Y_N], g[at.Y_F], g[at.Y_O + 2], g[at.W_F], g[at.W_O + 2]
+    patch = g[at.L_PATCH]
+    f = 0
+    while f < filters:
+        four = filters - f >= FILTERS
+        for p in range(positions):
+            of, seen, to = (
+                offset(y, f * y_f + p * y_o),
+                offset(patches, p * images * patch),
+                offset(w, f * w_f + p * w_o),
+            )
+            if four:
+                outer(of, y_f, y_n, seen, patch, images, n, to, w_f, add)
+            else:
+                outer_one_filter(of, y_f, y_n, seen, patch, images, n, to, w_f, add)
+        f += FILTERS if four else 1
+
+
+@helper
+def multiply_inputs(patches: P, y: P, w: P, g: P, filters: int, images: int, positions: int, n: int) -> None:
+    """patches[p, i, q] = sum over f of y[i, f, p] * w[f, p, q], q < n."""
+    y_n, y_f, y_o, w_f, w_o = g[at.Y_N], g[at.Y_F], g[at.Y_O + 2], g[at.W_F], g[at.W_O + 2]
+    patch = g[at.L_PATCH]
+    f = 0
+    while f < filters:
+        four = filters - f >= FILTERS
+        for p in range(positions):
+            filter_ = offset(w, f * w_f + p * w_o)
+            i = 0
+            while i < images:
+                of = offset(y, i * y_n + f * y_f + p * y_o)
+                to = offset(patches, (p * images + i) * patch)
+                if images - i >= IMAGES:
+                    if four:
+                        scaled(of, y_f, y_n, filter_, w_f, n, to, patch, f)
+                    else:
+                        scaled_one_filter(of, y_f, y_n, filter_, w_f, n, to, patch, f)
+                    i += IMAGES
+                else:
+                    if four:
+                        scaled_one_image(of, y_f, y_n, filter_, w_f, n, to, patch, f)
+                    else:
+                        scaled_one(of, y_f, y_n, filter_, w_f, n, to, patch, f)
+                    i += 1
+        f += FILTERS if four else 1
+
+
+# ---------------------------------------------------------------------------------------------------------------- kernels
+
+
+@helper
+def forward_or_weights(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P, forward: bool) -> None:
+    """A task is a block of positions along one row of the output, for a block of a group's filters.
+
+    Pieces of a filter come outside, blocks of images inside: where images are many, the few filters of the task come from
+    the cache for the later blocks. The length of a piece, which tells the order of additions, knows nothing of the batch.
+    """
+    rows = offset(work, thread * g[at.L_WORK])
+    patches = offset(rows, g[at.L_PATCHES_AT])
+    f_blocks, o_blocks = ceil_div(g[at.COUT], g[at.L_FILTERS]), ceil_div(g[at.OUT + 2], g[at.L_POSITIONS])
+    all_runs, all_taps = g[at.KERNEL] * g[at.KERNEL + 1], g[at.KERNEL + 2]
+    for task in range(first, last):
+        f0, o0 = task % f_blocks * g[at.L_FILTERS], task // f_blocks % o_blocks * g[at.L_POSITIONS]
+        line = task // (f_blocks * o_blocks)
+        oy, oz, group = line % g[at.OUT + 1], line // g[at.OUT + 1] % g[at.OUT], line // (g[at.OUT + 1] * g[at.OUT])
+        filters, positions = min(g[at.L_FILTERS], g[at.COUT] - f0), min(g[at.L_POSITIONS], g[at.OUT + 2] - o0)
+        f0 += group * g[at.COUT]
+        wo = f0 * g[at.W_F] + oz * g[at.W_O] + oy * g[at.W_O + 1] + o0 * g[at.W_O + 2]
+        yo = f0 * g[at.Y_F] + oz * g[at.Y_O] + oy * g[at.Y_O + 1] + o0 * g[at.Y_O + 2]
+        later_piece = 0
+        for c0 in range(0, g[at.CIN], g[at.L_CHANNELS]):
+            channels = min(g[at.L_CHANNELS], g[at.CIN] - c0)
+            for r0 in range(0, all_runs, g[at.L_RUNS]):
+                runs = min(g[at.L_RUNS], all_runs - r0)
+                for k0 in range(0, all_taps, g[at.L_TAPS]):
+                    taps = min(g[at.L_TAPS], all_taps - k0)
+                    n, piece = channels * runs * taps, offset(w, wo + (c0 * all_runs + r0) * all_taps + k0)
+                    for n0 in range(0, g[at.BATCH], g[at.L_IMAGES]):
+                        images = min(g[at.L_IMAGES], g[at.BATCH] - n0)
+                        gather_patches(
+                            patches,
+                            rows,
+                            x,
+                            g,
+                            n0,
+                            images,
+                            group * g[at.CIN] + c0,
+                            channels,
+                            r0,
+                            runs,
+                            k0,
+                            taps,
+                            oz,
+                            oy,
+                            o0,
+                            positions,
+                        )
+                        results = offset(y, yo + n0 * g[at.Y_N])
+                        if forward:
+                            multiply_forward(results, piece, patches, g, filters, images, positions, n, later_piece)
+                        else:
+                            multiply_weights(piece, results, patches, g, filters, images, positions, n, n0)
+                    later_piece = 1
+
+
+def forward(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) -> None:
+    """y[n, f, o] = sum over q of p[n, q] * w[f, o, q]."""
+    forward_or_weights(first, last, thread, x, w, y, work, g, True)
+
+
+def weights(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) -> None:
+    """w[f, o, q] = sum over n of y[n, f, o] * p[n, q]."""
+    forward_or_weights(first, last, thread, x, w, y, work, g, False)
+
+
+@helper
+def inputs_row(
+    rows: P,
+    patches: P,
+    x: P,
+    w: P,
+    y: P,
+    g: P,
+    group: int,
+    first_channel: int,
+    end_channel: int,
+    first_run: int,
+    end_run: int,
+    oz: int,
+    oy: int,
+) -> None:
+    """Add what one row of output positions gives to the channels and the kernel rows (kz, ky) named.
+
+    Pieces come outside of blocks of positions: within a piece x-indices meet in the order of positions, whatever the
+    blocks; and different (kz, ky) of one output row never meet.
+    """
+    all_runs, all_taps = g[at.KERNEL] * g[at.KERNEL + 1], g[at.KERNEL + 2]
+    # Some kernel rows of several channels are not one piece of memory.
+    channel_step = g[at.L_CHANNELS] if end_run - first_run == all_runs else 1
+    f0 = group * g[at.COUT]
+    for c0 in range(first_channel, end_channel, channel_step):
+        channels = min(channel_step, end_channel - c0)
+        for r0 in range(first_run, end_run, g[at.L_RUNS]):
+            runs = min(g[at.L_RUNS], end_run - r0)
+            for k0 in range(0, all_taps, g[at.L_TAPS]):
+                taps = min(g[at.L_TAPS], all_taps - k0)
+                n, piece = channels * runs * taps, (c0 * all_runs + r0) * all_taps + k0
+                for o0 in range(0, g[at.OUT + 2], g[at.L_POSITIONS]):
+                    positions = min(g[at.L_POSITIONS], g[at.OUT + 2] - o0)
+                    wo = f0 * g[at.W_F] + oz * g[at.W_O] + oy * g[at.W_O + 1] + o0 * g[at.W_O + 2] + piece
+                    yo = f0 * g[at.Y_F] + oz * g[at.Y_O] + oy * g[at.Y_O + 1] + o0 * g[at.Y_O + 2]
+                    for n0 in range(0, g[at.BATCH], g[at.L_IMAGES]):
+                        images = min(g[at.L_IMAGES], g[at.BATCH] - n0)
+                        multiply_inputs(
+                            patches,
+                            offset(y, yo + n0 * g[at.Y_N]),
+                            offset(w, wo),
+                            g,
+                            g[at.COUT],
+                            images,
+                            positions,
+                            n,
+                        )
+                        add_patches(
+                            patches,
+                            rows,
+                            x,
+                            g,
+                            n0,
+                            images,
+                            group * g[at.CIN] + c0,
+                            channels,
+                            r0,
+                            runs,
+                            k0,
+                            taps,
+                            oz,
+                            oy,
+                            o0,
+                            positions,
+                        )
+
+
+def inputs(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) -> None:
+    """x[n, c, i] = sum of the p[n, q] that lie there; a task owns some channels of a group and a slab of rows along z.
+
+    i = o*stride + k*step + origin puts every w[f, o, q] into one slab: together the tasks read w once.
+    """
+    rows = offset(work, thread * g[at.L_WORK])
+    patches = offset(rows, g[at.L_PATCHES_AT])
+    slabs, blocks = ceil_div(g[at.SIZE], g[at.L_SLAB]), ceil_div(g[at.CIN], g[at.L_BLOCK])
+    for task in range(first, last):
+        z0, c0, group = task % slabs * g[at.L_SLAB], task // slabs % blocks * g[at.L_BLOCK], task // (slabs * blocks)
+        z1, c1 = min(z0 + g[at.L_SLAB], g[at.SIZE]), min(c0 + g[at.L_BLOCK], g[at.CIN])
+        for n in range(g[at.BATCH]):
+            for c in range(group * g[at.CIN] + c0, group * g[at.CIN] + c1):
+                plane = g[at.SIZE + 1] * g[at.SIZE + 2]
+                clear(offset(x, n * g[at.X_N] + c * g[at.X_C] + z0 * plane), (z1 - z0) * plane)
+        for oz in range(g[at.OUT]):
+            base = oz * g[at.STRIDE] + g[at.ORIGIN]
+            k0, k1 = inside(base, g[at.STEP], z0, z1, g[at.KERNEL])
+            if k0 < k1:
+                for oy in range(g[at.OUT + 1]):
+                    inputs_row(
+                        rows, patches, x, w, y, g, group, c0, c1, k0 * g[at.KERNEL + 1], k1 * g[at.KERNEL + 1], oz, oy
+                    )

@@ -1,0 +1,244 @@
+"""The algorithms `winograd` and `winograd_f2`: 3x3 filters at stride 1 with fewer multiplications, all three slots."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from eagerconv.kernels_cpu import table as at
+from eagerconv.kernels_cpu.direct import contiguous
+from eagerconv.kernels_cpu.gemm import lanes
+from eagerconv.kernels_cpu.jit import kernel
+from eagerconv.kernels_cpu.table import as_table, view
+from eagerconv.kernels_cpu.threads import Launch
+from eagerconv.record import Algorithm, Plan, Request, arrange
+
+BLOCK_ROWS = 14  # tiles of one block of sums: with two vectors of channels, 28 of 32 registers
+SUM_ROWS = 8  # input channels of one block of sums in the gradient with respect to weights
+TILES = 28  # tiles of one task, a multiple of BLOCK_ROWS: V, M and a filter block stay in the second-level cache
+CHUNK = 64  # channels whose filters are transformed at once where the filters are cut into blocks
+SHARED_BYTES = 12 << 20  # of transformed tiles held at once for the gradient with respect to weights
+
+FILTERS_BYTES = 1 << 20  # transformed filters of more than this are cut into blocks if there are at most
+FEW_TILES = 160
+
+ERROR = {2: 8.0, 4: 120.0}
+"""Units in the last place of max|a| * sum|b| by which F(m, 3) may be wrong beyond what summing directly costs.
+
+Found by search over random, sparse, one-signed, alternating and widely scaled operands (tests/test_winograd.py repeats it);
+the products of the row sums of |A^T|, |G| and |B^T|, which no such operand attains, are far larger.
+"""
+
+
+def _geometry(request: Request, m: int) -> tuple[int, int, int, int]:
+    """(rows, channels, tiles across, tiles down) of the forward pass or the gradient with respect to inputs."""
+    spec = request.spec
+    forward = request.slot == "y"
+    rows, channels = (spec.cout, spec.cin) if forward else (spec.cin, spec.cout)
+    down, across = (-(-g // m) for g in (spec.out if forward else spec.size))
+    return rows, channels, across, down
+
+
+def _cut(request: Request, m: int) -> bool:
+    """Whether filters are transformed block by block, each meeting all tiles, instead of all at once."""
+    rows, channels, across, down = _geometry(request, m)
+    return (m + 2) ** 2 * rows * channels * request.dtype.itemsize > FILTERS_BYTES and (
+        request.spec.batch * across * down <= FEW_TILES
+    )
+
+
+def _layout(request: Request, m: int) -> dict[int, int]:
+    """Sizes and distances in the workspace, as entries of the table."""
+    spec, n_lanes, n = request.spec, lanes(request.dtype), m + 2
+    rows, channels, across, down = _geometry(request, m)
+    padded, out_blocks = -(-channels // n_lanes) * n_lanes, -(-rows // (2 * n_lanes))
+    strip = n * (across * m + 2 + n_lanes) * n_lanes + 48 * n_lanes
+    gap = n_lanes  # a vector more from frequency to frequency: they must not share their cache sets
+    if _cut(request, m):
+        tiles = -(-spec.batch * across * down // BLOCK_ROWS) * BLOCK_ROWS
+        chunk = min(CHUNK, padded)
+        u_xi, v_xi, p_xi = chunk * 2 * n_lanes + gap, padded * tiles + gap, tiles * 2 * n_lanes + gap
+        shared, work = spec.groups * n * n * v_xi, n * n * (u_xi + p_xi) + strip
+    else:
+        # Fewer tiles at a time where there would be too few tasks.
+        few = spec.groups * spec.batch * across * down < 2 * TILES * request.threads
+        tiles, chunk = BLOCK_ROWS if few else TILES, padded
+        u_xi = out_blocks * padded * 2 * n_lanes + gap
+        v_xi, p_xi = padded * tiles + gap, out_blocks * tiles * 2 * n_lanes + gap
+        shared, work = spec.groups * n * n * u_xi, n * n * (v_xi + p_xi) + strip
+    return {
+        at.TILES: tiles, at.CHANNEL_CHUNK: chunk // n_lanes, at.LANES: n_lanes, at.SHARED: shared, at.WORK: work,
+        at.U_GROUP: n * n * u_xi, at.U_BLOCK: padded * 2 * n_lanes, at.U_XI: u_xi,
+        at.V_GROUP: n * n * v_xi, at.V_BLOCK: tiles * n_lanes, at.V_XI: v_xi,
+        at.P_BLOCK: tiles * 2 * n_lanes, at.P_XI: p_xi,
+    }  # fmt: skip
+
+
+def _images_plan(request: Request, m: int) -> Plan:
+    """The forward pass or the gradient with respect to inputs."""
+    spec, dtype = request.spec, request.dtype
+    forward = request.slot == "y"
+    source, w = request.strides
+    rows, channels, across, down = _geometry(request, m)
+    grid, size = (spec.out, spec.size) if forward else (spec.size, spec.out)
+    result_shape = spec.shape(request.slot)
+    # Forward, source = j + k*step + origin; for the inputs, source = j - k*step - origin.
+    sign = 1 if forward else -1
+    base = tuple(sign * p + min(0, 2 * sign * d) for p, d in zip(spec.origin, spec.step, strict=True))
+
+    layout = _layout(request, m)
+    table = [0] * at.WINOGRAD_LENGTH
+    row, channel = (w[0], w[1]) if forward else (w[1], w[0])
+    table[: at.A_CHANNEL + 1] = [spec.batch, spec.groups, rows, channels, spec.cout * w[0], row, channel]
+    table[at.SOURCE : at.SOURCE + at.V_LENGTH] = view(source, size, (1, 1))
+    table[at.RESULT_N : at.RESULT_C + 1] = contiguous(result_shape)[:2]
+    table[at.GRID_Y : at.BACKWARDS + 1] = [*grid, *base, int(sign * spec.step[0] < 0)]
+    for entry, value in layout.items():
+        table[entry] = value
+
+    n_lanes = layout[at.LANES]
+    if _cut(request, m):
+        stages = [
+            ("inputs", spec.groups * -(-channels // n_lanes) * spec.batch * down),
+            ("products", spec.groups * -(-rows // (2 * n_lanes))),
+        ]
+    else:
+        stages = [
+            ("filters", spec.groups * -(-rows // n_lanes)),
+            ("tiles", spec.groups * -(-spec.batch * across * down // layout[at.TILES])),
+        ]
+    kernels = [(kernel(f"winograd:{name}_{m}", dtype), range(tasks)) for name, tasks in stages]
+    work, shared = layout[at.WORK] * dtype.itemsize, layout[at.SHARED] * dtype.itemsize
+    launch = Launch(kernels, request.threads, work, as_table(table), shared)
+
+    def run(a: Any, b: Any) -> Any:
+        result = np.empty(result_shape, dtype)
+        launch(a, b, result)
+        return result
+
+    return run
+
+
+def _weights_layout(request: Request, m: int) -> dict[int, int]:
+    spec, n_lanes, n = request.spec, lanes(request.dtype), m + 2
+    down, across = (-(-g // m) for g in spec.out)
+    x_vectors, y_blocks = -(-spec.cin // n_lanes), -(-spec.cout // (2 * n_lanes))
+    lines = spec.batch * down
+    per_line = spec.groups * n * n * (x_vectors + 2 * y_blocks) * n_lanes * across * request.dtype.itemsize
+    block = max(1, min(lines, SHARED_BYTES // per_line))  # rows of tiles whose transforms are held at once
+    v_xi, p_block = block * across * x_vectors * n_lanes + n_lanes, block * across * 2 * n_lanes
+    p_xi = y_blocks * p_block + n_lanes
+    sums = n * n * n_lanes * 2 * n_lanes
+    held = spec.groups * n * n * (v_xi + p_xi)
+    waiting = spec.groups * x_vectors * y_blocks * sums if block < lines else 0
+    return {
+        at.TILES: block, at.LANES: n_lanes, at.SHARED: held + waiting, at.FILTER: spec.cin * 9, at.U_BLOCK: sums,
+        at.WORK: max(n * (across * m + 2 + n_lanes) * n_lanes, 64 * n_lanes + sums) + 16 * n_lanes,
+        at.V_GROUP: n * n * (v_xi + p_xi), at.V_BLOCK: x_vectors * n_lanes, at.V_XI: v_xi,
+        at.Z_START: n * n * v_xi, at.P_BLOCK: p_block, at.P_XI: p_xi, at.U_START: held,
+    }  # fmt: skip
+
+
+def _weights_plan(request: Request, m: int) -> Plan:
+    spec, dtype = request.spec, request.dtype
+    x, y = request.strides
+    base = tuple(p + min(0, 2 * d) for p, d in zip(spec.origin, spec.step, strict=True))
+    layout = _weights_layout(request, m)
+    table = [0] * at.WINOGRAD_LENGTH
+    table[: at.COUT + 1] = [spec.batch, spec.groups, spec.cin, spec.cout]
+    table[at.X_VIEW : at.X_VIEW + at.V_LENGTH] = view(x, spec.size, (1, 1))
+    table[at.Y_VIEW : at.Y_VIEW + at.V_LENGTH] = view(y, spec.out, (1, 1))
+    table[at.GRID_Y : at.BACKWARDS + 1] = [*spec.out, *base, int(spec.step[0] < 0)]
+    for entry, value in layout.items():
+        table[entry] = value
+
+    n_lanes, block, lines = layout[at.LANES], layout[at.TILES], spec.batch * -(-spec.out[0] // m)
+    vectors = spec.groups * (-(-spec.cin // n_lanes) + -(-spec.cout // n_lanes))
+    owned = spec.groups * -(-spec.cin // n_lanes) * -(-spec.cout // (2 * n_lanes))
+    transforms, sums = kernel(f"winograd:transforms_{m}", dtype), kernel(f"winograd:sums_{m}", dtype)
+    stages = []
+    for i, first in enumerate(range(0, lines, block)):
+        stages.append((transforms, range(first * vectors, min(first + block, lines) * vectors)))
+        stages.append((sums, range(i * owned, (i + 1) * owned)))
+    shape = spec.shape("w")
+    work, shared = layout[at.WORK] * dtype.itemsize, layout[at.SHARED] * dtype.itemsize
+    launch = Launch(stages, request.threads, work, as_table(table), shared)
+
+    def run(a: Any, b: Any) -> Any:
+        result = np.empty(shape, dtype)
+        launch(*arrange("w", a, b, result))
+        return result
+
+    return run
+
+
+# --------------------------------------------------------------------------------------------------------- the algorithm
+
+# Measured on one AVX-512 core at 4 GHz, by m: seconds per vector of channels of one tile, and per pair of channel and vector.
+SECONDS_IN, SECONDS_OUT, SECONDS_FILTER = {2: 18e-9, 4: 50e-9}, {2: 12e-9, 4: 34e-9}, {2: 14e-9, 4: 26e-9}
+SECONDS_PER_FMA = 0.14e-9
+SECONDS_PER_BYTE = (
+    0.03e-9  # of transformed filters that do not fit the second-level cache, for each task that reads them
+)
+
+
+def _refuses(request: Request) -> str | None:
+    spec = request.spec
+    if spec.kernel != (3, 3):
+        return f"is for 3x3 filters, not {'x'.join(map(str, spec.kernel))}"
+    a, b = request.strides
+    if a[-1] != 1 or (request.slot == "w" and b[-1] != 1):
+        return "needs the pixels of a row next to each other"
+    if request.slot != "w" and b[2:] != (3, 1):
+        return "needs the nine taps of a filter next to each other"
+    return None
+
+
+def _cost(request: Request, m: int) -> float:
+    spec, n_lanes, n = request.spec, lanes(request.dtype), m + 2
+    down, across = (-(-g // m) for g in (spec.size if request.slot == "x" else spec.out))
+    tiles = spec.batch * across * down
+    c, f2 = -(-spec.cin // n_lanes), -(-spec.cout // (2 * n_lanes))
+    f = -(-spec.cout // n_lanes)
+    if request.slot == "w":
+        tasks = c * f2
+        seconds = tiles * (c + f) * SECONDS_IN[m] + tiles * n * n * c * n_lanes * 2 * f2 * SECONDS_PER_FMA * 1.2
+        seconds += spec.cin * f * SECONDS_FILTER[m] * 2
+    else:
+        rows, channels = (f, c) if request.slot == "y" else (c, f)
+        blocks = -(-rows // 2)
+        filters = n * n * channels * n_lanes * blocks * 2 * n_lanes * request.dtype.itemsize
+        tasks = blocks if _cut(request, m) else -(-tiles // TILES)
+        seconds = tiles * (channels * SECONDS_IN[m] + rows * SECONDS_OUT[m])
+        seconds += -(-tiles // BLOCK_ROWS) * BLOCK_ROWS * n * n * channels * n_lanes * 2 * blocks * SECONDS_PER_FMA
+        seconds += channels * n_lanes * rows * SECONDS_FILTER[m]
+        if filters > FILTERS_BYTES and not _cut(request, m):
+            seconds += tasks * filters * SECONDS_PER_BYTE
+    return 5e-6 + spec.groups * seconds / max(1, min(request.threads, spec.groups * tasks))
+
+
+def _workspace(request: Request, m: int) -> int:
+    layout = _weights_layout(request, m) if request.slot == "w" else _layout(request, m)
+    return (layout[at.SHARED] + layout[at.WORK] * request.threads) * request.dtype.itemsize
+
+
+def _plan(request: Request, m: int) -> Plan:
+    return _weights_plan(request, m) if request.slot == "w" else _images_plan(request, m)
+
+
+def _algorithm(name: str, m: int) -> Algorithm:
+    return Algorithm(
+        name=name,
+        features=frozenset({"2d", "flipped", "padded", "asymmetric", "grouped"}),
+        dtypes=frozenset({"float32", "float64"}),
+        error=lambda request: ERROR[m] * float(np.finfo(request.dtype).eps),
+        refuses=_refuses,
+        workspace=partial(_workspace, m=m),
+        cost=partial(_cost, m=m),
+        plan=partial(_plan, m=m),
+    )
+
+
+WINOGRAD, WINOGRAD_F2 = _algorithm("winograd", 4), _algorithm("winograd_f2", 2)
