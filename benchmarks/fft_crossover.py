@@ -22,7 +22,7 @@ from eagerconv.record import OPERANDS, Request
 from eagerconv.spec import ConvSpec, Slot
 
 ALGORITHMS = {a.name: a for a in TABLE["cpu"] if a.name in ("gemm", "fft", "direct")}
-SECONDS = 0.3  # per measurement; what is estimated to take longer than LONGEST is not run at all
+SECONDS = 0.2  # per measurement; what is estimated to take longer than LONGEST is not run at all
 LONGEST = 2.0
 
 

@@ -17,6 +17,7 @@ from eagerconv import tuning
 from eagerconv.kernels_cpu.direct import DIRECT
 from eagerconv.kernels_cpu.fft import FFT
 from eagerconv.kernels_cpu.gemm import GEMM
+from eagerconv.kernels_cpu.local import LOCAL
 from eagerconv.kernels_cpu.threads import get_num_threads
 from eagerconv.kernels_cpu.widen import widened
 from eagerconv.kernels_cpu.winograd import WINOGRAD, WINOGRAD_F2
@@ -24,7 +25,9 @@ from eagerconv.record import OPERANDS, SLOT_NAMES, Algorithm, Plan, Request
 from eagerconv.spec import ConvSpec, Shape, Slot
 from eagerconv.verify import verify
 
-TABLE: dict[str, tuple[Algorithm, ...]] = {"cpu": tuple(map(widened, (GEMM, WINOGRAD, WINOGRAD_F2, DIRECT)))}
+TABLE: dict[str, tuple[Algorithm, ...]] = {
+    "cpu": tuple(map(widened, (GEMM, WINOGRAD, WINOGRAD_F2, FFT, LOCAL, DIRECT))),
+}
 """Algorithms of each device; on equal cost the earlier one runs."""
 
 DEVICES: dict[type, str] = {np.ndarray: "cpu"}
@@ -266,12 +269,15 @@ def check() -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One row of `explain`: an algorithm, why it was refused (None: accepted), its workspace in bytes and estimated time."""
+    """One row of `explain`: an algorithm, why it was refused (None: accepted), its workspace in bytes and estimated time.
+
+    The last two are None where the algorithm can't compute what was asked.
+    """
 
     name: str
     refused: str | None
-    workspace: int
-    seconds: float
+    workspace: int | None
+    seconds: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,9 +293,12 @@ class Explanation:
     def __str__(self) -> str:
         lines = [f"{SLOT_NAMES[self.slot]} of {self.spec}, {self.dtype}"]
         for c in self.candidates:
-            facts = f"{c.workspace / 1024:10.1f} KiB workspace {c.seconds * 1e6:12.1f} us estimated"
-            reason = f"  no: {c.refused}" if c.refused else ""
-            lines.append(f"{'->' if c.name == self.chosen else '  '} {c.name:8} {facts}{reason}")
+            facts = [f"{'->' if c.name == self.chosen else '  '} {c.name:11}"]
+            if c.workspace is not None and c.seconds is not None:
+                facts.append(f"{c.workspace / 1024:10.1f} KiB workspace {c.seconds * 1e6:12.1f} us estimated")
+            if c.refused:
+                facts.append(f"no: {c.refused}")
+            lines.append("  ".join(facts))
         return "\n".join(lines)
 
     __repr__ = __str__
@@ -324,7 +333,8 @@ def explain(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Explanat
     >>> import numpy as np, eagerconv as ec
     >>> print(ec.explain(ec.conv2d, np.ones((8, 64, 56, 56)), np.ones((64, 64, 3, 3))))  # doctest: +ELLIPSIS
     forward of (8 x 64 x 56 x 56) * (64 x 64 x 3 x 3) -> (8 x 64 x 54 x 54), ..., float64
-    -> gemm     ... KiB workspace ... us estimated
+       gemm     ... KiB workspace ... us estimated
+    ...
        direct   ... KiB workspace ... us estimated
     """
     observer = Observer()
@@ -356,9 +366,12 @@ def select(request: Request, policy: Policy, device: str = "cpu") -> Algorithm:
     measured = tuning.winners.get(tuning.key(request)) if tuning.winners else None
     chosen = min(willing, key=lambda a: (a.name != measured, a.cost(request))) if willing else None
     if policy.observer is not None:
-        rows = tuple(Candidate(a.name, reason, a.workspace(request), a.cost(request)) for a, reason in reasons.items())
+        rows = []
+        for a, reason in reasons.items():
+            able = a.reason_against(request) is None
+            rows.append(Candidate(a.name, reason, *((a.workspace(request), a.cost(request)) if able else (None, None))))
         name = chosen.name if chosen else None
-        policy.observer.rows.append(Explanation(request.spec, request.slot, request.dtype.name, name, rows))
+        policy.observer.rows.append(Explanation(request.spec, request.slot, request.dtype.name, name, tuple(rows)))
     if chosen is None:
         told = "; ".join(f"{a.name} {reason}" for a, reason in reasons.items() if policy.require in (None, a.name))
         raise AlgorithmError(f"no algorithm for the {SLOT_NAMES[request.slot]} of {request.spec}: {told}")

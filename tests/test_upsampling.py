@@ -173,7 +173,7 @@ def test_scipy_agrees() -> None:
 
 @pytest.mark.parametrize(
     ("given", "expected"),
-    [("f4", "f4"), ("f8", "f8"), ("c8", "c8"), ("c16", "c16"), ("i4", "f8"), ("u1", "f8"), (">f4", "f4")],
+    [("f4", "f4"), ("f8", "f8"), ("c8", "c8"), ("c16", "c16"), ("i4", "f8"), ("u1", "f8"), (">f4", "f4"), ("f2", "f2")],
 )
 @both_kernels
 def test_dtypes(given: str, expected: str, use_1D_kernel: bool) -> None:

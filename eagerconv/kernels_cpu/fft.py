@@ -28,7 +28,7 @@ import math
 import operator
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -51,11 +51,12 @@ TILE_SIZES = {
     2: (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256),
     3: (6, 8, 12, 16, 24, 32, 48),
 }  # points along each axis that are tried; larger kernels have tiles of twice their size
+TYPICAL_BATCH = 4
 POINTWISE = 8  # (result, summed) channel pairs up to which spectra are multiplied where they lie
 
-# OpenBLAS starts threads of its own for larger products, and splits them differently then. Smaller ones run in the calling
-# thread, and their bits depend on their shape alone.
-PRODUCT = 2**16
+# OpenBLAS starts threads of its own for larger products (of matrix and vector: 16 times smaller), and splits them differently
+# then. Smaller ones run in the calling thread, and their bits depend on their shape alone.
+PRODUCT = 2**15
 
 ERROR = 3.0  # three times the worst that was seen, see `_error`
 
@@ -202,9 +203,17 @@ class Layout:
 
 @lru_cache(maxsize=1024)
 def layout(spec: ConvSpec, slot: Slot, dtype: np.dtype[Any]) -> Layout:
-    """The cheapest of some tile sizes: small ones save transforms of filters, large ones overlap less."""
-    layouts = [candidate(spec, slot, dtype, most) for most in TILE_SIZES[spec.ndim]]
-    return min(layouts, key=lambda plan: (plan.workspace > LIMIT, plan.seconds))
+    """The cheapest of some tile sizes: small ones save transforms of filters, large ones overlap less.
+
+    The results of an image must not depend on how many others there are: their tiles are chosen for a typical batch.
+    """
+    typical = spec if slot == "w" else replace(spec, batch=TYPICAL_BATCH)
+
+    def price(most: int) -> tuple[bool, float]:
+        plan = candidate(typical, slot, dtype, most)
+        return plan.workspace > LIMIT, plan.seconds
+
+    return candidate(spec, slot, dtype, min(TILE_SIZES[spec.ndim], key=price))
 
 
 def candidate(spec: ConvSpec, slot: Slot, dtype: np.dtype[Any], most: int) -> Layout:
@@ -299,9 +308,11 @@ def _product(a: Array, b: Array, pointwise: bool) -> Array:
         return result
     (*_, rows, sums), (*_, columns) = a.shape, b.shape  # the frequency is the first
     result = np.empty((*b.shape[:3], rows, columns), b.dtype)
-    at_once = max(1, PRODUCT // (sums * max(columns, 8)))
-    for r in range(0, rows, at_once):
-        np.matmul(a[..., r : r + at_once, :], b, out=result[..., r : r + at_once, :])
+    wide = max(16, PRODUCT // (16 * sums))
+    for j in (slice(first, first + wide) for first in range(0, columns, wide)):
+        high = max(1, PRODUCT // (sums * max(16, min(wide, columns))))
+        for r in (slice(first, first + high) for first in range(0, rows, high)):
+            np.matmul(a[..., r, :], b[..., j], out=result[..., r, j])
     return result
 
 

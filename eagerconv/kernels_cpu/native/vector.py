@@ -424,7 +424,7 @@ def _sums(v: Vectors, vectors: list[Any]) -> list[Any]:
 
 
 def _quotients(builder: Any, n: Any, divisor: int) -> tuple[Any, Any]:
-    """n // divisor and n % divisor."""
+    """The quotient n // divisor and the remainder n % divisor."""
     return builder.sdiv(n, I64(divisor)), builder.srem(n, I64(divisor))
 
 
