@@ -1,7 +1,7 @@
 """Where `fft` overtakes `gemm` and `direct`: median times over kernel sizes, and what the cost model picks.
 
-    python benchmarks/fft_crossover.py            one thread, processor time (a busy machine matters less)
-    python benchmarks/fft_crossover.py --fit      measures and prints the constants in kernels_cpu/fft.py (needs SciPy)
+Times are processor times of one thread, so that a busy machine matters less. With --fit the program measures and prints the
+constants of kernels_cpu/fft.py instead (that needs SciPy).
 """
 
 from __future__ import annotations
@@ -108,7 +108,9 @@ def crossover(dtype: str) -> None:
         for slot in ("y", "x", "w"):
             request, operands = prepared(case.spec, slot, dtype)
             measured = times(request, operands)
-            chosen = ec.algorithms.select(request, Policy(exclude=frozenset(set(ec.algorithms.names()) - set(ALGORITHMS)))).name
+            chosen = ec.algorithms.select(
+                request, Policy(exclude=frozenset(set(ec.algorithms.names()) - set(ALGORITHMS)))
+            ).name
             best = min(measured, key=lambda name: measured[name])
             all_ += 1
             good += chosen in measured and measured[chosen] <= 1.1 * measured[best]
@@ -141,7 +143,7 @@ def fit() -> None:
                     run = fft.planned(request, layout)
                     run(*operands)
                     counts.append(layout.work)
-                    seconds.append(median(lambda run=run: run(*operands), 0.05))
+                    seconds.append(median(lambda run=run, operands=operands: run(*operands), 0.05))
         matrix, measured = np.array(counts), np.array(seconds)
         prices, _ = nnls(matrix / measured[:, None], np.ones(len(measured)))
         ratios = np.percentile(matrix @ prices / measured, [5, 50, 95])

@@ -10,7 +10,7 @@ import ctypes
 import math
 import mmap
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
@@ -54,6 +54,18 @@ class Problem:
     def __post_init__(self) -> None:
         for field in ("subsample", "dilation"):
             object.__setattr__(self, field, getattr(self, field) or (1,) * self.ndim)
+
+    def suited(self, algorithm: str) -> Problem:
+        """Return the nearest problem that a specialised algorithm knows, or this one for all others."""
+        if algorithm == "local":
+            return replace(self, unshared=True)
+        if not algorithm.startswith("winograd"):
+            return self
+        pair = (0, 1)
+        mode = tuple(self.border_mode[i % self.ndim] for i in pair) if type(self.border_mode) is tuple else self.border_mode
+        size = tuple(max(3, self.size[i % self.ndim]) for i in pair)
+        ones = (1, 1)
+        return replace(self, size=size, kernel=(3, 3), border_mode=mode, subsample=ones, dilation=ones, unshared=False)
 
     @property
     def ndim(self) -> int:

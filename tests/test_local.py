@@ -131,7 +131,7 @@ def test_derivatives_to_second_order(slot: str, p: Problem, seed: int) -> None:
 @every_dtype
 @given(p=problems(unshared=True, empty=False), seed=seeds)
 @examples(30)
-def test_what_lies_around_the_images_is_not_read_into_results(slot: str, dtype: Any, p: Problem, seed: int) -> None:
+def test_what_lies_around_the_arrays_is_not_read_into_results(slot: str, dtype: Any, p: Problem, seed: int) -> None:
     arrays = operands(p, seed, dtype)
     x, y = (surrounded(a)[0] for a in (arrays[0], arrays[2]))
     w = np.full((p.groups * p.cout + 2, *arrays[1].shape[1:]), np.nan, dtype)[1:-1]  # NaN before and after
@@ -212,6 +212,30 @@ def test_bits_do_not_depend_on_threads(slot: str, dtype: Any, p: Problem, all_th
         ec.set_num_threads(n)
         results += [solved(p, slot, x, w, y), solved(p, slot, x, w, y)]
     assert all(np.array_equal(results[0], r) for r in results)
+
+
+class Backwards(threads.Launch):
+    """Runs the tasks one by one, the last one first."""
+
+    def __call__(self, x: Any, w: Any, y: Any) -> None:
+        ((kernel, tasks),) = self.stages
+        work = np.empty(self.work + 64, np.uint8)
+        addresses = (x.ctypes.data, w.ctypes.data, y.ctypes.data, work.ctypes.data, self._table_address)
+        for task in reversed(tasks):
+            kernel.call(task, task + 1, 0, *addresses)
+
+
+@every_slot
+@given(p=problems(unshared=True, empty=False), seed=seeds, n_threads=st.sampled_from([2, 5, 64]))
+@examples(60)
+def test_tasks_leave_each_other_alone(slot: str, p: Problem, seed: int, n_threads: int) -> None:
+    x, w, y = operands(p, seed, np.float64)
+    given = {"forward": ("y", x, w), "grad_inputs": ("x", y, w), "grad_weights": ("w", x, y)}
+    solved_for, a, b = given[slot]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(local, "Launch", Backwards)
+        result = local.LOCAL.plan(request(p, solved_for, np.float64, n_threads))(a, b)
+    np.testing.assert_array_equal(result, p.solve(slot, x, w, y))
 
 
 @every_dtype

@@ -5,10 +5,10 @@ L = lcm(stride, |step|), A = L/stride and B = L/|step|, writing o = A*o' + ro an
 
     i = L*(o' + k') + ro*stride + rk*step + origin                  (0 <= ro < A, 0 <= rk < B)
 
-so that each pair of phases (ro, rk) is a correlation at stride 1 of phase rk of the filter with one residue class of i modulo L,
-and no two pairs meet the same class. Phases rk join the input channels, phases ro join the tiles. A negative step reads
-the phases of the filter backwards. What is left, x[o + k] * w[k] * y[o] per axis, is a linear convolution whichever slot is
-solved, once the shorter operand is read in the right direction:
+so that each pair of phases (ro, rk) is a correlation at stride 1 of phase rk of the filter with one residue class of i
+modulo L, and no two pairs meet the same class. Phases rk join the input channels, phases ro join the tiles. A negative step
+reads the phases of the filter backwards. What is left, x[o + k] * w[k] * y[o] per axis, is a linear convolution whichever
+slot is solved, once the shorter operand is read in the right direction:
 
     y[o] = sum_k x[o + k] w[k]      tile of x from o,           w backwards,  results at the points K-1 <= t < T
     x[m] = sum_k y[m - k] w[k]      tile of y from m - (K-1),   w forwards,   results at the points K-1 <= t < T
@@ -26,6 +26,7 @@ from __future__ import annotations
 import itertools
 import math
 import operator
+import threading
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -47,11 +48,11 @@ TILE_BYTES = 24 * 2**20  # everything else, at most; more is refused
 BLOCK_BYTES = 6 * 2**20  # of tiles that are transformed together, where one tile needs no more: they stay in the cache
 LIMIT = FILTER_BYTES + TILE_BYTES
 TILE_SIZES = {
-    1: (64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 65536),
+    1: (64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768),
     2: (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256),
     3: (6, 8, 12, 16, 24, 32, 48),
-}  # points along each axis that are tried; larger kernels have tiles of twice their size
-TYPICAL_BATCH = 4
+}  # points along each axis that are tried, as long as tiles stay in the cache; larger kernels have tiles of twice their size
+TYPICAL_BATCH = 4  # for which tiles are chosen, whatever the batch
 POINTWISE = 8  # (result, summed) channel pairs up to which spectra are multiplied where they lie
 
 # OpenBLAS starts threads of its own for larger products (of matrix and vector: 16 times smaller), and splits them differently
@@ -72,12 +73,12 @@ class Work(NamedTuple):
     copies: float  # of tiles, in and out
 
 
-# Measured on one AVX-512 core at 4 GHz (benchmarks/fft_crossover.py --fit).
+# Measured on one AVX-512 core at 4 GHz (benchmarks/fft_crossover.py --fit). Other threads do not help.
 PRICES = {
-    "float32": Work(0, 0.17e-9, 17e-9, 0.21e-9, 1.0e-9, 3.0e-6),
-    "float64": Work(0.16e-9, 0.26e-9, 23e-9, 0.45e-9, 1.2e-9, 3.0e-6),
-    "complex64": Work(0.31e-9, 0.28e-9, 17e-9, 0.23e-9, 1.2e-9, 3.0e-6),
-    "complex128": Work(1.7e-9, 0.34e-9, 17e-9, 0.46e-9, 1.6e-9, 3.0e-6),
+    "float32": Work(0, 0.15e-9, 20e-9, 0.20e-9, 1.3e-9, 4.4e-6),
+    "float64": Work(0.24e-9, 0.22e-9, 26e-9, 0.31e-9, 1.5e-9, 4.2e-6),
+    "complex64": Work(0.37e-9, 0.26e-9, 24e-9, 0.20e-9, 1.1e-9, 4.0e-6),
+    "complex128": Work(1.1e-9, 0.35e-9, 25e-9, 0.34e-9, 1.4e-9, 3.8e-6),
 }
 
 
@@ -85,27 +86,27 @@ PRICES = {
 
 
 class Line(NamedTuple):
-    """The sequence v[j] = axis[start + step*j], j < count, along one axis of an array; zero outside the array."""
+    """The sequence v[j] = axis[start + step*j], j < length, along one axis of an array; zero outside the array."""
 
     start: int
     step: int
-    count: int
+    length: int
 
-    def part(self, first: int, count: int) -> Line:
-        """`count` numbers from v[first], which may lie outside this line."""
-        return Line(self.start + first * self.step, self.step, count)
+    def part(self, first: int, length: int) -> Line:
+        """`length` numbers from v[first], which may lie outside this line."""
+        return Line(self.start + first * self.step, self.step, length)
 
     def backwards(self) -> Line:
         """The same numbers from the last to the first."""
-        return Line(self.start + (self.count - 1) * self.step, -self.step, self.count)
+        return Line(self.start + (self.length - 1) * self.step, -self.step, self.length)
 
     def inside(self, size: int) -> tuple[slice, slice]:
         """The j for which 0 <= start + step*j < size, and these indices of the axis."""
-        start, step, count = self
+        start, step, length = self
         if step > 0:
-            first, last = max(0, -(start // step)), min(count, -((start - size) // step))
+            first, last = max(0, -(start // step)), min(length, -((start - size) // step))
         else:
-            first, last = max(0, -((size - 1 - start) // -step)), min(count, start // -step + 1)
+            first, last = max(0, -((size - 1 - start) // -step)), min(length, start // -step + 1)
         if first >= last:
             return slice(0), slice(0)
         end = start + step * last
@@ -245,7 +246,7 @@ def candidate(spec: ConvSpec, slot: Slot, dtype: np.dtype[Any], most: int) -> La
     together = -(-columns // -(-columns // block))  # equal blocks
     groups = max(1, min(spec.groups, block // together, kept // (cin * taps * cout)))
     images = max(1, min(spec.batch, block // (together * groups)))
-    workspace = groups * (sums + images * together * rows * line)
+    workspace = groups * (sums + images * together * rows * line) + 64 * 16  # every array begins on a cache line
 
     all_images, f_blocks, c_blocks = spec.groups * spec.batch, -(-spec.cout // cout), -(-spec.cin // cin)
     filters = spec.groups * spec.cout * spec.cin * taps
@@ -269,49 +270,90 @@ def candidate(spec: ConvSpec, slot: Slot, dtype: np.dtype[Any], most: int) -> La
 # --------------------------------------------------------------------------------------------------------------- spectra
 
 
-def _spectra(tiles: Array, plan: Layout) -> Array:
+def _blocks(total: int, size: int) -> Iterator[slice]:
+    """Slices of at most `size` that cover range(total)."""
+    return (slice(start, min(start + size, total)) for start in range(0, total, size))
+
+
+class _Scratch(threading.local):
+    """Memory of one thread, which keeps it: fresh pages for every block would take as long as the transforms."""
+
+    def __init__(self) -> None:
+        self.memory = np.empty(0, np.uint8)
+        self.used = 0
+
+    def start(self, nbytes: int) -> None:
+        """Have `nbytes` free."""
+        if self.memory.size < nbytes:
+            self.memory = np.empty(nbytes, np.uint8)
+
+    def take(self, shape: Shape, dtype: np.dtype[Any]) -> Array:
+        """An uninitialised array in the next free part; assign an older value of `used` to free it."""
+        nbytes = math.prod(shape) * dtype.itemsize
+        start, self.used = self.used, self.used + -(-nbytes // 64) * 64
+        return self.memory[start : start + nbytes].view(dtype).reshape(shape)
+
+
+_scratch = _Scratch()
+
+
+def _spectra(tiles: Array, pointwise: bool) -> Array:
     """Unitary transforms of tiles (g, n, r, s, *T): (g, n, r, s, Q) for pointwise products, else (Q, g, n, r, s).
 
     Unitary, since NumPy computes a float32 transform natively only when its scale factor is a float32 other than one.
     """
-    axes = tuple(range(4, tiles.ndim))
-    transform = np.fft.fftn if tiles.dtype.kind == "c" else np.fft.rfftn
-    spectra = transform(tiles, axes=axes, norm="ortho").reshape(*tiles.shape[:4], -1)
-    del tiles
-    return spectra if plan.pointwise else _turned(spectra, 4)
+    real = tiles.dtype.kind == "f"
+    shape = (*tiles.shape[:-1], tiles.shape[-1] // 2 + 1) if real else tiles.shape
+    dtype = np.result_type(tiles.dtype, np.complex64)
+    spectra, spare = _scratch.take(shape, dtype), _scratch.take(shape, dtype)
+    transform = np.fft.rfft if real else np.fft.fft
+    transform(tiles, axis=-1, norm="ortho", out=spectra)
+    for axis in range(tiles.ndim - 2, 3, -1):
+        np.fft.fft(spectra, axis=axis, norm="ortho", out=spare)
+        spectra, spare = spare, spectra
+    spectra = spectra.reshape(*shape[:4], -1)
+    return spectra if pointwise else _turned(spectra, 4, spare)
 
 
-def _tiles(spectra: Array, plan: Layout, dtype: np.dtype[Any]) -> Array:
-    """The inverse of `_spectra`."""
-    if not plan.pointwise:
-        spectra = _turned(spectra, 1)
-    axes = tuple(range(4, 4 + len(plan.points)))
-    if dtype.kind == "c":
-        return np.fft.ifftn(spectra.reshape(*spectra.shape[:4], *plan.points), axes=axes, norm="ortho")
-    last = plan.points[-1]
-    spectra = spectra.reshape(*spectra.shape[:4], *plan.points[:-1], last // 2 + 1)
-    return np.fft.irfftn(spectra, plan.points, axes=axes, norm="ortho")
+def _tiles(spectra: Array, points: Shape, dtype: np.dtype[Any], pointwise: bool) -> Array:
+    """The inverse of `_spectra`, which overwrites them."""
+    if not pointwise:
+        spectra = _turned(spectra, 1, _scratch.take(spectra.shape, spectra.dtype))
+    last = points[-1]
+    spectra = spectra.reshape(*spectra.shape[:4], *points[:-1], last // 2 + 1 if dtype.kind == "f" else last)
+    spare = _scratch.take(spectra.shape, spectra.dtype)
+    for axis in range(4, spectra.ndim - 1):
+        np.fft.ifft(spectra, axis=axis, norm="ortho", out=spare)
+        spectra, spare = spare, spectra
+    tiles = _scratch.take((*spectra.shape[:-1], last), dtype)
+    inverse = np.fft.irfft if dtype.kind == "f" else np.fft.ifft
+    inverse(spectra, last, axis=-1, norm="ortho", out=tiles)
+    return tiles
 
 
-def _turned(a: Array, split: int) -> Array:
-    """A copy of `a` with its first `split` axes behind the others."""
-    turned = np.ascontiguousarray(a.reshape(math.prod(a.shape[:split]), -1).T)
-    return turned.reshape(*a.shape[split:], *a.shape[:split])
+def _turned(a: Array, split: int, memory: Array) -> Array:
+    """A copy of `a`, in the memory of another array, with its first `split` axes behind the others."""
+    turned = memory.reshape(*a.shape[split:], *a.shape[:split])
+    turned[...] = a.transpose(*range(split, a.ndim), *range(split))
+    return turned
 
 
-def _product(a: Array, b: Array, pointwise: bool) -> Array:
+def _product(a: Array, b: Array, pointwise: bool, out: Array | None = None) -> Array:
     """Products (g, 1, r, s) @ (g, n, s, j) -> (g, n, r, j) of the matrices at each frequency, each image by itself."""
-    if pointwise:  # the frequency is the last axis
-        result = a[:, :, :, 0, None] * b[:, :, None, 0]  # (g, n, r, j, Q)
-        for s in range(1, a.shape[3]):
-            result += a[:, :, :, s, None] * b[:, :, None, s]
+    at = 0 if pointwise else 1  # the frequency is the last axis, or the first
+    g, n, sums, columns = b.shape[at : at + 4]
+    rows = a.shape[at + 2]
+    shape = (g, n, rows, columns)
+    result = out if out is not None else _scratch.take((*shape, b.shape[4]) if pointwise else (len(b), *shape), b.dtype)
+    if pointwise:
+        np.multiply(a[:, :, :, 0, None], b[:, :, None, 0], out=result)  # (g, n, r, j, Q)
+        added = _scratch.take(result.shape, result.dtype)
+        for s in range(1, sums):
+            result += np.multiply(a[:, :, :, s, None], b[:, :, None, s], out=added)
         return result
-    (*_, rows, sums), (*_, columns) = a.shape, b.shape  # the frequency is the first
-    result = np.empty((*b.shape[:3], rows, columns), b.dtype)
     wide = max(16, PRODUCT // (16 * sums))
-    for j in (slice(first, first + wide) for first in range(0, columns, wide)):
-        high = max(1, PRODUCT // (sums * max(16, min(wide, columns))))
-        for r in (slice(first, first + high) for first in range(0, rows, high)):
+    for j in _blocks(columns, wide):
+        for r in _blocks(rows, max(1, PRODUCT // (sums * max(16, min(wide, columns))))):
             np.matmul(a[..., r, :], b[..., j], out=result[..., r, j])
     return result
 
@@ -319,16 +361,22 @@ def _product(a: Array, b: Array, pointwise: bool) -> Array:
 # ----------------------------------------------------------------------------------------------------- copies in and out
 
 
+def _inside(array: Array, lines: Sequence[Line]) -> tuple[Any, Any]:
+    """The indices of a tile (..., *T) and of array (..., *size) at which they meet, given a line of each axis."""
+    pairs = [line.inside(n) for line, n in zip(lines, array.shape[-len(lines) :], strict=True)]
+    return (..., *(j for j, _ in pairs)), (..., *(i for _, i in pairs))
+
+
 def _gather(tile: Array, array: Array, lines: Sequence[Line]) -> None:
-    """Fill the first points of a tile (..., *T) with a line of each axis of array (..., *size)."""
-    inside = [line.inside(n) for line, n in zip(lines, array.shape[-len(lines) :], strict=True)]
-    tile[(..., *(j for j, _ in inside))] = array[(..., *(i for _, i in inside))]
+    """Copy what the lines name into the first points of a tile."""
+    j, i = _inside(array, lines)
+    tile[j] = array[i]
 
 
 def _scatter(array: Array, tile: Array, lines: Sequence[Line]) -> None:
-    """Add the first points of a tile to the places of array (..., *size) that the lines name."""
-    inside = [line.inside(n) for line, n in zip(lines, array.shape[-len(lines) :], strict=True)]
-    array[(..., *(i for _, i in inside))] += tile[(..., *(j for j, _ in inside))]
+    """Add the first points of a tile to what the lines name."""
+    j, i = _inside(array, lines)
+    array[i] += tile[j]
 
 
 class _Phases:
@@ -348,7 +396,7 @@ class _Phases:
         lines = []
         for a, ro, k, first, count in zip(self.axes, column[0], rk, column[1], counts, strict=True):
             line = a.x(ro, k)
-            lines.append(line.part(first, min(count, line.count - first)))
+            lines.append(line.part(first, min(count, line.length - first)))
         return lines
 
     def y(self, column: Column) -> list[Line]:
@@ -368,13 +416,8 @@ class _Phases:
 # ----------------------------------------------------------------------------------------------------------- contraction
 
 
-def _blocks(total: int, size: int) -> Iterator[slice]:
-    """Slices of at most `size` that cover range(total)."""
-    return (slice(start, min(start + size, total)) for start in range(0, total, size))
-
-
 class _Contraction:
-    """One contraction as planned, with its three arrays seen by group: x (g, n, c, *size), w (g, f, c, *kernel), y (g, n, f, *out)."""
+    """One contraction as planned, its arrays seen by group: x (g, n, c, *size), w (g, f, c, *kernel), y (g, n, f, *out)."""
 
     def __init__(self, request: Request, plan: Layout, phases: _Phases, x: Array, w: Array, y: Array) -> None:
         spec = request.spec
@@ -390,6 +433,7 @@ class _Contraction:
         for g in _blocks(groups, plan.groups):
             for f in _blocks(cout, plan.cout):
                 for c in _blocks(cin, plan.cin):
+                    _scratch.used = 0
                     x, w, y = self.x[g, :, c], self.w[g, f, c], self.y[g, :, f]
                     if self.slot == "w":
                         self._filters(x, w, y)
@@ -404,32 +448,38 @@ class _Contraction:
 
     def _images(self, x: Array, w: Array, y: Array) -> None:
         """Add to y, or to x, what these channels contribute."""
-        backward = self.slot == "x"
+        plan, backward = self.plan, self.slot == "x"
         filters = self._filter_spectra(w)  # (g, 1, f, c*b), its frequencies first or last
         if backward:
             filters = self._transposed(filters)  # (g, 1, c*b, f)
-        kept = tuple(slice(a.kernel - 1, None) for a in self.plan.axes)
+        kept: Any = (..., *(slice(a.kernel - 1, None) for a in plan.axes))
+        mark = _scratch.used
         for n, columns in self._passing(x.shape[1]):
+            _scratch.used = mark
             tiles = self._y_tiles(y[:, n], columns) if backward else self._x_tiles(x[:, n], columns)
-            spectra = _product(filters, _spectra(tiles, self.plan), self.plan.pointwise)
-            tiles = _tiles(spectra, self.plan, self.dtype)[(..., *kept)]  # (g, n, f or c*b, j, *V)
+            spectra = _product(filters, _spectra(tiles, plan.pointwise), plan.pointwise)
+            tiles = _tiles(spectra, plan.points, self.dtype, plan.pointwise)[kept]  # (g, n, f or c*b, j, *V)
             for j, column in enumerate(columns):
                 if not backward:
                     _scatter(y[:, n], tiles[:, :, :, j], self.phases.y(column))
                     continue
                 for b, rk in enumerate(self.phases.taps):
-                    _scatter(x[:, n], tiles[:, :, b :: self.plan.taps, j], self.phases.x(column, rk))
+                    _scatter(x[:, n], tiles[:, :, b :: plan.taps, j], self.phases.x(column, rk))
 
     def _filters(self, x: Array, w: Array, y: Array) -> None:
         """Add to w the sums over all images and columns."""
-        spectra: Any = None  # (g, 1, f, c*b)
-        for n, columns in self._passing(x.shape[1]):
-            x_spectra = _spectra(self._x_tiles(x[:, n], columns), self.plan)  # (g, 1, c*b, n*j)
-            y_spectra = _spectra(self._y_tiles(y[:, n], columns), self.plan)  # (g, 1, f, n*j)
-            added = _product(y_spectra, self._transposed(x_spectra), self.plan.pointwise)
-            spectra = added if spectra is None else np.add(spectra, added, out=spectra)
-            del added, x_spectra, y_spectra
-        self._filter_tiles(spectra, w)
+        plan = self.plan
+        sums = self._empty_filters(w)  # (g, 1, f, c*b), their frequencies first or last
+        mark = _scratch.used
+        for first, (n, columns) in enumerate(self._passing(x.shape[1])):
+            _scratch.used = mark
+            x_spectra = _spectra(self._x_tiles(x[:, n], columns), plan.pointwise)  # (g, 1, c*b, n*j)
+            y_spectra = _spectra(self._y_tiles(y[:, n], columns), plan.pointwise)  # (g, 1, f, n*j)
+            added = _product(y_spectra, self._transposed(x_spectra), plan.pointwise, None if first else sums)
+            if first:
+                sums += added
+        _scratch.used = mark
+        self._filter_tiles(sums, w)
 
     # -- tiles in and out
 
@@ -437,12 +487,17 @@ class _Contraction:
         return matrices.swapaxes(2, 3) if self.plan.pointwise else matrices.swapaxes(-1, -2)
 
     def _empty(self, g: int, n: int, rows: Shape, columns: int) -> tuple[Array, Array]:
-        """A block of zeros as the products need it, (g, n, rows, j) or for filters (g, 1, rows, n*j), and as (g, n, *rows, j)."""
+        """A block of zeros as products need it, (g, n, rows, j) or for filters (g, 1, rows, n*j), and as (g, n, *rows, j)."""
         if self.slot != "w":
-            block = np.zeros((g, n, *rows, columns, *self.plan.points), self.dtype)
+            block = self._zeros(g, n, *rows, columns)
             return block.reshape(g, n, -1, columns, *self.plan.points), block
-        block = np.zeros((g, *rows, n, columns, *self.plan.points), self.dtype)
+        block = self._zeros(g, *rows, n, columns)
         return block.reshape(g, 1, -1, n * columns, *self.plan.points), np.moveaxis(block, 1 + len(rows), 1)
+
+    def _zeros(self, *shape: int) -> Array:
+        tiles = _scratch.take((*shape, *self.plan.points), self.dtype)
+        tiles.fill(0)
+        return tiles
 
     def _x_tiles(self, x: Array, columns: Sequence[Column]) -> Array:
         g, n, c = x.shape[:3]
@@ -466,34 +521,39 @@ class _Contraction:
         for f in _blocks(shape[1], max(1, lines // (plan.cin * plan.taps))):
             yield f, (slice(None), slice(None), f) if plan.pointwise else (..., f, slice(None))
 
+    def _empty_filters(self, w: Array) -> Array:
+        shape = (w.shape[0], 1, w.shape[1], w.shape[2] * self.plan.taps)
+        dtype = np.result_type(self.dtype, np.complex64)
+        q = self.plan.frequencies
+        return _scratch.take((*shape, q) if self.plan.pointwise else (q, *shape), dtype)
+
     def _filter_spectra(self, w: Array) -> Array:
         plan = self.plan
-        g, f, c = w.shape[:3]
-        shape = (g, 1, f, c * plan.taps)
+        g, _, c = w.shape[:3]
         scale = self.dtype.type(math.sqrt(math.prod(plan.points)))  # three unitary transforms and this: a convolution
-        spectra = np.empty((*shape, plan.frequencies) if plan.pointwise else (plan.frequencies, *shape), self.complex)
+        spectra = self._empty_filters(w)
+        mark = _scratch.used
         for rows, at in self._filter_blocks(w.shape):
-            tiles = np.zeros((g, 1, rows.stop - rows.start, c, plan.taps, *plan.points), self.dtype)
+            _scratch.used = mark
+            tiles = self._zeros(g, 1, rows.stop - rows.start, c, plan.taps)
             for b, rk in enumerate(self.phases.taps):
                 _gather(tiles[:, 0, :, :, b], w[:, rows], self.phases.w(rk))
             tiles *= scale
-            spectra[at] = _spectra(tiles.reshape(g, 1, -1, c * plan.taps, *plan.points), plan)
+            spectra[at] = _spectra(tiles.reshape(g, 1, -1, c * plan.taps, *plan.points), plan.pointwise)
+        _scratch.used = mark
         return spectra
 
     def _filter_tiles(self, spectra: Array, w: Array) -> None:
         plan = self.plan
         scale = self.dtype.type(math.sqrt(math.prod(plan.points)))
-        kept = tuple(slice(valid - 1, None) for valid in plan.valid)
+        kept: Any = (..., *(slice(valid - 1, None) for valid in plan.valid))
+        mark = _scratch.used
         for rows, at in self._filter_blocks(w.shape):
-            tiles = _tiles(spectra[at], plan, self.dtype)[(..., *kept)]  # (g, 1, f, c*b, *K)
+            _scratch.used = mark
+            tiles = _tiles(spectra[at], plan.points, self.dtype, plan.pointwise)[kept]  # (g, 1, f, c*b, *K)
             tiles *= scale
             for b, rk in enumerate(self.phases.taps):
                 _scatter(w[:, rows], tiles[:, 0, :, b :: plan.taps], self.phases.w(rk))
-
-    @property
-    def complex(self) -> np.dtype[Any]:
-        """The dtype of spectra."""
-        return np.result_type(self.dtype, np.complex64)
 
 
 # --------------------------------------------------------------------------------------------------------- the algorithm
@@ -506,6 +566,7 @@ def planned(request: Request, plan: Layout) -> Plan:
 
     def run(a: Array, b: Array) -> Array:
         result = np.zeros(spec.shape(slot), request.dtype)
+        _scratch.start(plan.workspace)
         with np.errstate(all="ignore"):  # NaN and Inf spread through a tile silently, as they do through sums
             _Contraction(request, plan, phases, *arrange(slot, a, b, result)).solve()
         return result

@@ -21,14 +21,13 @@ from eagerconv.spec import ConvSpec, Shape
 PIECE = 512  # elements of a filter that are multiplied at once, where a filter is longer
 BUFFER = 128 * 1024  # bytes of patches, and as many of image rows: together they stay in the second-level cache
 POSITIONS = 8  # for which the buffer has room at least, as far as there are: neighbours share most of their image rows
+SHORT = 32  # elements of a filter below which it is not divided among tasks
 
-# Measured on one AVX-512 core at 4 GHz.
-SECONDS_PER_BYTE = 0.05e-9  # of w
-SECONDS_PER_FMA = 0.2e-9  # one vector of products
-SECONDS_PER_SUM = 1e-9  # of a finished number
-SECONDS_PER_RUN = 0.8e-9  # the taps along x of one channel, position and image
-SECONDS_PER_POSITION = 40e-9
-SECONDS_PER_ROW = 60e-9
+# Measured on one AVX-512 core at 4 GHz; filters in part from the third-level cache.
+SECONDS_PER_BYTE = 0.03e-9  # of filters
+SECONDS_PER_FMA = 0.19e-9  # one vector of products
+SECONDS_PER_BLOCK = 26e-9  # four filters and four images at one position
+SECONDS_PER_ROW = 9.5e-9  # copying the part of an image's row that a block of positions sees
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +97,7 @@ def _blocks(request: Request) -> Blocks:
     lines = spec.groups * math.prod(spec.out[:-1])
     most = spec.out[-1]
     if request.slot != "x" and request.threads > 1:
-        most = -(-most // -(-4 * request.threads // max(lines, 1)))
+        most = max(-(-most // -(-4 * request.threads // max(lines, 1))), POSITIONS)
     return blocks(spec, request.dtype.itemsize, lanes(request.dtype), max(most, 1))
 
 
@@ -121,25 +120,26 @@ def _reason_against(request: Request) -> str | None:
 
 
 def _inputs_tasks(request: Request) -> tuple[int, int, int]:
-    """(channels, rows along z, tasks): slabs of rows where there are several axes, blocks of channels where there is one.
+    """(channels, rows along z, tasks): as many tasks for each group as give every thread the same number.
 
-    A slab is at least as thick as two windows: at its borders filters are read in small parts.
+    Slabs of rows, if there are several axes: they read filters in order, and only those at their borders twice, so they are
+    at least as thick as two windows. Then blocks of channels, which leave out parts of each filter.
     """
     spec = request.spec
-    wanted = -(-4 * request.threads // spec.groups) if request.threads > 1 else 1
-    if spec.ndim == 1:
-        channels = -(-spec.cin // min(wanted, spec.cin))
-        return channels, 1, spec.groups * -(-spec.cin // channels)
-    window = (spec.kernel[0] - 1) * abs(spec.step[0]) + 1
-    slab = max(-(-spec.size[0] // wanted), min(2 * window, spec.size[0]))
-    return spec.cin, slab, spec.groups * -(-spec.size[0] // slab)
+    wanted = request.threads // math.gcd(request.threads, spec.groups)
+    size, window = (spec.size[0], (spec.kernel[0] - 1) * abs(spec.step[0]) + 1) if spec.ndim > 1 else (1, 1)
+    slab = -(-size // max(1, min(wanted, size // (2 * window))))
+    slabs = -(-size // slab)
+    divisible = max(1, min(spec.cin, spec.cin * math.prod(spec.kernel) // SHORT))
+    channels = -(-spec.cin // min(max(1, wanted // slabs), divisible))
+    return channels, slab, spec.groups * slabs * -(-spec.cin // channels)
 
 
 def _forward_tasks(request: Request) -> tuple[int, int]:
     """(filters, tasks): blocks of filters only where there are too few rows of positions for the threads."""
     spec = request.spec
     rows = spec.groups * math.prod(spec.out[:-1]) * -(-spec.out[-1] // _blocks(request).positions)
-    wanted = -(-4 * request.threads // rows) if request.threads > 1 else 1
+    wanted = -(-request.threads // rows)
     filters = -(-spec.cout // min(wanted, -(-spec.cout // 4)) // 4) * 4
     return filters, rows * -(-spec.cout // filters)
 
@@ -173,16 +173,14 @@ def _table(request: Request) -> list[int]:
 
 
 def _cost(request: Request) -> float:
-    spec, cut, n_lanes = request.spec, _blocks(request), lanes(request.dtype)
-    taps, places = math.prod(spec.kernel), math.prod(spec.out)
-    filters = spec.groups * spec.cout * places
-    vectors = -(-spec.cin * taps // n_lanes)
-    seen = spec.groups * spec.batch * places  # patches
-    seconds = filters * spec.cin * taps * request.dtype.itemsize * SECONDS_PER_BYTE
-    seconds += filters * spec.batch * (vectors * SECONDS_PER_FMA + (request.slot == "y") * SECONDS_PER_SUM)
-    seconds += seen * spec.cin * taps // spec.kernel[-1] * SECONDS_PER_RUN
-    seconds += spec.groups * places * -(-spec.cout // 4) * SECONDS_PER_POSITION
-    seconds += spec.groups * places // cut.positions * spec.cin * taps // spec.kernel[-1] * spec.batch * SECONDS_PER_ROW
+    """Filters read, products, calls of microkernels and image rows copied, shared among the threads that have a task."""
+    spec, cut = request.spec, _blocks(request)
+    places, filter_length = spec.groups * math.prod(spec.out), spec.cin * math.prod(spec.kernel)
+    vectors = -(-filter_length // lanes(request.dtype))
+    rows = places * spec.batch * filter_length / (spec.kernel[-1] * cut.positions)
+    seconds = places * spec.cout * filter_length * request.dtype.itemsize * SECONDS_PER_BYTE
+    seconds += places * spec.cout * spec.batch * vectors * SECONDS_PER_FMA
+    seconds += places * -(-spec.cout // 4) * -(-spec.batch // 4) * SECONDS_PER_BLOCK + rows * SECONDS_PER_ROW
     tasks = _inputs_tasks(request)[2] if request.slot == "x" else _forward_tasks(request)[1]
     return seconds / max(1, min(request.threads, tasks))
 

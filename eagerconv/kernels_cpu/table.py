@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -80,7 +81,9 @@ def middle(spec: ConvSpec, x: Shape, w: Shape, y: Shape) -> list[int]:
     def wider(values: Shape, filler: int) -> Shape:
         return (*values[:-1], filler, values[-1])
 
-    sizes = {name: wider(getattr(spec, name), 1) for name in ("size", "kernel", "out", "stride", "step")}
+    sizes: dict[str, Any] = {
+        name: wider(getattr(spec, name), 1) for name in ("size", "kernel", "out", "stride", "step")
+    }
     w_out = wider(w[1:3], 0) if spec.unshared else ()
     w = (w[0], *w_out, w[-3], *wider(w[-2:], 0))
     return direct_table(replace(spec, **sizes, origin=wider(spec.origin, 0)), wider(x, 0), w, wider(y, 0))

@@ -57,23 +57,41 @@ scaled_one_filter, scaled_one = scaled_sums(1, IMAGES, 2), scaled_sums(1, 1, 4)
 @helper
 def inside(base: int, step: int, first: int, last: int, limit: int) -> tuple[int, int]:
     """The indices k, 0 <= k < limit, with first <= base + k*step < last, step of either sign, as a half-open range."""
-    if step > 0:
-        return window(base, step, first, last, limit)
-    return window(-base, -step, 1 - last, 1 - first, limit)
+    start, end = (
+        window(base, step, first, last, limit) if step > 0 else window(-base, -step, 1 - last, 1 - first, limit)
+    )
+    return start, end
 
 
 @helper
 def first_index(g: P, o0: int, positions: int, k0: int) -> int:
     """The x-index at which t = 0: that of the block's first position, or of its last if the filter is flipped."""
     step = g[at.STEP + 2]
-    return (o0 if step > 0 else o0 + positions - 1) * g[at.STRIDE + 2] + k0 * step + g[at.ORIGIN + 2]
+    index: int = (o0 if step > 0 else o0 + positions - 1) * g[at.STRIDE + 2] + k0 * step + g[at.ORIGIN + 2]
+    return index
 
 
 @helper
 def load_rows(
-    rows: P, x: P, g: P, n0: int, images: int, c0: int, channels: int, r0: int, runs: int, oz: int, oy: int, i0: int
+    rows: P,
+    x: P,
+    g: P,
+    n0: int,
+    images: int,
+    c0: int,
+    channels: int,
+    r0: int,
+    runs: int,
+    oz: int,
+    oy: int,
+    i0: int,
+    z0: int,
+    z1: int,
 ) -> None:
-    """rows[n, c, r, class, m] = x[n0 + n, c0 + c, iz, iy, i0 + class*.. + m*step], 0 outside; r0 + r = (kz, ky)."""
+    """rows[n, c, r, class, m] = x[n0 + n, c0 + c, iz, iy, i0 + class*.. + m*step], r0 + r = (kz, ky).
+
+    Zero outside of the image and of z0 <= iz < z1.
+    """
     length, row, step = g[at.L_LENGTH], g[at.L_ROW], g[at.STEP + 2]
     along = step * g[at.X_I + 2]
     between = g[at.L_COMMON] if step > 0 else -g[at.L_COMMON]
@@ -86,7 +104,7 @@ def load_rows(
         kz, ky = (r0 + r) // g[at.KERNEL + 1], (r0 + r) % g[at.KERNEL + 1]
         iz = oz * g[at.STRIDE] + kz * g[at.STEP] + g[at.ORIGIN]
         iy = oy * g[at.STRIDE + 1] + ky * g[at.STEP + 1] + g[at.ORIGIN + 1]
-        within = iz >= 0 and iz < g[at.SIZE] and iy >= 0 and iy < g[at.SIZE + 1]
+        within = iz >= z0 and iz < z1 and iy >= 0 and iy < g[at.SIZE + 1]
         for part in range(g[at.L_CLASSES]):
             i = i0 + part * between
             start, end = inside(i, step, 0, g[at.SIZE + 2], length) if within else (0, 0)
@@ -108,9 +126,22 @@ def load_rows(
 
 @helper
 def store_rows(
-    rows: P, x: P, g: P, n0: int, images: int, c0: int, channels: int, r0: int, runs: int, oz: int, oy: int, i0: int
+    rows: P,
+    x: P,
+    g: P,
+    n0: int,
+    images: int,
+    c0: int,
+    channels: int,
+    r0: int,
+    runs: int,
+    oz: int,
+    oy: int,
+    i0: int,
+    z0: int,
+    z1: int,
 ) -> None:
-    """The inverse of load_rows: what lies outside the image is dropped."""
+    """The inverse of load_rows: what lies outside is dropped."""
     length, row, step = g[at.L_LENGTH], g[at.L_ROW], g[at.STEP + 2]
     along = step * g[at.X_I + 2]
     between = g[at.L_COMMON] if step > 0 else -g[at.L_COMMON]
@@ -118,7 +149,7 @@ def store_rows(
         kz, ky = (r0 + r) // g[at.KERNEL + 1], (r0 + r) % g[at.KERNEL + 1]
         iz = oz * g[at.STRIDE] + kz * g[at.STEP] + g[at.ORIGIN]
         iy = oy * g[at.STRIDE + 1] + ky * g[at.STEP + 1] + g[at.ORIGIN + 1]
-        if iz < 0 or iz >= g[at.SIZE] or iy < 0 or iy >= g[at.SIZE + 1]:
+        if iz < z0 or iz >= z1 or iy < 0 or iy >= g[at.SIZE + 1]:
             continue
         for part in range(g[at.L_CLASSES]):
             i = i0 + part * between
@@ -158,7 +189,7 @@ def store_rows(
 @helper
 def run_start(g: P, p: int, positions: int) -> int:
     """Where in a row of `rows` the run of the block's position p starts."""
-    j = (p if g[at.STEP + 2] > 0 else positions - 1 - p) * g[at.L_STRIDE]
+    j: int = (p if g[at.STEP + 2] > 0 else positions - 1 - p) * g[at.L_STRIDE]
     classes = g[at.L_CLASSES]
     return j if classes == 1 else j % classes * g[at.L_LENGTH] + j // classes
 
@@ -186,7 +217,7 @@ def gather_patches(
     positions: int,
 ) -> None:
     """patches[p, n, q] = x[n0 + n] where position (oz, oy, o0 + p) sees it through piece q = (c, r, k) of its filter."""
-    load_rows(rows, x, g, n0, images, c0, channels, r0, runs, oz, oy, first_index(g, o0, positions, k0))
+    load_rows(rows, x, g, n0, images, c0, channels, r0, runs, oz, oy, first_index(g, o0, positions, k0), 0, g[at.SIZE])
     patch, row = g[at.L_PATCH], g[at.L_ROW]
     for n in range(images):  # outside: the rows of one image stay in the first-level cache
         for p in range(positions):
@@ -218,10 +249,12 @@ def add_patches(
     oy: int,
     o0: int,
     positions: int,
+    z0: int,
+    z1: int,
 ) -> None:
-    """The adjoint of gather_patches: x += patches, position after position, so that the order does not hang on blocks."""
+    """The adjoint of gather_patches: x += patches for z0 <= iz < z1, position after position, whatever the blocks."""
     i0 = first_index(g, o0, positions, k0)
-    load_rows(rows, x, g, n0, images, c0, channels, r0, runs, oz, oy, i0)
+    load_rows(rows, x, g, n0, images, c0, channels, r0, runs, oz, oy, i0, z0, z1)
     patch, row = g[at.L_PATCH], g[at.L_ROW]
     for n in range(images):
         for p in range(positions):
@@ -233,7 +266,7 @@ def add_patches(
                 add_half(to, row, of, channels * runs, taps)
             else:
                 add_long(to, row, of, channels * runs, taps)
-    store_rows(rows, x, g, n0, images, c0, channels, r0, runs, oz, oy, i0)
+    store_rows(rows, x, g, n0, images, c0, channels, r0, runs, oz, oy, i0, z0, z1)
 
 
 # ---------------------------------------------------------------------------------------------------- blocks of products
@@ -397,24 +430,22 @@ def inputs_row(
     group: int,
     first_channel: int,
     end_channel: int,
-    first_run: int,
-    end_run: int,
     oz: int,
     oy: int,
+    z0: int,
+    z1: int,
 ) -> None:
-    """Add what one row of output positions gives to the channels and the kernel rows (kz, ky) named.
+    """Add what one row of output positions gives to the channels named, for z0 <= iz < z1.
 
     Pieces come outside of blocks of positions: within a piece x-indices meet in the order of positions, whatever the
     blocks; and different (kz, ky) of one output row never meet.
     """
     all_runs, all_taps = g[at.KERNEL] * g[at.KERNEL + 1], g[at.KERNEL + 2]
-    # Some kernel rows of several channels are not one piece of memory.
-    channel_step = g[at.L_CHANNELS] if end_run - first_run == all_runs else 1
     f0 = group * g[at.COUT]
-    for c0 in range(first_channel, end_channel, channel_step):
-        channels = min(channel_step, end_channel - c0)
-        for r0 in range(first_run, end_run, g[at.L_RUNS]):
-            runs = min(g[at.L_RUNS], end_run - r0)
+    for c0 in range(first_channel, end_channel, g[at.L_CHANNELS]):
+        channels = min(g[at.L_CHANNELS], end_channel - c0)
+        for r0 in range(0, all_runs, g[at.L_RUNS]):
+            runs = min(g[at.L_RUNS], all_runs - r0)
             for k0 in range(0, all_taps, g[at.L_TAPS]):
                 taps = min(g[at.L_TAPS], all_taps - k0)
                 n, piece = channels * runs * taps, (c0 * all_runs + r0) * all_taps + k0
@@ -451,13 +482,16 @@ def inputs_row(
                             oy,
                             o0,
                             positions,
+                            z0,
+                            z1,
                         )
 
 
 def inputs(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) -> None:
     """x[n, c, i] = sum of the p[n, q] that lie there; a task owns some channels of a group and a slab of rows along z.
 
-    i = o*stride + k*step + origin puts every w[f, o, q] into one slab: together the tasks read w once.
+    Tasks of different channels read different parts of the filters. At the border of two slabs both read the filters whose
+    windows lie across it, and each keeps its own rows.
     """
     rows = offset(work, thread * g[at.L_WORK])
     patches = offset(rows, g[at.L_PATCHES_AT])
@@ -474,6 +508,4 @@ def inputs(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) 
             k0, k1 = inside(base, g[at.STEP], z0, z1, g[at.KERNEL])
             if k0 < k1:
                 for oy in range(g[at.OUT + 1]):
-                    inputs_row(
-                        rows, patches, x, w, y, g, group, c0, c1, k0 * g[at.KERNEL + 1], k1 * g[at.KERNEL + 1], oz, oy
-                    )
+                    inputs_row(rows, patches, x, w, y, g, group, c0, c1, oz, oy, z0, z1)
