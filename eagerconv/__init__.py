@@ -1,7 +1,7 @@
 """eagerconv: an eager, NumPy-style tensor library with an autograd tape, built around convolution."""
 
 from eagerconv import algorithms, legacy, optim, reference
-from eagerconv.algorithms import AlgorithmError, autotune, check, explain, using
+from eagerconv.algorithms import AlgorithmError, autotune, explain
 from eagerconv.autograd.tape import enable_grad, is_grad_enabled, no_grad
 from eagerconv.functional.array import *  # noqa: F403  # everyday functions under NumPy's names, listed in array.__all__
 from eagerconv.functional.array import __all__ as _array_names
@@ -61,6 +61,7 @@ from eagerconv.functional.variants import (
 )
 from eagerconv.gradcheck import check_grads
 from eagerconv.kernels_cpu.threads import get_num_threads, set_num_threads
+from eagerconv.policy import check, using
 from eagerconv.tensor import Tensor, asarray, tensor
 from eagerconv.transforms import grad, jvp, vjp
 from eagerconv.verify import CheckError

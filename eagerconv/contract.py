@@ -14,11 +14,12 @@ from typing import Any
 
 from eagerconv import algorithms
 from eagerconv.autograd import rules, tape
+from eagerconv.policy import Policy
 from eagerconv.record import OPERANDS
 from eagerconv.spec import ConvSpec, Slot
 
 
-def contract(spec: ConvSpec, slot: Slot, a: Any, b: Any, policy: algorithms.Policy | None = None) -> Any:
+def contract(spec: ConvSpec, slot: Slot, a: Any, b: Any, policy: Policy | None = None) -> Any:
     """Solve T for `slot`; `a` and `b` are the other two slots' tensors in the order of `record.OPERANDS`."""
     return _contract(a, b, spec=spec, slot=slot, policy=policy)
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from eagerconv.gradcheck import check_grads
 from eagerconv.functional import nn, pooling
+from eagerconv.gradcheck import check_grads
 from eagerconv.tensor import asarray, tensor
 from eagerconv.transforms import grad
 

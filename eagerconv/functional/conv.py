@@ -8,9 +8,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from eagerconv import algorithms, geometry
+from eagerconv import geometry
 from eagerconv.contract import contract
 from eagerconv.functional.conv_docs import documented
+from eagerconv.policy import with_algorithm
+from eagerconv.registry import TABLE
 from eagerconv.spec import Slot
 from eagerconv.tensor import Tensor, asarray
 
@@ -37,7 +39,7 @@ def refuse_keywords(function: str, unknown: dict[str, Any]) -> None:
         raise TypeError(f"{function}() got an unexpected keyword argument {name!r}{fix}")
 
 
-_NAMES = {name for table in algorithms.TABLE.values() for algorithm in table for name in algorithm.dtypes}
+_NAMES = {name for table in TABLE.values() for algorithm in table for name in algorithm.dtypes}
 _DTYPES = {np.dtype(name) for name in _NAMES if hasattr(np, name)}  # to look up fast; bfloat16 is not NumPy's own
 
 
@@ -87,7 +89,7 @@ def solve(function: str, ndim: int, slot: Slot, arrays: dict[str, Any], shapes: 
         geometry.flag(function, "filter_flip", filter_flip), frozen(function, "filter_dilation", filter_dilation),
         frozen(function, "num_groups", num_groups), geometry.flag(function, "unshared", unshared), **more,
     )  # fmt: skip
-    policy = None if algorithm == "auto" else algorithms.with_algorithm(algorithm)
+    policy = None if algorithm == "auto" else with_algorithm(algorithm)
     if bias is None:
         return contract(spec, slot, a, b, policy)  # type: ignore[no-any-return]
     column = per_channel(function, "bias", rest[0], spec.shape(slot)[1], ndim)

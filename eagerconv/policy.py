@@ -1,0 +1,176 @@
+"""What the user asks of the choice of algorithms, and for how long: `using`, `check`, the environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from typing import Any
+
+from eagerconv.record import Algorithm, Request
+from eagerconv.registry import known
+from eagerconv.tuning import Tuner
+
+TOLERANCE = {
+    "float16": 1e-3,
+    "bfloat16": 1e-2,
+    "float32": 3e-5,
+    "complex64": 3e-5,
+    "float64": 1e-12,
+    "complex128": 1e-12,
+}
+"""Error, relative to the largest result there can be, that `auto` allows by default."""
+
+SMALL = 1_000_000
+"""Problems of fewer products are always summed directly: exactness costs nothing there."""
+
+
+class Observer:
+    """Collects the explanation of each different contraction made under a policy."""
+
+    def __init__(self) -> None:
+        self.rows: list[Any] = []
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the user asked of the choice: see `using`."""
+
+    require: str | None = None
+    exclude: frozenset[str] = frozenset()
+    exact: bool = False
+    tolerance: float | None = None
+    workspace: int | None = None
+    observer: Observer | None = None
+    tuner: Tuner | None = None
+    check: bool = False
+
+    def reason_against(self, algorithm: Algorithm, request: Request) -> str | None:
+        """Why the user's wishes rule this algorithm out, or None."""
+        if self.require is not None and algorithm.name != self.require:
+            return f"{self.require!r} is required"
+        if algorithm.name in self.exclude:
+            return "is excluded"
+        if algorithm.error is not None and self.require is None:
+            if self.exact:
+                return "does not sum directly, and exact=True was asked for"
+            if request.spec.macs < SMALL:
+                return "is not for small problems, which are summed directly"
+            tolerance = TOLERANCE.get(request.dtype.name, 0.0) if self.tolerance is None else self.tolerance
+            if (error := algorithm.error(request)) > tolerance:
+                return f"may be wrong by {error:.1e} of the largest result, more than the {tolerance:.1e} allowed"
+        if self.workspace is not None and (needed := algorithm.workspace(request)) > self.workspace:
+            return f"needs {needed:,} bytes of workspace, more than the {self.workspace:,} allowed"
+        return None
+
+
+def _from_environment(text: str) -> Policy:
+    """EAGERCONV_ALGORITHMS: "gemm" or "+gemm" requires, "-gemm" excludes, separated by commas."""
+    policy = Policy()
+    for entry in filter(None, (part.strip() for part in text.split(","))):
+        name = known(entry.lstrip("+-"))
+        policy = replace(policy, exclude=policy.exclude | {name}) if entry[0] == "-" else replace(policy, require=name)
+    return policy
+
+
+_everywhere = _from_environment(os.environ.get("EAGERCONV_ALGORITHMS", ""))
+_policy: ContextVar[Policy] = ContextVar("policy", default=_everywhere)
+
+
+def current() -> Policy:
+    """The policy in force in this thread."""
+    return _policy.get()
+
+
+@contextmanager
+def in_force(policy: Policy) -> Iterator[None]:
+    """Put a policy into force inside a `with` block."""
+    token = _policy.set(policy)
+    try:
+        yield
+    finally:
+        _policy.reset(token)
+
+
+def with_algorithm(algorithm: str) -> Policy:
+    """The policy in force, with one call's `algorithm=` argument on top ("auto" adds nothing)."""
+    return _policy.get() if algorithm == "auto" else replace(_policy.get(), require=known(algorithm))
+
+
+@contextmanager
+def using(
+    algorithm: str | None = None,
+    *,
+    require: str | None = None,
+    exclude: Iterable[str] = (),
+    exact: bool | None = None,
+    tolerance: float | None = None,
+    workspace: int | None = None,
+) -> Iterator[None]:
+    """Steer the choice of algorithms inside a `with` block, in this thread; inner blocks add to outer ones.
+
+    Parameters
+    ----------
+    algorithm, require : str, optional
+        The one algorithm to use: "direct" or "gemm". A convolution it can't compute raises.
+    exclude : iterable of str, optional
+        Algorithms not to use.
+    exact : bool, optional
+        Only algorithms that sum products of the operands themselves: small integers then give exact results.
+    tolerance : float, optional
+        The largest error allowed, relative to max|input| * sum|filter|: by default 3e-5 for float32, 1e-12 for float64.
+        A required algorithm is used whatever its error.
+    workspace : int, optional
+        The most scratch memory a convolution may use, in bytes, all threads together.
+
+    Raises
+    ------
+    ValueError
+        If there is no algorithm of that name.
+
+    Examples
+    --------
+    >>> import eagerconv as ec
+    >>> with ec.using("direct"):
+    ...     y = ec.conv1d([[[1.0, 2.0, 3.0]]], [[[1.0, 10.0]]])
+    >>> y.numpy()
+    array([[[12., 23.]]])
+    """
+    if isinstance(exclude, str):
+        exclude = (exclude,)
+    policy = _policy.get()
+    if (chosen := algorithm or require) is not None:
+        policy = replace(policy, require=known(chosen))
+    policy = replace(policy, exclude=policy.exclude | {known(name) for name in exclude})
+    if exact is not None:
+        policy = replace(policy, exact=bool(exact))
+    if tolerance is not None:
+        policy = replace(policy, tolerance=float(tolerance))
+    if workspace is not None:
+        policy = replace(policy, workspace=int(workspace))
+    with in_force(policy):
+        yield
+
+
+@contextmanager
+def check() -> Iterator[None]:
+    """Compare every convolution inside a `with` block, gradients included, with the plain float64 reference.
+
+    Slow, for finding out whether a kernel is wrong; Theano's DebugMode.
+
+    Raises
+    ------
+    CheckError
+        From the convolution, if its result is farther from the reference than its algorithm's error bound allows;
+        the message names the spec, the algorithm, the place and both values.
+
+    Examples
+    --------
+    >>> import numpy as np, eagerconv as ec
+    >>> with ec.check():
+    ...     y = ec.conv1d(np.ones((1, 1, 5)), np.ones((1, 1, 3)))
+    """
+    with in_force(replace(_policy.get(), check=True)):
+        yield

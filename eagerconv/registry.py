@@ -1,0 +1,33 @@
+"""The table: which algorithms each device has, and which device each array type is on."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from eagerconv.kernels_cpu.direct import DIRECT
+from eagerconv.kernels_cpu.fft import FFT
+from eagerconv.kernels_cpu.gemm import GEMM
+from eagerconv.kernels_cpu.local import LOCAL
+from eagerconv.kernels_cpu.widen import widened
+from eagerconv.kernels_cpu.winograd import WINOGRAD, WINOGRAD_F2
+from eagerconv.record import Algorithm
+
+TABLE: dict[str, tuple[Algorithm, ...]] = {
+    "cpu": tuple(map(widened, (GEMM, WINOGRAD, WINOGRAD_F2, FFT, LOCAL, DIRECT))),
+}
+"""Algorithms of each device; on equal cost the earlier one runs."""
+
+DEVICES: dict[type, str] = {np.ndarray: "cpu"}
+"""The device of each array type."""
+
+
+def names(device: str = "cpu") -> tuple[str, ...]:
+    """Names of the algorithms of a device."""
+    return tuple(algorithm.name for algorithm in TABLE[device])
+
+
+def known(name: str) -> str:
+    """The name, if there is such an algorithm on any device."""
+    if not any(name == algorithm.name for table in TABLE.values() for algorithm in table):
+        raise ValueError(f"there is no algorithm {name!r}; there are {', '.join(map(repr, names()))}")
+    return name
