@@ -131,6 +131,7 @@ def select(request: Request, policy: Policy, device: str = "cpu") -> Algorithm:
         policy.observer.rows.append(Explanation(request.spec, request.slot, request.dtype.name, name, tuple(rows)))
     if chosen is None:
         told = "; ".join(f"{a.name} {reason}" for a, reason in reasons.items() if policy.require in (None, a.name))
+        told = told or f"this machine has no {policy.require}, only {', '.join(names(device))}"
         raise AlgorithmError(f"no algorithm for the {SLOT_NAMES[request.slot]} of {request.spec}: {told}")
     return chosen
 

@@ -17,6 +17,9 @@ TABLE: dict[str, tuple[Algorithm, ...]] = {
 }
 """Algorithms of each device; on equal cost the earlier one runs."""
 
+ELSEWHERE = frozenset({"cudnn"})
+"""Algorithms that only some machines have: they can be excluded anywhere, and required where they are."""
+
 DEVICES: dict[type, str] = {np.ndarray: "cpu"}
 """The device of each array type."""
 
@@ -27,7 +30,7 @@ def names(device: str = "cpu") -> tuple[str, ...]:
 
 
 def known(name: str) -> str:
-    """The name, if there is such an algorithm on any device."""
-    if not any(name == algorithm.name for table in TABLE.values() for algorithm in table):
+    """The name, if it is that of an algorithm, whether this machine has it or not."""
+    if name not in ELSEWHERE and not any(name == algorithm.name for table in TABLE.values() for algorithm in table):
         raise ValueError(f"there is no algorithm {name!r}; there are {', '.join(map(repr, names()))}")
     return name

@@ -97,7 +97,7 @@ def test_the_environment_speaks_for_the_whole_process():
         ("direct", "direct"),
         ("+gemm", "gemm"),
         ("-gemm,-fft", "direct"),
-        ("-direct, gemm", "gemm"),
+        ("-cudnn, -direct, gemm", "gemm"),
     ):
         environment = {**os.environ, "EAGERCONV_ALGORITHMS": value}
         run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
@@ -129,3 +129,10 @@ def test_operands_that_do_not_fit_the_spec_never_reach_a_kernel():
     for a, b in ((X[:, :, 1:], W), (X, W[1:]), (X, W.astype(np.float32))):
         with pytest.raises(ValueError, match="do not fit"):
             algorithms.run(spec, "y", a, b)
+
+
+def test_an_algorithm_of_other_machines_can_be_excluded_and_says_so_when_required():
+    with ec.using(exclude=("cudnn",)):
+        assert chosen(X, W) == ["gemm"]
+    with ec.using(require="cudnn"), pytest.raises(ec.AlgorithmError, match="this machine has no cudnn, only gemm"):
+        ec.conv2d(X, W)

@@ -177,7 +177,7 @@ def _weights_plan(request: Request, m: int) -> Plan:
 # --------------------------------------------------------------------------------------------------------- the algorithm
 
 # Measured on one AVX-512 core at 4 GHz, by m: seconds per vector of channels of one tile, and per pair of channel and vector.
-SECONDS_IN, SECONDS_OUT, SECONDS_FILTER = {2: 18e-9, 4: 50e-9}, {2: 12e-9, 4: 34e-9}, {2: 14e-9, 4: 26e-9}
+SECONDS_IN, SECONDS_OUT, SECONDS_FILTER = {2: 24e-9, 4: 64e-9}, {2: 16e-9, 4: 44e-9}, {2: 14e-9, 4: 26e-9}
 SECONDS_PER_FMA = 0.14e-9
 SECONDS_PER_BYTE = (
     0.03e-9  # of transformed filters that do not fit the second-level cache, for each task that reads them
@@ -204,7 +204,7 @@ def _cost(request: Request, m: int) -> float:
     f = -(-spec.cout // n_lanes)
     if request.slot == "w":
         tasks = c * f2
-        seconds = tiles * (c + f) * SECONDS_IN[m] + tiles * n * n * c * n_lanes * 2 * f2 * SECONDS_PER_FMA * 1.2
+        seconds = tiles * (c + f) * SECONDS_IN[m] + tiles * n * n * c * n_lanes * 2 * f2 * SECONDS_PER_FMA * 1.6
         seconds += spec.cin * f * SECONDS_FILTER[m] * 2
     else:
         rows, channels = (f, c) if request.slot == "y" else (c, f)
