@@ -62,7 +62,11 @@ class Problem:
         if not algorithm.startswith("winograd"):
             return self
         pair = (0, 1)
-        mode = tuple(self.border_mode[i % self.ndim] for i in pair) if type(self.border_mode) is tuple else self.border_mode
+        mode = (
+            tuple(self.border_mode[i % self.ndim] for i in pair)
+            if type(self.border_mode) is tuple
+            else self.border_mode
+        )
         size = tuple(max(3, self.size[i % self.ndim]) for i in pair)
         ones = (1, 1)
         return replace(self, size=size, kernel=(3, 3), border_mode=mode, subsample=ones, dilation=ones, unshared=False)

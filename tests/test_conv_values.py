@@ -78,7 +78,14 @@ def assert_same(result: Array, truth: Array, dtype: str) -> None:
 
 
 # SPEC's two, the same for complex numbers, and the rounding of the 16-bit types.
-TOLERANCE = {"float16": 1e-3, "bfloat16": 8e-3, "float32": 3e-5, "complex64": 3e-5, "float64": 1e-12, "complex128": 1e-12}
+TOLERANCE = {
+    "float16": 1e-3,
+    "bfloat16": 8e-3,
+    "float32": 3e-5,
+    "complex64": 3e-5,
+    "float64": 1e-12,
+    "complex128": 1e-12,
+}
 
 
 def assert_right(p: Problem, algorithm: str, slot: str, result: Array, dtype: str, *arrays: Array) -> None:
