@@ -1,6 +1,6 @@
 """eagerconv: an eager, NumPy-style tensor library with an autograd tape, built around convolution."""
 
-from eagerconv import algorithms, legacy, optim, reference
+from eagerconv import algorithms, legacy, memory, optim, reference
 from eagerconv.algorithms import AlgorithmError, autotune, explain
 from eagerconv.autograd.tape import enable_grad, is_grad_enabled, no_grad
 from eagerconv.functional.array import *  # noqa: F403  # everyday functions under NumPy's names, listed in array.__all__
@@ -90,6 +90,6 @@ __all__ = [
     # choosing and seeing
     "AlgorithmError", "CheckError", "autotune", "check", "explain", "get_num_threads", "set_num_threads", "using",
     # modules
-    "algorithms", "legacy", "optim", "reference",
+    "algorithms", "legacy", "memory", "optim", "reference",
     *_array_names,
 ]  # fmt: skip

@@ -8,12 +8,13 @@ from eagerconv.kernels_cpu.direct import DIRECT
 from eagerconv.kernels_cpu.fft import FFT
 from eagerconv.kernels_cpu.gemm import GEMM
 from eagerconv.kernels_cpu.local import LOCAL
+from eagerconv.kernels_cpu.rows import ROWS
 from eagerconv.kernels_cpu.widen import widened
 from eagerconv.kernels_cpu.winograd import WINOGRAD, WINOGRAD_F2
 from eagerconv.record import Algorithm
 
 TABLE: dict[str, tuple[Algorithm, ...]] = {
-    "cpu": tuple(map(widened, (GEMM, WINOGRAD, WINOGRAD_F2, FFT, LOCAL, DIRECT))),
+    "cpu": tuple(map(widened, (GEMM, WINOGRAD, WINOGRAD_F2, FFT, ROWS, LOCAL, DIRECT))),
 }
 """Algorithms of each device; on equal cost the earlier one runs."""
 

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-import numpy as np
-
 from eagerconv.kernels_cpu import table as at
 from eagerconv.kernels_cpu.direct import contiguous
 from eagerconv.kernels_cpu.gemm import lanes
 from eagerconv.kernels_cpu.jit import kernel
 from eagerconv.kernels_cpu.table import as_table, middle
 from eagerconv.kernels_cpu.threads import Launch, worthwhile
+from eagerconv.memory import empty
 from eagerconv.record import FEATURES, OPERANDS, Algorithm, Plan, Request, arrange
 from eagerconv.spec import ConvSpec, Shape
 
@@ -197,7 +196,7 @@ def _plan(request: Request) -> Plan:
     shape: Shape = spec.shape(slot)
 
     def run(a: Any, b: Any) -> Any:
-        result = np.empty(shape, dtype)
+        result = empty(shape, dtype)
         launch(*arrange(slot, a, b, result))
         return result
 

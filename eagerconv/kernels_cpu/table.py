@@ -56,6 +56,10 @@ P_BLOCK, P_XI = 50, 51  # products, or transformed y
 Z_START, U_START = 52, 53
 WINOGRAD_LENGTH = 54
 
+# -- rows (BATCH, GROUPS, ROWS, CHANNELS, A_*, SOURCE and WORK as in the gathering products; for weights, as in direct)
+R_GRID, R_KERNEL, R_MULTIPLY, R_DIVIDE, R_STEP, R_ORIGIN, R_TAP = 34, 37, 40, 43, 46, 49, 52
+ROWS_LENGTH = 55
+
 
 def three(values: Sequence[int], filler: int) -> tuple[int, ...]:
     """One or two axes as three, by leading axes of size 1 for which every stride and offset is harmless."""

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from eagerconv.kernels_cpu.direct import contiguous
+from eagerconv.memory import empty
 from eagerconv.record import OPERANDS, Algorithm, Plan, Request
 
 WIDER = {"float16": "float32", "bfloat16": "float32", "bool": "int32"}
@@ -81,7 +82,7 @@ def _plan(algorithm: Algorithm, request: Request) -> Plan:
 
     def images(a: Any, w: Any) -> Any:
         """Forward and gradient wrt inputs: blocks of the result do not depend on each other."""
-        result, w = np.empty(shape, narrow), w.astype(wide, order="C")
+        result, w = empty(shape, narrow), w.astype(wide, order="C")
         for first in range(0, shape[0], step):
             some = block(a, first)
             result[first : first + step] = of(len(some))(some, w)

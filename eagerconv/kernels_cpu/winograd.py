@@ -13,6 +13,7 @@ from eagerconv.kernels_cpu.gemm import lanes
 from eagerconv.kernels_cpu.jit import kernel
 from eagerconv.kernels_cpu.table import as_table, view
 from eagerconv.kernels_cpu.threads import Launch
+from eagerconv.memory import empty
 from eagerconv.record import Algorithm, Plan, Request, arrange
 
 BLOCK_ROWS = 14  # tiles of one block of sums: with two vectors of channels, 28 of 32 registers
@@ -114,7 +115,7 @@ def _images_plan(request: Request, m: int) -> Plan:
     launch = Launch(kernels, request.threads, work, as_table(table), shared)
 
     def run(a: Any, b: Any) -> Any:
-        result = np.empty(result_shape, dtype)
+        result = empty(result_shape, dtype)
         launch(a, b, result)
         return result
 
@@ -167,7 +168,7 @@ def _weights_plan(request: Request, m: int) -> Plan:
     launch = Launch(stages, request.threads, work, as_table(table), shared)
 
     def run(a: Any, b: Any) -> Any:
-        result = np.empty(shape, dtype)
+        result = empty(shape, dtype)
         launch(*arrange("w", a, b, result))
         return result
 

@@ -96,14 +96,12 @@ class Vectors:
         return self.builder.call(function, [ir.Constant(self.element, 0.0), vector], fastmath=("reassoc",))
 
     def lanes_below(self, limit: Any) -> Any:
-        """Mask of the lanes whose number is < limit (int64)."""
-        wide = ir.VectorType(I64, self.lanes)
-        undefined = ir.Constant(wide, ir.Undefined)
-        vector = self.builder.insert_element(undefined, limit, I32(0))
-        vector = self.builder.shuffle_vector(
-            vector, undefined, ir.Constant(ir.VectorType(I32, self.lanes), [0] * self.lanes)
-        )
-        return self.builder.icmp_signed("<", ir.Constant(wide, list(range(self.lanes))), vector)
+        """Mask of the lanes whose number is < limit (int64): 2^limit - 1 as bits, which AVX-512 takes from a scalar."""
+        b = self.builder
+        limit = b.select(b.icmp_signed("<", limit, I64(0)), I64(0), limit)
+        limit = b.select(b.icmp_signed(">", limit, I64(self.lanes)), I64(self.lanes), limit)
+        bits = b.sub(b.shl(I64(1), limit), I64(1))
+        return b.bitcast(b.trunc(bits, ir.IntType(self.lanes)), self.mask_type)
 
     def masked_load(self, pointer: Any, mask: Any) -> Any:
         """The lanes of the mask from memory, zero elsewhere; memory under unset lanes is not touched."""

@@ -1,0 +1,103 @@
+"""The pool of large results: handed out again only when nobody can see it, aligned, bounded, safe from threads."""
+
+from __future__ import annotations
+
+import gc
+import threading
+
+import numpy as np
+import pytest
+
+import eagerconv as ec
+from eagerconv import memory
+
+FLOAT = np.dtype(np.float32)
+LARGE = (4, 64, 56, 56)
+
+
+@pytest.fixture(autouse=True)
+def empty_pool():
+    limit = memory.usage().limit
+    memory.clear()
+    yield
+    memory.set_limit(limit)
+    memory.clear()
+
+
+def test_a_block_comes_back_and_is_handed_out_again():
+    a = memory.empty(LARGE, FLOAT)
+    address = a.ctypes.data
+    assert address % 64 == 0
+    assert (a.shape, a.dtype, a.flags.c_contiguous, a.flags.writeable) == (LARGE, FLOAT, True, True)
+    assert memory.usage().free == 0
+    del a
+    assert memory.usage().free >= 4 * np.prod(LARGE)
+    b = memory.empty(LARGE, FLOAT)
+    assert b.ctypes.data == address
+    assert memory.usage().free == 0
+
+
+def test_a_view_that_outlives_its_owner_keeps_the_block():
+    a = memory.empty(LARGE, FLOAT)
+    a[...] = 7
+    views = [a[1, 2:5, ::3], a.reshape(-1)[5:], a.T, a.view(np.int32), np.asarray(memoryview(a))]
+    del a
+    gc.collect()
+    others = []
+    while views:
+        others.append(memory.empty(LARGE, FLOAT))
+        others[-1][...] = 1
+        assert not np.shares_memory(others[-1], views[-1])
+        assert (views.pop().view(FLOAT) == 7).all()
+    assert memory.usage().free > 0  # the last view has died
+
+
+def test_small_results_and_a_limit_of_zero_leave_the_pool_empty():
+    small = memory.empty((4, 5), FLOAT)
+    del small
+    memory.set_limit(0)
+    large = memory.empty(LARGE, FLOAT)
+    del large
+    assert memory.usage() == (0, 0)
+    with pytest.raises(ValueError, match="nbytes must be an int >= 0"):
+        memory.set_limit(-1)
+
+
+def test_the_pool_never_holds_more_than_its_limit():
+    memory.set_limit(10_000_000)
+    blocks = [memory.empty(LARGE, FLOAT) for _ in range(6)]  # 3.2 MB each
+    del blocks
+    assert 0 < memory.usage().free <= 10_000_000
+    memory.clear()
+    assert memory.usage().free == 0
+
+
+def test_convolutions_do_not_share_results_and_give_them_back():
+    x, w = np.ones((2, 16, 64, 64), "f"), np.ones((16, 16, 3, 3), "f")
+    first = ec.conv2d(x, w)
+    kept = first.numpy().copy()
+    second = ec.conv2d(x + 1, w)
+    assert not np.shares_memory(first.numpy(), second.numpy())
+    assert np.array_equal(first.numpy(), kept)
+    del first, second
+    assert memory.usage().free > 0
+
+
+def test_eight_threads_take_and_give_back():
+    wrong = []
+
+    def work(number):
+        for i in range(30):
+            a = memory.empty((50_000 + 1000 * (i % 3),), FLOAT)
+            a[...] = number
+            b = memory.empty((50_000 + 1000 * (i % 3),), FLOAT)
+            b[...] = -1
+            if not (a == number).all():
+                wrong.append(i)
+
+    team = [threading.Thread(target=work, args=(n,)) for n in range(8)]
+    for thread in team:
+        thread.start()
+    for thread in team:
+        thread.join()
+    assert not wrong
