@@ -16,8 +16,9 @@ import numpy as np
 
 import eagerconv as ec
 from eagerconv import geometry
-from eagerconv.algorithms import TABLE, Policy
+from eagerconv.algorithms import TABLE
 from eagerconv.kernels_cpu import fft
+from eagerconv.policy import Policy
 from eagerconv.record import OPERANDS, Request
 from eagerconv.spec import ConvSpec, Slot
 

@@ -1,4 +1,4 @@
-"""Run the benchmarks: `make bench`, or `python benchmarks/run.py [overhead] [startup] [layers] [--quick] [--save]`."""
+"""Run the benchmarks: `make bench`, or `python benchmarks/run.py [names, see BENCHMARKS] [--quick] [--save]`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,15 @@ from pathlib import Path
 import layers
 import overhead
 import startup
+import unshared
 from harness import machine
 
-BENCHMARKS = {"overhead": overhead.measure, "startup": startup.measure, "layers": layers.measure}
+BENCHMARKS = {
+    "overhead": overhead.measure,
+    "startup": startup.measure,
+    "layers": layers.measure,
+    "unshared": unshared.measure,
+}
 RESULTS = Path(__file__).parent / "results"
 
 

@@ -62,7 +62,7 @@ def sum_row(typingctx: Any, out: Any, n: Any, source: Any, width: Any, x0: Any, 
                 row.next = tap.results
             for q in range(VECTORS):
                 at_ = builder.add(start, I64(q * v.lanes))
-                v.masked_store(row.results[q], v.at(out, at_), v.lanes_below(builder.sub(n, at_)))
+                v.store_below([(row.results[q], v.at(out, at_))], builder.sub(n, at_))
 
     element = out.dtype
     return _void(codegen, out, n, source, width, x0, step, w, w_step, taps, rows, count)

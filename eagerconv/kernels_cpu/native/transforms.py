@@ -62,10 +62,15 @@ def lanes_to_rows(typingctx: Any, source: Any, source_step: Any, to: Any, to_row
         for _ in range(v.lanes):
             loaded.append(v.load(source))
             source = v.at(source, source_step)
-        for i, vector in enumerate(_transposed(v, loaded)):
-            present = builder.select(builder.icmp_signed("<", I64(i), rows), columns, I64(0))
-            v.masked_store(vector, to, v.lanes_below(present))
-            to = v.at(to, to_row)
+        lanes = _transposed(v, loaded)
+        targets = [v.at(to, builder.mul(to_row, I64(i))) for i in range(v.lanes)]
+        with builder.if_else(builder.icmp_signed(">=", rows, I64(v.lanes))) as (all_rows, some_rows):
+            with all_rows:
+                v.store_below(list(zip(lanes, targets, strict=True)), columns)
+            with some_rows:
+                for i, pair in enumerate(zip(lanes, targets, strict=True)):
+                    with builder.if_then(builder.icmp_signed("<", I64(i), rows)):
+                        v.store_below([pair], columns)
 
     element = to.dtype
     return _void(codegen, source, source_step, to, to_row, rows, columns)

@@ -113,6 +113,18 @@ class Vectors:
             function, [self.builder.bitcast(pointer, vector_pointer), I32(self.bytes), mask, self.zeros]
         )
 
+    def store_below(self, stores: list[tuple[Any, Any]], limit: Any) -> None:
+        """Store the lanes < limit (int64) of (vector, pointer) pairs: whole vectors plainly, as masked stores are slow."""
+        whole = self.builder.icmp_signed(">=", limit, I64(self.lanes))
+        with self.builder.if_else(whole) as (plain, masked):
+            with plain:
+                for vector, pointer in stores:
+                    self.store(vector, pointer)
+            with masked:
+                mask = self.lanes_below(limit)
+                for vector, pointer in stores:
+                    self.masked_store(vector, pointer, mask)
+
     def masked_store(self, vector: Any, pointer: Any, mask: Any) -> None:
         """The lanes of the mask to memory; the rest of it is not touched."""
         vector_pointer = self.type.as_pointer()
@@ -229,9 +241,9 @@ def outer_product(rows: int, vectors: int) -> Any:
                         new += [v.fma(factor, columns[j], inner_sums[i * vectors + j]) for j in range(vectors)]
                     inner.next = [v.at(b_at, b_row), *new]
                 outer.next = [v.at(a_channel_start, a_channel), *inner.results]
-            for i in range(rows):
-                for j in range(vectors):
-                    v.masked_store(outer.results[2 + i * vectors + j], v.at(c_rows[i], j * v.lanes), masks[j])
+            for j in range(vectors):
+                column = [(outer.results[2 + i * vectors + j], v.at(c_rows[i], j * v.lanes)) for i in range(rows)]
+                v.store_below(column, builder.sub(valid, I64(j * v.lanes)))
 
         element = a.dtype
         return _void(codegen, a, a_row, a_channel, taps, channels, n_taps, b, b_row, c, c_row, valid, add)
@@ -285,9 +297,8 @@ def copy_rows(
             copied = builder.and_(
                 v.lanes_below(builder.sub(last, start)), builder.not_(v.lanes_below(builder.sub(first, start)))
             )
-            written = v.lanes_below(builder.sub(n, start))
             with Loop(builder, rows, [v.at(to, start), v.at(source, start)]) as row:
-                v.masked_store(v.masked_load(row.values[1], copied), row.values[0], written)
+                v.store_below([(v.masked_load(row.values[1], copied), row.values[0])], builder.sub(n, start))
                 row.next = [v.at(row.values[0], to_row), v.at(row.values[1], source_row)]
 
     element = to.dtype
