@@ -130,7 +130,6 @@ class Launch:
         if threads > 1:
             threads = min(threads, get_num_threads())
         work = _workspace(self.shared + self.work * threads)
-        addresses = (x.ctypes.data, w.ctypes.data, y.ctypes.data, work, self._table_address)
         if threads > 1 and _region.acquire(blocking=False):
             try:
                 _team_started = True
@@ -138,13 +137,14 @@ class Launch:
                     run,  # imports Numba: only processes with parallel work pay for it
                 )
 
+                addresses = (x.ctypes.data, w.ctypes.data, y.ctypes.data, work, self._table_address)
                 for kernel, tasks in self.stages:
                     run(kernel.address, min(threads, len(tasks)), tasks.start, len(tasks), *addresses)
             finally:
                 _region.release()
         else:
             for kernel, tasks in self.stages:
-                kernel.call(tasks.start, tasks.stop, 0, *addresses)
+                kernel.call_arrays(tasks.start, tasks.stop, 0, x, w, y, work, self._table_address)
 
 
 def _workspace(nbytes: int) -> int:
