@@ -23,19 +23,15 @@ from typing import Any
 
 from eagerconv.kernels_cpu import table as at
 from eagerconv.kernels_cpu.native.direct import ceil_div, clear, helper, window
-from eagerconv.kernels_cpu.native.vector import (
-    REGISTER_BYTES,
+from eagerconv.kernels_cpu.native.patches import (
     add_runs,
-    copy_rows,
     copy_rows_reversed,
     copy_runs,
     dot_products,
-    element_bytes,
-    offset,
     outer_sums,
     scaled_sums,
-    zero,
 )
+from eagerconv.kernels_cpu.native.vector import REGISTER_BYTES, copy_rows, element_bytes, offset, zero
 
 P = Any  # a pointer
 
