@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
+import platform
 import subprocess
 import sys
 import textwrap
@@ -209,3 +210,36 @@ def test_workspaces_are_as_large_as_explained():
         said = next(c.workspace for c in told if c.name == algorithm)
         assert threads._local.workspace.size - 64 <= said
         assert said > 0
+
+
+# ----- Other processors -----
+
+OTHER_PROCESSOR = """
+import numpy as np, eagerconv as ec
+from eagerconv.kernels_cpu import jit
+assert jit.register_bytes() == {register}, jit.register_bytes()
+rng = np.random.default_rng(0)
+def whole(*shape):
+    return rng.integers(-3, 4, shape).astype("{dtype}")
+x, w, y = whole(2, 21, 13, 19), whole(35, 21, 3, 3), whole(2, 35, 13, 19)
+def all_slots(w, algorithm, **options):
+    options |= dict(border_mode=1, algorithm=algorithm)
+    return [np.rint(r.numpy()) for r in (ec.conv2d(x, w, **options), ec.conv2d_grad_wrt_inputs(y, w, x.shape, **options),
+                                         ec.conv2d_grad_wrt_weights(x, y, w.shape, **options))]
+right = []
+for algorithm in ("gemm", "rows", "winograd", "winograd_f2"):
+    right += [np.array_equal(a, b) for a, b in zip(all_slots(w, algorithm), all_slots(w, "direct"))]
+w = whole(35, 13, 19, 21, 3, 3)
+local, direct = all_slots(w, "local", unshared=True), all_slots(w, "direct", unshared=True)
+right += [np.array_equal(a, b) for a, b in zip(local, direct)]
+print(*right)
+"""
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="names x86 processors")
+@pytest.mark.parametrize(("processor", "register", "dtype"), [("haswell", 32, "float32"), ("nehalem", 16, "float64")])
+def test_kernels_are_right_for_shorter_registers(processor, register, dtype, tmp_path):
+    # Two lanes of float64 are the fewest there are, and what ARM has; AVX2 is what most processors have.
+    code = OTHER_PROCESSOR.replace("{register}", str(register)).replace("{dtype}", dtype)
+    environment = {"NUMBA_CPU_NAME": processor, "NUMBA_CPU_FEATURES": "", "EAGERCONV_CACHE_DIR": str(tmp_path)}
+    assert script(code, NUMBA_NUM_THREADS="1", **environment) == ["True"] * 15

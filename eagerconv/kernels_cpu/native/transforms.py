@@ -195,7 +195,7 @@ def block_product(rows: int, vectors: int) -> Any:
             all_or_none = v.lanes_below(builder.select(builder.icmp_signed("!=", add, I64(0)), I64(v.lanes), I64(0)))
             cells = [v.at(c, k * v.lanes) for k in range(rows * vectors)]
             sums = [v.masked_load(cell, all_or_none) for cell in cells]
-            unroll = 4  # more makes LLVM hoist broadcasts until registers spill
+            unroll = min(4, v.lanes)  # more makes LLVM hoist broadcasts until registers spill
             with Loop(builder, blocks, [a, b, *sums]) as outer:
                 a_start, b_start, *outer_sums = outer.values
                 with Loop(builder, I64(v.lanes // unroll), [a_start, b_start, *outer_sums]) as inner:

@@ -37,7 +37,7 @@ from eagerconv.kernels_cpu.winograd import BLOCK_ROWS, SUM_ROWS
 P = Any  # a pointer
 
 BLOCK = block_product(BLOCK_ROWS, 2)
-SUM = tile_product(SUM_ROWS, 2)
+SUM, SUM_PAIR = tile_product(SUM_ROWS, 2), tile_product(2, 2)
 
 
 @helper
@@ -278,9 +278,15 @@ def weight_kernels(m: int) -> tuple[Any, Any]:
                 else offset(work, g[at.U_START] + owned * g[at.U_BLOCK])
             )
             for xi in range(n * n):
-                for i in range(0, lanes, SUM_ROWS):
+                rows = (
+                    SUM_ROWS if lanes >= SUM_ROWS else 2
+                )  # a short vector has fewer channels than a whole block of sums
+                for i in range(0, lanes, rows):
                     a, to = offset(v, xi * g[at.V_XI] + i), offset(u, (xi * lanes + i) * 2 * lanes)
-                    SUM(a, g[at.V_BLOCK], tiles, offset(z, xi * g[at.P_XI]), to, block)
+                    if rows == SUM_ROWS:
+                        SUM(a, g[at.V_BLOCK], tiles, offset(z, xi * g[at.P_XI]), to, block)
+                    else:
+                        SUM_PAIR(a, g[at.V_BLOCK], tiles, offset(z, xi * g[at.P_XI]), to, block)
             if (block + 1) * g[at.TILES] < lines:
                 continue
             for f0 in range(k * 2 * lanes, min(cout, (k + 1) * 2 * lanes), lanes):
