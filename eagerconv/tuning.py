@@ -106,7 +106,7 @@ class Tuner:
             rows = [f"{SLOT_NAMES[request.slot]} of {request.spec}, {request.dtype.name}"]
             for name, seconds in timings.items():
                 figure = "left out: too slow by estimate" if seconds is None else f"{seconds * 1e6:12.1f} us"
-                rows.append(f"{'->' if name == winner else '  '} {name:8} {figure}")
+                rows.append(f"{'->' if name == winner else '  '} {name:11} {figure}")
             print("\n".join(rows))
 
     def close(self) -> None:
