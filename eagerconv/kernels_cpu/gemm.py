@@ -188,7 +188,8 @@ def _cost(request: Request) -> float:
     spec, n_lanes = request.spec, lanes(request.dtype)
     taps, pixels, lines = math.prod(spec.kernel), math.prod(spec.out), math.prod(spec.out[:-1])
     images = spec.batch * spec.groups
-    scalar = 12 if spec.stride[-1] != 1 and request.slot != "x" else 1  # strided rows are gathered one by one
+    along = 1 if request.slot == "x" else spec.stride[-1]
+    scalar = along if along <= 2 else 12  # pixels further apart than two are gathered one by one
     if request.slot == "w":
         vectors = -(-spec.batch * pixels // n_lanes)
         channel_chunk, tap_chunk = chunks(spec.cin, taps, COLUMNS)

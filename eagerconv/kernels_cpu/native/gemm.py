@@ -18,7 +18,15 @@ from typing import Any
 
 from eagerconv.kernels_cpu import table as at
 from eagerconv.kernels_cpu.native.direct import ceil_div, helper, window
-from eagerconv.kernels_cpu.native.vector import REGISTERS, copy_rows, inner_product, offset, outer_product, zero
+from eagerconv.kernels_cpu.native.vector import (
+    REGISTERS,
+    copy_every_second,
+    copy_rows,
+    inner_product,
+    offset,
+    outer_product,
+    zero,
+)
 
 P = Any  # a pointer
 
@@ -69,17 +77,12 @@ def gather_rows(
             pixel = n * g[view + at.V_N] + channel * g[view + at.V_C]
             pixel += iz * g[view + at.V_I] + iy * g[view + at.V_I + 1] + ix * g[view + at.V_I + 2]
             target = t * to_row + p - first
-            if along_x == 1:
-                copy_rows(
-                    offset(to, target),
-                    n_taps * to_row,
-                    offset(source, pixel),
-                    g[view + at.V_C],
-                    channels,
-                    start,
-                    end,
-                    run,
-                )
+            if along_x == 1 or along_x == 2:
+                to_t, a, step = offset(to, target), offset(source, pixel), g[view + at.V_C]
+                if along_x == 1:
+                    copy_rows(to_t, n_taps * to_row, a, step, channels, start, end, run)
+                else:
+                    copy_every_second(to_t, n_taps * to_row, a, step, channels, start, end, run)
             else:
                 for r in range(channels):
                     for j in range(run):

@@ -90,6 +90,11 @@ class Vectors:
         """a*b + c with one rounding."""
         return self.builder.call(self._intrinsic(f"llvm.fma.{self.suffix}", self.type, [self.type] * 3), [a, b, c])
 
+    def every_second(self, low: Any, high: Any) -> Any:
+        """The lanes of even number of two vectors."""
+        even = ir.Constant(ir.VectorType(I32, self.lanes), list(range(0, 2 * self.lanes, 2)))
+        return self.builder.shuffle_vector(low, high, even)
+
     def sum(self, vector: Any) -> Any:
         """Horizontal sum as a tree, whose shape depends on the number of lanes alone."""
         function = self._intrinsic(f"llvm.vector.reduce.fadd.{self.suffix}", self.element, [self.element, self.type])
@@ -280,29 +285,41 @@ def inner_product(rows: int, columns: int) -> Any:
     return product
 
 
-@intrinsic
-def copy_rows(
-    typingctx: Any, to: Any, to_row: Any, source: Any, source_row: Any, rows: Any, first: Any, last: Any, n: Any
-) -> Any:
-    """to[r, j] = source[r, j] if first <= j < last else 0, for r < rows and j < n; only what is copied is read."""
+def copying(stride: int) -> Any:
+    """to[r, j] = source[r, j*stride] if first <= j < last else 0, for r < rows, j < n; reads nothing before or behind that."""
 
-    def codegen(
-        builder: Any, to: Any, to_row: Any, source: Any, source_row: Any, rows: Any, first: Any, last: Any, n: Any
-    ) -> None:
-        v = Vectors(builder, element)
-        lanes = I64(v.lanes)
-        chunks = builder.sdiv(builder.add(n, I64(v.lanes - 1)), lanes)
-        with Loop(builder, chunks, []) as chunk:
-            start = builder.mul(chunk.index, lanes)
-            copied = builder.and_(
-                v.lanes_below(builder.sub(last, start)), builder.not_(v.lanes_below(builder.sub(first, start)))
-            )
-            with Loop(builder, rows, [v.at(to, start), v.at(source, start)]) as row:
-                v.store_below([(v.masked_load(row.values[1], copied), row.values[0])], builder.sub(n, start))
-                row.next = [v.at(row.values[0], to_row), v.at(row.values[1], source_row)]
+    @intrinsic
+    def copy(
+        typingctx: Any, to: Any, to_row: Any, source: Any, source_row: Any, rows: Any, first: Any, last: Any, n: Any
+    ) -> Any:
+        def codegen(
+            builder: Any, to: Any, to_row: Any, source: Any, source_row: Any, rows: Any, first: Any, last: Any, n: Any
+        ) -> None:
+            v = Vectors(builder, element)
+            lanes = I64(v.lanes)
+            chunks = builder.sdiv(builder.add(n, I64(v.lanes - 1)), lanes)
+            with Loop(builder, chunks, []) as chunk:
+                start = builder.mul(chunk.index, lanes)
+                base = builder.mul(start, I64(stride))
+                masks = []
+                for q in range(stride):  # the elements stride*first <= e <= stride*(last - 1) of vector q
+                    here = builder.add(base, I64(q * v.lanes))
+                    end = builder.sub(builder.mul(last, I64(stride)), I64(stride - 1))
+                    before = v.lanes_below(builder.sub(builder.mul(first, I64(stride)), here))
+                    masks.append(builder.and_(v.lanes_below(builder.sub(end, here)), builder.not_(before)))
+                with Loop(builder, rows, [v.at(to, start), v.at(source, base)]) as row:
+                    parts = [v.masked_load(v.at(row.values[1], q * v.lanes), mask) for q, mask in enumerate(masks)]
+                    vector = parts[0] if stride == 1 else v.every_second(*parts)
+                    v.store_below([(vector, row.values[0])], builder.sub(n, start))
+                    row.next = [v.at(row.values[0], to_row), v.at(row.values[1], source_row)]
 
-    element = to.dtype
-    return _void(codegen, to, to_row, source, source_row, rows, first, last, n)
+        element = to.dtype
+        return _void(codegen, to, to_row, source, source_row, rows, first, last, n)
+
+    return copy
+
+
+copy_rows, copy_every_second = copying(1), copying(2)
 
 
 # ------------------------------------------------------------------------------------------- runs and filters in one piece
