@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import os
 import threading
 import weakref
 from collections import defaultdict
@@ -26,6 +27,15 @@ _lock = threading.RLock()  # a block may come back while another is taken: the c
 _free: dict[int, list[Any]] = defaultdict(list)
 _limit = 1 << 29
 _held = 0
+
+
+def _after_fork_in_child() -> None:
+    global _lock
+    _lock = threading.RLock()  # its owner may not exist here
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 class Usage(NamedTuple):

@@ -117,6 +117,31 @@ def test_threads_and_a_forked_child_under_every_threading_layer(layer):
     assert script(code, NUMBA_THREADING_LAYER=layer, NUMBA_NUM_THREADS="2") == ["True", "8", "0", "True"]
 
 
+def test_a_child_forked_while_another_thread_holds_the_locks_does_not_wait_for_it():
+    code = ALL_SLOTS + textwrap.dedent("""
+        import os, threading
+        from eagerconv import memory
+        from eagerconv.kernels_cpu import threads
+        held, done = threading.Event(), threading.Event()
+        def hold():
+            with memory._lock, jit._lock, threads._region:
+                held.set()
+                done.wait(60)
+        keeper = threading.Thread(target=hold)
+        keeper.start()
+        held.wait()
+        child = os.fork()
+        if child == 0:
+            big = ec.conv2d(np.ones((4, 16, 64, 64), np.float32), np.ones((16, 16, 3, 3), np.float32))
+            os._exit(0 if big.numpy().max() == 144 else 3)
+        _, status = os.waitpid(child, 0)
+        done.set()
+        keeper.join()
+        print(os.waitstatus_to_exitcode(status))
+    """)
+    assert script(code) == ["0"]
+
+
 def test_the_number_of_threads_is_checked():
     for bad in (0, -1, 1.5, True, threads.available_threads() + 1):
         with pytest.raises(ValueError, match="threads must be an int from 1 to"):

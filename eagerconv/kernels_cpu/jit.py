@@ -71,6 +71,15 @@ compiled_here: list[str] = []
 """Names of the kernels that this process compiled because no cached object fitted (tests and notices read it)."""
 
 
+def _after_fork_in_child() -> None:
+    global _lock
+    _lock = threading.Lock()  # its owner may not exist here
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
 class Kernel:
     """One kernel compiled for one dtype: its native address, and direct calls that release the GIL.
 
