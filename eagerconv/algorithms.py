@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from eagerconv import tuning
+from eagerconv.device import DEVICES
 from eagerconv.kernels_cpu.threads import get_num_threads
 from eagerconv.policy import Observer, Policy, current, in_force
 from eagerconv.record import OPERANDS, SLOT_NAMES, Algorithm, Plan, Request
-from eagerconv.registry import DEVICES, TABLE, names
+from eagerconv.registry import TABLE, names
 from eagerconv.spec import ConvSpec, Shape, Slot
 from eagerconv.verify import verify
 

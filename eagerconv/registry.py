@@ -1,8 +1,6 @@
-"""The table: which algorithms each device has, and which device each array type is on."""
+"""The table: which algorithms each device has."""
 
 from __future__ import annotations
-
-import numpy as np
 
 from eagerconv.kernels_cpu.direct import DIRECT
 from eagerconv.kernels_cpu.fft import FFT
@@ -20,9 +18,6 @@ TABLE: dict[str, tuple[Algorithm, ...]] = {
 
 ELSEWHERE = frozenset({"cudnn"})
 """Algorithms that only some machines have: they can be excluded anywhere, and required where they are."""
-
-DEVICES: dict[type, str] = {np.ndarray: "cpu"}
-"""The device of each array type."""
 
 
 def names(device: str = "cpu") -> tuple[str, ...]:

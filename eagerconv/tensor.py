@@ -12,14 +12,12 @@ import numpy.typing as npt
 
 from eagerconv.autograd import rules, tape
 from eagerconv.autograd.tape import Node, Traced
+from eagerconv.device import DEVICES
 
 __all__ = ["Axis", "Tensor", "asarray", "tensor"]
 
 Array: TypeAlias = np.ndarray[Any, Any]
 Axis: TypeAlias = int | tuple[int, ...] | None
-
-# The array types a Tensor may hold, and the device each lives on. A device is added with one entry here.
-DEVICES: dict[type, str] = {np.ndarray: "cpu"}
 
 
 class Tensor(Traced):

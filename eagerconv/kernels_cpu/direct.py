@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from eagerconv.kernels_cpu.jit import kernel
 from eagerconv.kernels_cpu.table import as_table, direct_table
 from eagerconv.kernels_cpu.threads import Launch, worthwhile
-from eagerconv.memory import empty
 from eagerconv.record import FEATURES, Algorithm, Plan, Request, arrange
 from eagerconv.spec import Shape
 
@@ -67,12 +65,7 @@ def _plan(request: Request) -> Plan:
     threads = worthwhile(request.threads, _cost(request) * request.threads)
     launch = Launch([(native, range(tasks))], threads, 2 * ROW * dtype.itemsize, table)
 
-    def run(a: Any, b: Any) -> Any:
-        result = empty(shape, dtype)
-        launch(*arrange(slot, a, b, result))
-        return result
-
-    return run
+    return launch.plan(shape, dtype, slot)
 
 
 DIRECT = Algorithm(

@@ -13,8 +13,7 @@ from eagerconv.kernels_cpu.direct import contiguous
 from eagerconv.kernels_cpu.jit import kernel, register_bytes
 from eagerconv.kernels_cpu.table import as_table, flat, three, view
 from eagerconv.kernels_cpu.threads import Launch, worthwhile
-from eagerconv.memory import empty
-from eagerconv.record import FEATURES, Algorithm, Plan, Request, arrange
+from eagerconv.record import FEATURES, Algorithm, Plan, Request
 from eagerconv.spec import ConvSpec, Shape
 
 VECTORS = 3  # per row of the outer product's block: a panel is this many vectors wide
@@ -110,12 +109,7 @@ def _gather_plan(request: Request) -> Plan:
     threads = worthwhile(request.threads, _cost(request) * request.threads)
     launch = Launch([(native, range(tasks))], threads, work * dtype.itemsize, geometry)
 
-    def run(a: Any, b: Any) -> Any:
-        result = empty(result_shape, dtype)
-        launch(a, b, result)
-        return result
-
-    return run
+    return launch.plan(result_shape, dtype)
 
 
 def _row_block(rows: int, panels: int, threads: int) -> int:
@@ -164,12 +158,7 @@ def _weights_plan(request: Request) -> Plan:
     launch = Launch([(native, range(tasks))], threads, work * dtype.itemsize, geometry)
     shape = spec.shape("w")
 
-    def run(a: Any, b: Any) -> Any:
-        result = empty(shape, dtype)
-        launch(*arrange("w", a, b, result))
-        return result
-
-    return run
+    return launch.plan(shape, dtype, "w")
 
 
 # --------------------------------------------------------------------------------------------------------- the algorithm

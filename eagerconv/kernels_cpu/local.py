@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 from eagerconv.kernels_cpu import table as at
 from eagerconv.kernels_cpu.direct import contiguous
@@ -13,7 +12,6 @@ from eagerconv.kernels_cpu.gemm import lanes
 from eagerconv.kernels_cpu.jit import kernel
 from eagerconv.kernels_cpu.table import as_table, middle
 from eagerconv.kernels_cpu.threads import Launch, worthwhile
-from eagerconv.memory import empty
 from eagerconv.record import FEATURES, OPERANDS, Algorithm, Plan, Request, arrange
 from eagerconv.spec import ConvSpec, Shape
 
@@ -195,12 +193,7 @@ def _plan(request: Request) -> Plan:
     )
     shape: Shape = spec.shape(slot)
 
-    def run(a: Any, b: Any) -> Any:
-        result = empty(shape, dtype)
-        launch(*arrange(slot, a, b, result))
-        return result
-
-    return run
+    return launch.plan(shape, dtype, slot)
 
 
 LOCAL = Algorithm(

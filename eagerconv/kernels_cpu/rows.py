@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from eagerconv.kernels_cpu import table as at
 from eagerconv.kernels_cpu.direct import contiguous
@@ -11,8 +10,7 @@ from eagerconv.kernels_cpu.gemm import lanes
 from eagerconv.kernels_cpu.jit import kernel
 from eagerconv.kernels_cpu.table import as_table, direct_table, three, view
 from eagerconv.kernels_cpu.threads import Launch, worthwhile
-from eagerconv.memory import empty
-from eagerconv.record import FEATURES, Algorithm, Plan, Request, arrange
+from eagerconv.record import FEATURES, Algorithm, Plan, Request
 
 VECTORS = 4  # of a row summed at once
 LINES = 8  # rows of one task
@@ -50,12 +48,7 @@ def _images_plan(request: Request) -> Plan:
     threads = worthwhile(request.threads, _cost(request) * request.threads)
     launch = Launch([(kernel("rows:images", dtype), range(tasks))], threads, work * dtype.itemsize, as_table(table))
 
-    def run(a: Any, b: Any) -> Any:
-        result = empty(shape, dtype)
-        launch(a, b, result)
-        return result
-
-    return run
+    return launch.plan(shape, dtype)
 
 
 def _weights_plan(request: Request) -> Plan:
@@ -66,12 +59,7 @@ def _weights_plan(request: Request) -> Plan:
     threads = worthwhile(request.threads, _cost(request) * request.threads)
     launch = Launch([(kernel("rows:weights", dtype), range(spec.groups * spec.cout * spec.cin))], threads, 0, table)
 
-    def run(a: Any, b: Any) -> Any:
-        result = empty(shape, dtype)
-        launch(*arrange("w", a, b, result))
-        return result
-
-    return run
+    return launch.plan(shape, dtype, "w")
 
 
 # --------------------------------------------------------------------------------------------------------- the algorithm

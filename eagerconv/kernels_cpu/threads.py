@@ -17,6 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from eagerconv.kernels_cpu.jit import Kernel
+from eagerconv.memory import empty
+from eagerconv.record import Plan, arrange
+from eagerconv.spec import Shape, Slot
 
 _region = threading.Lock()
 _team_started = False
@@ -145,6 +148,16 @@ class Launch:
         else:
             for kernel, tasks in self.stages:
                 kernel.call_arrays(tasks.start, tasks.stop, 0, x, w, y, work, self._table_address)
+
+    def plan(self, shape: Shape, dtype: np.dtype[Any], slot: Slot = "y") -> Plan:
+        """A function of two operands that makes the result; the kernel expects it in `slot`."""
+
+        def run(a: Any, b: Any) -> Any:
+            result = empty(shape, dtype)
+            self(*arrange(slot, a, b, result))
+            return result
+
+        return run
 
 
 def _workspace(nbytes: int) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -13,8 +12,7 @@ from eagerconv.kernels_cpu.gemm import lanes
 from eagerconv.kernels_cpu.jit import kernel
 from eagerconv.kernels_cpu.table import as_table, view
 from eagerconv.kernels_cpu.threads import Launch
-from eagerconv.memory import empty
-from eagerconv.record import Algorithm, Plan, Request, arrange
+from eagerconv.record import Algorithm, Plan, Request
 
 BLOCK_ROWS = 14  # tiles of one block of sums: with two vectors of channels, 28 of 32 registers
 SUM_ROWS = 8  # input channels of one block of sums in the gradient with respect to weights
@@ -114,12 +112,7 @@ def _images_plan(request: Request, m: int) -> Plan:
     work, shared = layout[at.WORK] * dtype.itemsize, layout[at.SHARED] * dtype.itemsize
     launch = Launch(kernels, request.threads, work, as_table(table), shared)
 
-    def run(a: Any, b: Any) -> Any:
-        result = empty(result_shape, dtype)
-        launch(a, b, result)
-        return result
-
-    return run
+    return launch.plan(result_shape, dtype)
 
 
 def _weights_layout(request: Request, m: int) -> dict[int, int]:
@@ -167,12 +160,7 @@ def _weights_plan(request: Request, m: int) -> Plan:
     work, shared = layout[at.WORK] * dtype.itemsize, layout[at.SHARED] * dtype.itemsize
     launch = Launch(stages, request.threads, work, as_table(table), shared)
 
-    def run(a: Any, b: Any) -> Any:
-        result = empty(shape, dtype)
-        launch(*arrange("w", a, b, result))
-        return result
-
-    return run
+    return launch.plan(shape, dtype, "w")
 
 
 # --------------------------------------------------------------------------------------------------------- the algorithm
