@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from eagerconv import device as devices
 from eagerconv import tuning
-from eagerconv.device import DEVICES
 from eagerconv.kernels_cpu.threads import get_num_threads
 from eagerconv.policy import Observer, Policy, current, in_force
 from eagerconv.record import OPERANDS, SLOT_NAMES, Algorithm, Plan, Request
-from eagerconv.registry import TABLE, names
+from eagerconv.registry import TABLE, names, table
 from eagerconv.spec import ConvSpec, Shape, Slot
 from eagerconv.verify import verify
 
@@ -109,7 +109,7 @@ def explain(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Explanat
 
 def reasons_against(request: Request, policy: Policy, device: str) -> dict[Algorithm, str | None]:
     """Every algorithm of the device with the reason against it, or None."""
-    return {a: a.reason_against(request) or policy.reason_against(a, request) for a in TABLE[device]}
+    return {a: a.reason_against(request) or policy.reason_against(a, request) for a in table(device)}
 
 
 def accepted(request: Request, policy: Policy, device: str) -> list[Algorithm]:
@@ -146,7 +146,7 @@ def _planned(
     if any(stride % size for stride in (*a, *b)):  # fields of a structured array: elements do not count whole steps
         return lambda a, b: run(spec, slot, np.ascontiguousarray(a), np.ascontiguousarray(b), policy)
     strides = (tuple(s // size for s in a), tuple(s // size for s in b))
-    request = Request(spec, slot, dtype, strides, threads)
+    request = Request(spec, slot, dtype, strides, threads, policy.tf32, policy.workspace)
     algorithm = select(request, policy, device)
     if policy.tuner is not None and tuning.key(request) not in tuning.winners:
         return policy.tuner.plan(request, accepted(request, policy, device))
@@ -169,14 +169,20 @@ def run(spec: ConvSpec, slot: Slot, a: Any, b: Any, policy: Policy | None = None
         raise ValueError(
             f"operands {a.shape} {a.dtype} and {b.shape} {b.dtype} do not fit {spec}, which needs {expected}"
         )
-    if not (a.flags.aligned and a.dtype.isnative):
-        a = a.astype(a.dtype.newbyteorder("="))
-    if not (b.flags.aligned and b.dtype.isnative):
-        b = b.astype(b.dtype.newbyteorder("="))
+    device = devices.of(a)
+    if device is None or devices.of(b) != device:
+        raise TypeError(
+            f"operands on different devices: {devices.of(a)} and {devices.of(b)}; move one, as in x.to(device)"
+        )
+    if device == "cpu":
+        if not (a.flags.aligned and a.dtype.isnative):
+            a = a.astype(a.dtype.newbyteorder("="))
+        if not (b.flags.aligned and b.dtype.isnative):
+            b = b.astype(b.dtype.newbyteorder("="))
     if not a.size or not b.size:
-        return np.zeros(spec.shape(slot), a.dtype)  # sums of nothing
+        return np.zeros_like(a, shape=spec.shape(slot), order="C")  # sums of nothing
     policy = policy or current()
-    return _planned(spec, slot, a.dtype, a.strides, b.strides, policy, get_num_threads(), DEVICES[type(a)])(a, b)
+    return _planned(spec, slot, a.dtype, a.strides, b.strides, policy, get_num_threads(), device)(a, b)
 
 
 class autotune:

@@ -43,6 +43,7 @@ class Policy:
     exact: bool = False
     tolerance: float | None = None
     workspace: int | None = None
+    tf32: bool = False
     observer: Observer | None = None
     tuner: Tuner | None = None
     check: bool = False
@@ -108,6 +109,7 @@ def using(
     exact: bool | None = None,
     tolerance: float | None = None,
     workspace: int | None = None,
+    tf32: bool | None = None,
 ) -> Iterator[None]:
     """Steer the choice of algorithms inside a `with` block, in this thread; inner blocks add to outer ones.
 
@@ -124,6 +126,8 @@ def using(
         A required algorithm is used whatever its error.
     workspace : int, optional
         The most scratch memory a convolution may use, in bytes, all threads together.
+    tf32 : bool, optional
+        Let GPUs round float32 factors to TF32, 10 bits of mantissa, for speed. Default: float32 is float32.
 
     Raises
     ------
@@ -150,6 +154,8 @@ def using(
         policy = replace(policy, tolerance=float(tolerance))
     if workspace is not None:
         policy = replace(policy, workspace=int(workspace))
+    if tf32 is not None:
+        policy = replace(policy, tf32=bool(tf32))
     with in_force(policy):
         yield
 

@@ -44,13 +44,19 @@ class Request:
         Of the two operands (see `OPERANDS`), in elements.
     threads : int
         How many threads may be used. Results never depend on it.
+    tf32 : bool
+        Whether products of float32 may be rounded to TF32 first, on a GPU.
+    workspace : int or None
+        The most scratch memory that may be used, in bytes, where an algorithm has a choice.
     """
 
     spec: ConvSpec
     slot: Slot
     dtype: np.dtype[Any]
     strides: tuple[Shape, Shape]
-    threads: int
+    threads: int = 1
+    tf32: bool = False
+    workspace: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,15 +14,24 @@ from eagerconv.record import Algorithm
 TABLE: dict[str, tuple[Algorithm, ...]] = {
     "cpu": tuple(map(widened, (GEMM, WINOGRAD, WINOGRAD_F2, FFT, ROWS, LOCAL, DIRECT))),
 }
-"""Algorithms of each device; on equal cost the earlier one runs."""
+"""Algorithms of each device; on equal cost the earlier one runs. `table` enters the GPU's when they are first asked for."""
 
 ELSEWHERE = frozenset({"cudnn"})
 """Algorithms that only some machines have: they can be excluded anywhere, and required where they are."""
 
 
+def table(device: str) -> tuple[Algorithm, ...]:
+    """The algorithms of a device."""
+    if device == "cuda" and device not in TABLE:
+        from eagerconv.kernels_gpu import cudnn, direct, fft, gemm
+
+        TABLE[device] = (cudnn.CUDNN, gemm.GEMM, fft.FFT, direct.DIRECT)
+    return TABLE[device]
+
+
 def names(device: str = "cpu") -> tuple[str, ...]:
     """Names of the algorithms of a device."""
-    return tuple(algorithm.name for algorithm in TABLE[device])
+    return tuple(algorithm.name for algorithm in table(device))
 
 
 def known(name: str) -> str:

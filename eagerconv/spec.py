@@ -18,6 +18,14 @@ Slot = Literal["x", "w", "y"]
 Shape = tuple[int, ...]
 
 
+def contiguous(shape: Shape) -> Shape:
+    """Strides in elements of a new array."""
+    strides = [1]
+    for n in reversed(shape[1:]):
+        strides.append(strides[-1] * max(n, 1))
+    return tuple(reversed(strides))
+
+
 @dataclass(frozen=True, slots=True)
 class ConvSpec:
     """The geometry of one convolution: ints and tuples only, so it serves as cache key, plan key and log line.

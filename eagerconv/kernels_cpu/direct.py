@@ -8,7 +8,7 @@ from eagerconv.kernels_cpu.jit import kernel
 from eagerconv.kernels_cpu.table import as_table, direct_table
 from eagerconv.kernels_cpu.threads import Launch, worthwhile
 from eagerconv.record import FEATURES, Algorithm, Plan, Request, arrange
-from eagerconv.spec import Shape
+from eagerconv.spec import contiguous as contiguous
 
 ROW = 512  # elements of a kernel's row buffer; each thread has two
 
@@ -16,14 +16,6 @@ ROW = 512  # elements of a kernel's row buffer; each thread has two
 SECONDS_PER_TASK = 30e-9
 SECONDS_PER_PASS = 8e-9  # one tap along one row
 SECONDS_PER_PRODUCT = 0.15e-9
-
-
-def contiguous(shape: Shape) -> Shape:
-    """Strides in elements of a new array."""
-    strides = [1]
-    for n in reversed(shape[1:]):
-        strides.append(strides[-1] * max(n, 1))
-    return tuple(reversed(strides))
 
 
 def _work(request: Request) -> tuple[str, int, int]:

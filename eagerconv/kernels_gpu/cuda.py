@@ -1,0 +1,264 @@
+"""CUDA as the algorithms see it: memory, kernels, matrix products, transforms. The only file that imports CuPy."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import os
+import threading
+from collections.abc import Callable, Sequence
+from functools import cached_property, lru_cache
+from importlib import resources
+from typing import Any, Protocol
+
+import numpy as np
+
+from eagerconv.kernels_cpu import table
+from eagerconv.spec import Shape
+
+BLOCK = 256  # threads of a block
+MOST_BLOCKS = 1 << 16  # of a launch: kernels loop over what is left
+
+# dtype -> (ELEMENT, SUM) of the CUDA source.
+TYPES = {
+    "float16": ("float16", "float"),
+    "bfloat16": ("bfloat16", "float"),
+    "float32": ("float", "float"),
+    "float64": ("double", "double"),
+    "complex64": ("complex_of<float>", "complex_of<float>"),
+    "complex128": ("complex_of<double>", "complex_of<double>"),
+    "bool": ("bool", "int"),
+    **{f"int{n}": (c, "i64") for n, c in ((8, "signed char"), (16, "short"), (32, "int"), (64, "i64"))},
+    **{f"uint{n}": (f"unsigned {c}", "unsigned long long") for n, c in ((8, "char"), (16, "short"), (32, "int"))},
+    "uint64": ("unsigned long long", "unsigned long long"),
+}  # fmt: skip
+
+# Names of entries of the table of geometry that the source reads.
+ENTRIES = (
+    "BATCH", "GROUPS", "CIN", "COUT", "SIZE", "KERNEL", "OUT", "STRIDE", "STEP", "ORIGIN",
+    "X_N", "X_C", "X_I", "W_F", "W_O", "W_C", "W_K", "Y_N", "Y_F", "Y_O",
+)  # fmt: skip
+
+
+class DeviceError(RuntimeError):
+    """There is no usable GPU; the message tells what is missing and what to do."""
+
+
+class Runtime(Protocol):
+    """What the algorithms ask of CUDA. `CupyRuntime` is the real one; the tests have one that runs on the CPU."""
+
+    xp: Any
+    """The array module."""
+
+    def device(self) -> int:
+        """Return the number of the current device."""
+
+    def stream(self) -> int:
+        """Return the address of the current stream."""
+
+    def address(self, array: Any) -> int:
+        """Return the device address of the first element of an array."""
+
+    def empty(self, shape: Shape, dtype: Any) -> Any:
+        """Return an uninitialised, contiguous array on the current device."""
+
+    def upload(self, entries: Sequence[int]) -> Any:
+        """Return a table of geometry on the current device."""
+
+    def function(self, dtype: str, name: str) -> Callable[..., None]:
+        """Return a kernel of the source for a dtype, called with (blocks, threads, arguments)."""
+
+    def gemm(self, a: Any, b: Any, out: Any, tf32: bool, add: bool = False) -> None:
+        """Write, or add, a @ b to out; all (batch, rows, columns), of any batch stride, contiguous along one other axis."""
+
+    def rfftn(self, a: Any, lengths: Shape) -> Any:
+        """Return the spectrum of the last axes of `a`, padded with zeros to `lengths`."""
+
+    def irfftn(self, a: Any, lengths: Shape) -> Any:
+        """Return the signal of a spectrum, of `lengths` along the last axes."""
+
+
+def source(dtype: str) -> str:
+    """The CUDA source of all kernels for one dtype."""
+    element, total = TYPES[dtype]
+    lines = [f"#define {name} {getattr(table, name)}" for name in ENTRIES]
+    lines += [f"#define ELEMENT_TYPE {element}", f"#define SUM_TYPE {total}"]
+    text = resources.files("eagerconv.kernels_gpu").joinpath("conv.cu").read_text(encoding="utf-8")
+    return "\n".join([*lines, text])
+
+
+def launch(runtime: Runtime, dtype: str, name: str, count: int, *arguments: Any, threads: int = BLOCK) -> None:
+    """Run a kernel on `count` elements. Python ints become 64-bit, as all scalars of the source are."""
+    if count > 0:  # a grid of no blocks is an error of CUDA's
+        blocks = min(-(-count // threads), MOST_BLOCKS)
+        runtime.function(dtype, name)((blocks,), (threads,), arguments)
+
+
+# ----- The runtime in force -----
+
+_runtime: Runtime | None = None
+
+
+def runtime() -> Runtime:
+    """CuPy's runtime, made when it is first asked for.
+
+    Raises
+    ------
+    DeviceError
+        If there is no driver, no GPU or no CuPy that works.
+    """
+    global _runtime
+    if _runtime is None:
+        _runtime = CupyRuntime()
+    return _runtime
+
+
+@lru_cache(maxsize=1)
+def gpus() -> int:
+    """How many CUDA devices the driver reports; asked of the driver itself, silently, without CuPy."""
+    try:
+        driver = ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
+        count = ctypes.c_int()
+        found = driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0
+    except (OSError, AttributeError):
+        return 0
+    return count.value if found else 0
+
+
+def _cupy() -> Any:
+    if not gpus():
+        raise DeviceError(
+            "no CUDA device: the NVIDIA driver is missing, too old or reports no GPU (see `nvidia-smi`); use the CPU"
+        )
+    try:
+        import cupy
+    except Exception as error:  # CuPy's import fails in many ways: not installed, home not writable, broken libraries
+        raise DeviceError(
+            f"a GPU is there, but CuPy cannot be imported ({type(error).__name__}: {error}); install it with "
+            "`pip install eagerconv[cuda13]` (or cuda12), and set CUPY_CACHE_DIR if the home directory is not writable"
+        ) from error
+    if not cupy.cuda.is_available():
+        raise DeviceError("CuPy cannot use the GPU: driver and CUDA version do not fit; compare `cupy.show_config()`")
+    return cupy
+
+
+class CupyRuntime:
+    """CUDA through CuPy: its memory pool and current stream, NVRTC, cuBLAS and cuFFT."""
+
+    def __init__(self) -> None:
+        self.xp = _cupy()
+        self._modules: dict[str, Any] = {}
+        self._plans = threading.local()
+
+    def device(self) -> int:
+        """Return the number of the current device."""
+        return int(self.xp.cuda.runtime.getDevice())
+
+    def stream(self) -> int:
+        """Return the address of the current stream."""
+        return int(self.xp.cuda.get_current_stream().ptr)
+
+    def address(self, array: Any) -> int:
+        """Return the device address of the first element."""
+        return int(array.data.ptr)
+
+    def empty(self, shape: Shape, dtype: Any) -> Any:
+        """Return an uninitialised array; when memory is short, what the pool holds unused goes back first."""
+        try:
+            return self.xp.empty(shape, dtype)
+        except self.xp.cuda.memory.OutOfMemoryError:
+            self.xp.get_default_memory_pool().free_all_blocks()
+        try:
+            return self.xp.empty(shape, dtype)
+        except self.xp.cuda.memory.OutOfMemoryError as error:
+            size = math.prod(shape) * np.dtype(dtype).itemsize
+            raise MemoryError(f"{size:,} bytes for an array of shape {tuple(shape)} on the GPU: {error}") from error
+
+    def upload(self, entries: Sequence[int]) -> Any:
+        """Return a table of geometry on the current device."""
+        return self.xp.asarray(table.as_table(entries))
+
+    def function(self, dtype: str, name: str) -> Callable[..., None]:
+        """Return a kernel, compiled by NVRTC when first used on a device and kept on disk by CuPy."""
+        module = self._modules.get(dtype)
+        if module is None:
+            module = self._modules[dtype] = self.xp.RawModule(code=source(dtype), options=("-std=c++17",))
+        return module.get_function(name)  # type: ignore[no-any-return]
+
+    # ----- cuBLAS -----
+
+    @cached_property
+    def _cublas(self) -> Any:
+        from cupy_backends.cuda.libs import cublas
+
+        return cublas
+
+    def gemm(self, a: Any, b: Any, out: Any, tf32: bool, add: bool = False) -> None:
+        """Write, or add, a @ b to out, by gemmStridedBatchedEx: `cupy.matmul` copies views and widens float16.
+
+        cuBLAS counts columns first, in which out^T = b^T a^T: so b comes first, and a row-major matrix is one that is
+        not transposed.
+        """
+        cublas, runtime = self._cublas, self.xp.cuda.runtime
+        batch, rows, columns = out.shape
+        types = {"e": runtime.CUDA_R_16F, "f": runtime.CUDA_R_32F, "d": runtime.CUDA_R_64F}
+        kinds = [types.get(x.dtype.char, runtime.CUDA_R_16BF) for x in (a, b, out)]
+        double = out.dtype == np.float64
+        compute = (
+            cublas.CUBLAS_COMPUTE_64F if double else cublas.CUBLAS_COMPUTE_32F_FAST_TF32 if tf32 else cublas.CUBLAS_COMPUTE_32F
+        )  # fmt: skip
+        one, beta = (np.array(v, np.float64 if double else np.float32) for v in (1, add))
+        (b_trans, b_lead), (a_trans, a_lead) = leading(b), leading(a)
+        cublas.gemmStridedBatchedEx(
+            self.xp.cuda.device.get_cublas_handle(), b_trans, a_trans, columns, rows, a.shape[2],
+            one.ctypes.data, b.data.ptr, kinds[1], b_lead, b.strides[0] // b.itemsize,
+            a.data.ptr, kinds[0], a_lead, a.strides[0] // a.itemsize,
+            beta.ctypes.data, out.data.ptr, kinds[2], leading(out)[1], out.strides[0] // out.itemsize,
+            batch, compute, -1,
+        )  # fmt: skip
+
+    # ----- cuFFT: plans of our own, because CuPy keeps only sixteen -----
+
+    def _fft_plan(self, shape: Shape, dtype: Any, lengths: Shape, kind: str) -> Any:
+        plans = self._plans.__dict__.setdefault("plans", {})
+        key = (self.device(), shape, str(dtype), lengths, kind)
+        if key not in plans:
+            from cupyx.scipy.fft import get_fft_plan
+
+            axes = tuple(range(-len(lengths), 0))
+            plans[key] = get_fft_plan(self.xp.empty(shape, dtype), lengths, axes, kind)
+        return plans[key]
+
+    def rfftn(self, a: Any, lengths: Shape) -> Any:
+        """Return the spectrum of the last axes, padded with zeros to `lengths`."""
+        import cupyx.scipy.fft
+
+        padded = self.xp.zeros((*a.shape[: -len(lengths)], *lengths), a.dtype)
+        padded[(..., *(slice(n) for n in a.shape[-len(lengths) :]))] = a
+        plan = self._fft_plan(padded.shape, padded.dtype, lengths, "R2C")
+        return cupyx.scipy.fft.rfftn(padded, lengths, tuple(range(-len(lengths), 0)), plan=plan)
+
+    def irfftn(self, a: Any, lengths: Shape) -> Any:
+        """Return the signal of a spectrum; the spectrum is lost."""
+        import cupyx.scipy.fft
+
+        a = self.xp.ascontiguousarray(a)
+        plan = self._fft_plan(a.shape, a.dtype, lengths, "C2R")
+        return cupyx.scipy.fft.irfftn(a, lengths, tuple(range(-len(lengths), 0)), overwrite_x=True, plan=plan)
+
+
+def leading(a: Any) -> tuple[int, int]:
+    """(whether cuBLAS must transpose it, distance between its rows or columns) of a stack of matrices.
+
+    Raises
+    ------
+    ValueError
+        If no axis of the matrices is contiguous.
+    """
+    _, rows, columns = a.shape
+    row, column = (s // a.itemsize for s in a.strides[1:])
+    if column == 1 or columns == 1:
+        return 0, max(row if rows > 1 else columns, columns, 1)
+    if row == 1 or rows == 1:
+        return 1, max(column, rows, 1)
+    raise ValueError(f"neither rows nor columns of matrices with strides {a.strides} are contiguous")

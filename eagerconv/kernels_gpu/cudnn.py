@@ -1,0 +1,168 @@
+"""The algorithm `cudnn`: engines of NVIDIA's library, in any layout; float32 is float32 unless TF32 is allowed."""
+
+from __future__ import annotations
+
+import threading
+from functools import lru_cache
+from typing import Any
+
+from eagerconv.kernels_gpu import cudnn_backend as backend
+from eagerconv.kernels_gpu.cuda import Runtime, runtime
+from eagerconv.record import FEATURES, OPERANDS, Algorithm, Request, arrange
+from eagerconv.record import Plan as Contraction
+from eagerconv.spec import ConvSpec, Shape, contiguous
+
+MOST_ALIGNMENT = 16  # bytes; more tells cuDNN nothing
+WORKSPACE = 1 << 30  # bytes that an engine may have where the user sets no limit
+
+SECONDS_PER_PRODUCT = 0.5e-13  # an estimate for a card of an H200's kind, not a measurement
+SECONDS_PER_CALL = 12e-6
+
+
+class _Local(threading.local):
+    """What one thread keeps, because neither handles nor plans may be shared: a handle and its stream for each device."""
+
+    def __init__(self) -> None:
+        self.handles: dict[int, tuple[Any, int]] = {}
+        self.plans: dict[Any, backend.Plan] = {}
+
+
+_local = _Local()
+
+
+def _handle(cuda: Runtime) -> Any:
+    """The handle of this thread for the current device, on the current stream."""
+    device, stream = cuda.device(), cuda.stream()
+    handle, last = _local.handles.get(device, (None, None))
+    if handle is None:
+        handle = backend.new_handle()
+    if last != stream:  # setting it takes microseconds, even to what it was
+        backend.set_stream(handle, stream)
+        _local.handles[device] = (handle, stream)
+    return handle
+
+
+def _padding(spec: ConvSpec) -> tuple[Shape, Shape]:
+    """(before, after) on each axis: where the first window starts, and what the last one needs beyond the image."""
+    before, after = [], []
+    for i, k, o, s, d, p in zip(spec.size, spec.kernel, spec.out, spec.stride, spec.step, spec.origin, strict=True):
+        first = p + min(0, (k - 1) * d)
+        before.append(-first)
+        after.append(max(0, first + (o - 1) * s + (k - 1) * abs(d) + 1 - i))
+    return tuple(before), tuple(after)
+
+
+def _layout(shape: Shape, like: Shape) -> Shape:
+    """Strides of a new array: channels last if those of `like` are, else C order."""
+    if len(like) > 2 and like[1] == 1 and shape[1] > 1 and like[-1] > 1:
+        channels, rest = shape[1], contiguous((shape[0], *shape[2:], shape[1]))
+        return (rest[0], 1, *rest[1:-1]) if channels else contiguous(shape)
+    return contiguous(shape)
+
+
+def _orders(request: Request) -> tuple[Shape, Shape, Shape]:
+    """Strides of (operand, operand, result) as cuDNN sees them: zero and negative ones are copied away before."""
+    shapes = [request.spec.shape(slot) for slot in OPERANDS[request.slot]]
+    a, b = (
+        strides if all(s > 0 for s in strides) else contiguous(shape)
+        for shape, strides in zip(shapes, request.strides, strict=True)
+    )
+    return a, b, _layout(request.spec.shape(request.slot), a)
+
+
+def _unwanted(request: Request) -> set[int]:
+    """Notes of engines that change what the user asked for."""
+    notes = {backend.DOWN_CONVERT_INPUTS, backend.NONDETERMINISTIC, *backend.INDIRECT}
+    if request.dtype == "float32" and not request.tf32:
+        notes.add(backend.TENSOR_CORE)
+    return notes
+
+
+def _description(request: Request, alignments: tuple[int, int, int]) -> backend.ConvolutionSpec:
+    spec = request.spec
+    before, after = _padding(spec)
+    a, b, result = _orders(request)
+    strides = arrange(request.slot, a, b, result)
+    slots = ("x", "w", "y")
+    x, w, y = (
+        backend.TensorSpec(spec.shape(slot), stride, alignment)  # type: ignore[arg-type]
+        for slot, stride, alignment in zip(slots, strides, alignments, strict=True)
+    )
+    flipped = any(d < 0 for d in spec.step)
+    dilation = tuple(map(abs, spec.step))
+    return backend.ConvolutionSpec(
+        request.slot, request.dtype.name, x, w, y, before, after, spec.stride, dilation, flipped
+    )
+
+
+def _first(request: Request, alignments: tuple[int, int, int]) -> backend.Plan:
+    """The plan expected to be fastest within the workspace allowed."""
+    limit = WORKSPACE if request.workspace is None else request.workspace
+    return next(backend.plans(_description(request, alignments), _unwanted(request), limit))
+
+
+@lru_cache(maxsize=1024)
+def _trial(request: Request, device: int) -> tuple[str | None, int]:
+    """(why there is no plan, or None; bytes of workspace), asked of cuDNN once."""
+    try:
+        return None, _first(request, (MOST_ALIGNMENT,) * 3).workspace
+    except backend.CudnnError as error:
+        return str(error), 0
+
+
+def _refuses(request: Request) -> str | None:
+    spec = request.spec
+    before, _ = _padding(spec)
+    if min(before) < 0:
+        return "does not crop images"
+    if len({d < 0 for d, k in zip(spec.step, spec.kernel, strict=True) if k > 1}) > 1:
+        return "flips filters on all axes or on none"
+    if request.dtype.name in ("float16", "bfloat16") and spec.ndim == 3:
+        try:
+            version = backend.library().cudnnGetVersion()
+        except backend.CudnnError as error:
+            return str(error)
+        if version < backend.OLDEST_3D_HALF:
+            return f"is wrong in three dimensions for {request.dtype} before cuDNN {backend.OLDEST_3D_HALF}, this is {version}"
+    return _trial(request, runtime().device())[0]
+
+
+def _plan(request: Request) -> Contraction:
+    slot, dtype = request.slot, request.dtype
+    shape = request.spec.shape(slot)
+    a_order, b_order, order = _orders(request)
+    copies = tuple(ordered != given for ordered, given in zip((a_order, b_order), request.strides, strict=True))
+
+    def new(cuda: Runtime) -> Any:
+        if order == contiguous(shape):
+            return cuda.empty(shape, dtype)
+        last = cuda.empty((shape[0], *shape[2:], shape[1]), dtype)
+        return cuda.xp.moveaxis(last, -1, 1)
+
+    def run(a: Any, b: Any) -> Any:
+        cuda = runtime()
+        a, b = (cuda.xp.ascontiguousarray(x) if copy else x for x, copy in zip((a, b), copies, strict=True))
+        result = new(cuda)
+        addresses = tuple(map(cuda.address, arrange(slot, a, b, result)))
+        alignments = tuple(min(MOST_ALIGNMENT, p & -p) for p in addresses)
+        key = (request, cuda.device(), alignments)
+        plan = _local.plans.get(key)
+        if plan is None:
+            plan = _local.plans[key] = _first(request, alignments)  # type: ignore[arg-type]
+        workspace = cuda.empty((max(plan.workspace, 1),), "uint8")
+        plan.execute(_handle(cuda), addresses, cuda.address(workspace))
+        return result
+
+    return run
+
+
+CUDNN = Algorithm(
+    name="cudnn",
+    features=FEATURES - {"unshared"},
+    dtypes=frozenset(backend.DATA_TYPES),
+    error=None,  # engines that do not sum products of the operands are left out
+    refuses=_refuses,
+    workspace=lambda request: _trial(request, runtime().device())[1],
+    cost=lambda request: SECONDS_PER_CALL + request.spec.macs * SECONDS_PER_PRODUCT,
+    plan=_plan,
+)

@@ -1,0 +1,217 @@
+// A libcudnn.so.9 that convolves on the CPU: the entry points that kernels_gpu/cudnn_backend.py uses, strict about their use.
+//
+// It checks what the real library checks (finalized references, sizes that fit, nothing set afterwards) and computes in
+// double, through the strides it was told. So everything of ours is tested but the numbers of the interface itself.
+#include <cstdint>
+#include <cstring>
+#include <map>
+#include <string>
+#include <vector>
+
+typedef std::vector<int64_t> Ints;
+
+enum Kind { CONVOLUTION = 1, ENGINE, CONFIG, HEURISTIC, PLAN, FORWARD = 10, WEIGHTS, INPUTS, GRAPH = 15, PACK, TENSOR };
+enum Status { OK = 0, BAD_PARAMETER = 2000, NOT_FINALIZED = 2004, NULL_POINTER = 2002, NOT_SUPPORTED = 3000 };
+enum Type { DATA_TYPE = 1, BOOLEAN = 2, INT64 = 3, FLOAT = 4, DOUBLE = 5, POINTER = 6, DESCRIPTOR = 15 };
+
+struct Descriptor {
+    int kind;
+    bool finalized = false;
+    std::map<int, std::vector<char>> bytes;
+    std::map<int, std::vector<Descriptor*>> references;
+
+    template <typename T> std::vector<T> get(int attribute) {
+        const auto& raw = bytes[attribute];
+        std::vector<T> values(raw.size() / sizeof(T));
+        memcpy(values.data(), raw.data(), raw.size());
+        return values;
+    }
+    Descriptor* to(int attribute) { return references[attribute].at(0); }
+};
+
+static std::string last;
+static int fail(int status, const char* message) {
+    last = message;
+    return status;
+}
+
+// The roles of an operation's descriptors, from its first attribute: alpha, beta, convolution, then its three tensors.
+struct Operation {
+    Descriptor *x, *w, *y, *convolution;
+    explicit Operation(Descriptor* d) {
+        const int base = d->kind == FORWARD ? 700 : d->kind == INPUTS ? 706 : 712;
+        convolution = d->to(base + 2);
+        w = d->to(base + 3);
+        x = d->to(base + 4);
+        y = d->to(base + 5);
+    }
+};
+
+static int check_operation(Descriptor* d) {
+    Operation op(d);
+    const Ints x = op.x->get<int64_t>(902), w = op.w->get<int64_t>(902), y = op.y->get<int64_t>(902);
+    const Ints before = op.convolution->get<int64_t>(105), after = op.convolution->get<int64_t>(104);
+    const Ints stride = op.convolution->get<int64_t>(103), dilation = op.convolution->get<int64_t>(102);
+    if (x[0] != y[0] || w[0] != y[1] || x[1] % w[1] || w[0] % (x[1] / w[1])) return fail(BAD_PARAMETER, "channels do not fit");
+    for (size_t a = 0; a < stride.size(); ++a) {
+        if (before[a] < 0 || after[a] < 0) return fail(BAD_PARAMETER, "negative padding");
+        if ((x[a + 2] + before[a] + after[a] - dilation[a] * (w[a + 2] - 1) - 1) / stride[a] + 1 != y[a + 2])
+            return fail(BAD_PARAMETER, "spatial sizes do not fit");
+    }
+    return OK;
+}
+
+template <typename T> static int convolve(Descriptor* d, std::map<int64_t, char*>& arrays) {
+    Operation op(d);
+    T *x = (T*)arrays[op.x->get<int64_t>(906)[0]], *w = (T*)arrays[op.w->get<int64_t>(906)[0]], *y = (T*)arrays[op.y->get<int64_t>(906)[0]];
+    Descriptor* tensors[] = {op.x, op.w, op.y};
+    T* data[] = {x, w, y};
+    for (int t = 0; t < 3; ++t)
+        if ((uintptr_t)data[t] % tensors[t]->get<int64_t>(900)[0]) return fail(BAD_PARAMETER, "an array is not aligned as promised");
+    const Ints xn = op.x->get<int64_t>(902), wn = op.w->get<int64_t>(902), yn = op.y->get<int64_t>(902);
+    const Ints xs = op.x->get<int64_t>(903), ws = op.w->get<int64_t>(903), ys = op.y->get<int64_t>(903);
+    const Ints before = op.convolution->get<int64_t>(105), stride = op.convolution->get<int64_t>(103);
+    const Ints dilation = op.convolution->get<int64_t>(102);
+    const bool flipped = op.convolution->get<int>(101)[0] == 0;
+    const size_t nd = stride.size();
+    const int64_t per_group = yn[1] / (xn[1] / wn[1]);
+
+    // Every product of the convolution once, added to the place of the result in the order of the result's own index.
+    std::map<int64_t, double> sums;
+    Ints sizes = {yn[0], yn[1]}, index;
+    sizes.insert(sizes.end(), yn.begin() + 2, yn.end());
+    sizes.push_back(wn[1]);
+    sizes.insert(sizes.end(), wn.begin() + 2, wn.end());
+    index.assign(sizes.size(), 0);
+    const Ints& rn = d->kind == FORWARD ? yn : d->kind == INPUTS ? xn : wn;
+    const Ints& rs = d->kind == FORWARD ? ys : d->kind == INPUTS ? xs : ws;
+    Ints r(rn.size(), 0);
+    for (bool more = true; more;) {  // results without any product are zero
+        int64_t at = 0;
+        for (size_t a = 0; a < r.size(); ++a) at += r[a] * rs[a];
+        sums[at] = 0;
+        more = false;
+        for (size_t a = 0; a < r.size() && !more; ++a)
+            if (++r[a] < rn[a]) more = true;
+            else r[a] = 0;
+    }
+    for (bool more = true; more;) {
+        const int64_t n = index[0], f = index[1], c = index[2 + nd];
+        int64_t xi = n * xs[0] + (f / per_group * wn[1] + c) * xs[1], wi = f * ws[0] + c * ws[1], yi = n * ys[0] + f * ys[1];
+        bool inside = true;
+        for (size_t a = 0; a < nd; ++a) {
+            const int64_t o = index[2 + a], k = index[3 + nd + a], i = o * stride[a] - before[a] + k * dilation[a];
+            inside = inside && i >= 0 && i < xn[a + 2];
+            xi += i * xs[a + 2];
+            yi += o * ys[a + 2];
+            wi += (flipped ? wn[a + 2] - 1 - k : k) * ws[a + 2];
+        }
+        if (inside) {
+            if (d->kind == FORWARD) sums[yi] += (double)x[xi] * w[wi];
+            if (d->kind == INPUTS) sums[xi] += (double)y[yi] * w[wi];
+            if (d->kind == WEIGHTS) sums[wi] += (double)x[xi] * y[yi];
+        }
+        more = false;
+        for (size_t a = 0; a < index.size() && !more; ++a)
+            if (++index[a] < sizes[a]) more = true;
+            else index[a] = 0;
+    }
+    T* result = d->kind == FORWARD ? y : d->kind == INPUTS ? x : w;
+    for (const auto& sum : sums) result[sum.first] = (T)sum.second;
+    return OK;
+}
+
+extern "C" {
+
+long live_descriptors = 0, executions = 0, stream_changes = 0;
+int64_t workspace_bytes = 64;
+int engine_note = -1;  // what the only engine says of its numbers
+
+size_t cudnnGetVersion() { return 91900; }
+
+void cudnnGetLastErrorString(char* text, size_t size) {
+    strncpy(text, last.c_str(), size - 1);
+    text[size - 1] = 0;
+}
+
+int cudnnCreate(void** handle) {
+    *handle = (void*)1;
+    return OK;
+}
+
+int cudnnSetStream(void*, void*) {
+    ++stream_changes;
+    return OK;
+}
+
+int cudnnBackendCreateDescriptor(int kind, Descriptor** made) {
+    *made = new Descriptor{kind};
+    ++live_descriptors;
+    return OK;
+}
+
+int cudnnBackendDestroyDescriptor(Descriptor* d) {
+    delete d;
+    --live_descriptors;
+    return OK;
+}
+
+int cudnnBackendSetAttribute(Descriptor* d, int attribute, int type, int64_t count, const void* values) {
+    if (d->finalized) return fail(BAD_PARAMETER, "an attribute was set after finalizing");
+    if (type == DESCRIPTOR) {
+        auto& references = d->references[attribute];
+        references.assign((Descriptor**)values, (Descriptor**)values + count);
+        for (Descriptor* other : references)
+            if (!other->finalized && other->kind != CONFIG) return fail(NOT_FINALIZED, "a reference is not finalized");
+        return OK;
+    }
+    const size_t width = type == INT64 || type == DOUBLE || type == POINTER ? 8 : type == BOOLEAN ? 1 : 4;
+    d->bytes[attribute].assign((const char*)values, (const char*)values + count * width);
+    return OK;
+}
+
+int cudnnBackendFinalize(Descriptor* d) {
+    if (d->kind == TENSOR) {
+        const Ints sizes = d->get<int64_t>(902), strides = d->get<int64_t>(903);
+        if (sizes.size() != strides.size()) return fail(BAD_PARAMETER, "sizes and strides differ in number");
+        for (size_t a = 0; a < sizes.size(); ++a)
+            if (sizes[a] <= 0 || strides[a] <= 0) return fail(BAD_PARAMETER, "a size or stride is not positive");
+    }
+    if (d->kind >= FORWARD && d->kind <= INPUTS)
+        if (int status = check_operation(d)) return status;
+    d->finalized = true;
+    return OK;
+}
+
+int cudnnBackendGetAttribute(Descriptor* d, int attribute, int, int64_t, int64_t* count, void* values) {
+    *count = 1;
+    if (attribute == 202) {  // a heuristic's configurations: one
+        if (values) (*(Descriptor**)values)->references[201] = d->references[201];
+    } else if (attribute == 300) {  // the engine of a configuration
+    } else if (attribute == 1303) {
+        *count = engine_note >= 0;
+        if (*count) *(int*)values = engine_note;
+    } else if (attribute == 402) {
+        *(int64_t*)values = workspace_bytes;
+    } else {
+        return fail(BAD_PARAMETER, "unknown attribute");
+    }
+    return OK;
+}
+
+int cudnnBackendExecute(void* handle, Descriptor* plan, Descriptor* pack) {
+    if (!handle || !plan->finalized || !pack->finalized || plan->kind != PLAN || pack->kind != PACK)
+        return fail(BAD_PARAMETER, "arguments of execute");
+    const Ints ids = pack->get<int64_t>(1000), addresses = pack->get<int64_t>(1001), scratch = pack->get<int64_t>(1003);
+    if (ids.size() != addresses.size()) return fail(BAD_PARAMETER, "ids and addresses differ in number");
+    if (scratch.empty() || !scratch[0]) return fail(NULL_POINTER, "there is no workspace");
+    std::map<int64_t, char*> arrays;
+    for (size_t i = 0; i < ids.size(); ++i) arrays[ids[i]] = (char*)addresses[i];
+    Descriptor* operation = plan->to(401)->to(201)->to(801);
+    ++executions;
+    const int type = Operation(operation).x->get<int>(901)[0];
+    if (type == 0) return convolve<float>(operation, arrays);
+    if (type == 1) return convolve<double>(operation, arrays);
+    return fail(NOT_SUPPORTED, "data type");
+}
+}

@@ -1,0 +1,174 @@
+"""CUDA without a GPU: the kernels' own source compiled by g++, NumPy in CuPy's place, and a libcudnn of our own.
+
+`CudaArray` stands for `cupy.ndarray`: an array on a device that the library must not confuse with one of NumPy's.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eagerconv.kernels_cpu.table import as_table
+from eagerconv.kernels_gpu import cuda
+
+HERE = Path(__file__).parent / "cuda"
+NO_COMPILER = None if shutil.which("g++") else "needs g++, to compile CUDA sources for the CPU"
+ORDERS = {"forward": 0, "reversed": 1, "shuffled": 2}
+
+
+class CudaArray(np.ndarray):
+    """NumPy's memory in the role of a GPU's."""
+
+
+def on_device(a: Any) -> CudaArray:
+    """Copy an array "to the device", in the same layout."""
+    copy = np.array(a, order="K", copy=True)
+    return copy.view(CudaArray)
+
+
+def build(text: str, suffix: str, *flags: str) -> Path:
+    """Compile a C++ source to a shared library, once for each content."""
+    stamp = hashlib.sha256("\0".join([text, *flags, (HERE / "cuda_on_cpu.h").read_text()]).encode()).hexdigest()[:20]
+    folder = Path(tempfile.gettempdir()) / "eagerconv-tests"
+    folder.mkdir(exist_ok=True)
+    library = folder / f"{stamp}{suffix}.so"
+    if not library.exists():
+        code = library.with_suffix(".cpp")
+        code.write_text(text)
+        made = library.with_suffix(".tmp")
+        subprocess.run(
+            [
+                "g++",
+                "-std=c++17",
+                "-O1",
+                "-shared",
+                "-fPIC",
+                "-Wall",
+                "-Wno-unused",
+                f"-I{HERE}",
+                *flags,
+                code,
+                "-o",
+                made,
+            ],
+            check=True,
+        )
+        made.replace(library)
+    return library
+
+
+def kernel_names(text: str) -> list[str]:
+    """Every kernel of a CUDA source."""
+    return re.findall(r"extern \"C\" __global__ void\s+(?:__launch_bounds__\(\d+\)\s+)?(\w+)\(", text)
+
+
+@lru_cache(maxsize=64)
+def compiled(text: str) -> Any:
+    """A CUDA source as a library for the CPU."""
+    exports = "\n".join(f"EXPORT({name})" for name in kernel_names(text))
+    return ctypes.CDLL(str(build(f'#include "cuda_on_cpu.h"\n{text}\n{exports}\n', "-kernels")))
+
+
+class Kernel:
+    """A compiled kernel with the calling convention of `cupy.RawKernel`, but strict about the width of arguments."""
+
+    def __init__(self, library: Any, name: str, order: str) -> None:
+        self.name, self.order = name, ORDERS[order]
+        self.function = getattr(library, f"launch_{name}")
+        sizes = (ctypes.c_int * 64)()
+        self.sizes = sizes[: getattr(library, f"sizes_{name}")(sizes)]
+
+    def __call__(self, grid: tuple[int, ...], block: tuple[int, ...], arguments: tuple[Any, ...]) -> None:
+        if len(arguments) != len(self.sizes):
+            raise TypeError(f"{self.name} takes {len(self.sizes)} arguments, got {len(arguments)}")
+        values = [np.uint64(a.ctypes.data) if isinstance(a, CudaArray) else self.scalar(a) for a in arguments]
+        for i, (value, size) in enumerate(zip(values, self.sizes, strict=True)):
+            if value.nbytes != size:
+                raise TypeError(f"{self.name}: argument {i} has {value.nbytes} bytes, the kernel expects {size}")
+        boxes = [np.array(value) for value in values]
+        pointers = (ctypes.c_void_p * len(boxes))(*(box.ctypes.data for box in boxes))
+        # Few blocks and threads: the kernels' loops must cover the problem whatever the grid.
+        error = self.function(min(grid[0], 3), min(block[0], 8), pointers, self.order)
+        if error:
+            raise RuntimeError(f"{self.name}: some threads ended while others waited at a barrier")
+
+    def scalar(self, value: Any) -> Any:
+        if isinstance(value, np.ndarray):
+            raise TypeError(f"{self.name}: an array of the CPU was passed to the GPU")
+        return np.int64(value) if isinstance(value, int) else value
+
+
+class _ArrayModule:
+    """NumPy, with results on "the device"."""
+
+    def __getattr__(self, name: str) -> Any:
+        function = getattr(np, name)
+        if not callable(function):
+            return function
+
+        def on_the_device(*args: Any, **kwargs: Any) -> Any:
+            out = function(*args, **kwargs)
+            return out.view(CudaArray) if isinstance(out, np.ndarray) else out
+
+        return on_the_device
+
+
+class FakeRuntime:
+    """`cuda.Runtime` on the CPU."""
+
+    def __init__(self, order: str = "forward") -> None:
+        self.xp: Any = _ArrayModule()
+        self.order = order
+        self.current_stream = 1
+        self.allocations: list[int] = []
+
+    def device(self) -> int:
+        return 0
+
+    def stream(self) -> int:
+        return self.current_stream
+
+    def address(self, array: Any) -> int:
+        assert type(array) is CudaArray, "an array of the CPU was passed to the GPU"
+        return array.ctypes.data
+
+    def empty(self, shape: Any, dtype: Any) -> Any:
+        out = np.empty(shape, dtype).view(CudaArray)
+        self.allocations.append(out.nbytes)
+        out.view(np.uint8)[...] = 255  # NaN, or -1: what is not written shows
+        return out
+
+    def upload(self, entries: Any) -> Any:
+        return as_table(entries).view(CudaArray)
+
+    def function(self, dtype: str, name: str) -> Callable[..., None]:
+        return Kernel(compiled(cuda.source(dtype)), name, self.order)
+
+    def gemm(self, a: Any, b: Any, out: Any, tf32: bool, add: bool = False) -> None:
+        for x in (a, b, out):
+            assert type(x) is CudaArray, "an array of the CPU was passed to the GPU"
+            cuda.leading(x)  # cuBLAS takes no others
+        assert cuda.leading(out)[0] == 0, "cuBLAS writes rows"
+        product = np.matmul(np.asarray(a, out.dtype), np.asarray(b, out.dtype))
+        out[...] = product + out if add else product
+
+    def rfftn(self, a: Any, lengths: Any) -> Any:
+        return np.fft.rfftn(a, lengths, tuple(range(-len(lengths), 0))).view(CudaArray)
+
+    def irfftn(self, a: Any, lengths: Any) -> Any:
+        return np.fft.irfftn(a, lengths, tuple(range(-len(lengths), 0))).view(CudaArray)
+
+
+def fake_cudnn() -> Path:
+    """The path of our libcudnn."""
+    return build((HERE / "fake_cudnn.cpp").read_text(), "-cudnn")

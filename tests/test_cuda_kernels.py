@@ -1,0 +1,355 @@
+"""The GPU's algorithms without a GPU: the same kernels compiled for the CPU, and our half of cuDNN (see fake_cuda)."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import re
+from dataclasses import replace
+
+import fake_cuda
+import numpy as np
+import pytest
+import strategies
+from fake_cuda import CudaArray, FakeRuntime, on_device
+from hypothesis import assume, given
+from strategies import SLOTS, Problem, examples, integers, operands, problems, reals, seeds
+
+import eagerconv as ec
+from eagerconv import device, registry
+from eagerconv.kernels_gpu import cuda, cudnn, cudnn_backend, gemm
+
+pytestmark = pytest.mark.skipif(fake_cuda.NO_COMPILER is not None, reason=str(fake_cuda.NO_COMPILER))
+
+NAMES = ("cudnn", "gemm", "fft", "direct")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def library():
+    """Our libcudnn in the place of the real one, and our array type in CuPy's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(os.environ, "EAGERCONV_CUDNN", str(fake_cuda.fake_cudnn()))
+        patch.setattr(cudnn_backend, "_load_cublaslt", lambda: None)
+        patch.setitem(device.DEVICES, CudaArray, "cuda")
+        forget()
+        yield cudnn_backend.library()
+        forget()
+
+
+@pytest.fixture(autouse=True)
+def runtime(monkeypatch):
+    fake = FakeRuntime()
+    monkeypatch.setattr(cuda, "_runtime", fake)
+    return fake
+
+
+def forget():
+    """Drop plans, so that none of a fake outlives it."""
+    from eagerconv import algorithms
+
+    algorithms._planned.cache_clear()
+    cudnn._trial.cache_clear()
+    cudnn._local.plans.clear()
+    cudnn._local.handles.clear()
+    cudnn_backend.library.cache_clear()
+    gc.collect()
+
+
+def solve(problem: Problem, slot: str, x, w, y, **options):
+    """Ask the public function, with the operands on the device; the result comes back from it."""
+    result = problem.call(ec, slot, on_device(x), on_device(w), on_device(y), **options)
+    assert result.device == "cuda"
+    assert type(result.data) is CudaArray
+    return np.array(result.data)
+
+
+# ----- Values -----
+
+
+@pytest.mark.parametrize("slot", SLOTS)
+@pytest.mark.parametrize("name", NAMES)
+@given(problem=problems(), seed=seeds)
+@examples(40)
+def test_small_integers_give_exact_results(name, slot, problem, seed):
+    if name != "direct":
+        problem = replace(problem, unshared=False)
+    x, w, y = operands(problem, seed, np.float64)
+    result = solve(problem, slot, x, w, y, algorithm=name)
+    truth = problem.solve(slot, x, w, y)
+    if name == "fft":
+        np.testing.assert_allclose(result, truth, atol=1e-10)
+    else:
+        np.testing.assert_array_equal(result, truth)
+
+
+@pytest.mark.parametrize("slot", SLOTS)
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "layout", ["channels-last", "reversed", "stepped", "transposed", "zero stride, batch", "zero stride, columns"]
+)
+@pytest.mark.parametrize("problem", [
+    Problem(2, 1, 3, 4, (7, 6), (3, 2), (1, (0, 2)), (2, 1), (1, 2)),
+    Problem(3, 2, 2, 3, (5, 5), (1, 1)),
+])  # fmt: skip
+def test_arrays_of_any_layout(name, slot, layout, problem):
+    x, w, y = (strategies.arranged(a, layout) for a in operands(problem, 5, np.float64))
+    views = [strided(a) for a in (x, w, y)]
+    result = np.array(problem.call(ec, slot, *views, algorithm=name).data)
+    np.testing.assert_allclose(result, problem.solve(slot, x, w, y), atol=1e-10 if name == "fft" else 0)
+
+
+def strided(a):
+    """The array itself, strides and all, "on the device"."""
+    return a.view(CudaArray)
+
+
+@pytest.mark.parametrize("slot", SLOTS)
+@pytest.mark.parametrize("dtype", [d for d in cuda.TYPES if d not in ("float32", "float64")])
+@pytest.mark.parametrize("unshared", [False, True])
+def test_direct_knows_every_dtype(slot, dtype, unshared):
+    problem = Problem(2, 2, 2, 1, (5, 4), (3, 2), (1, 0), (2, 1), unshared=unshared)
+    x, w, y = operands(problem, 3, dtype)
+    if dtype.startswith("uint"):
+        x, w, y = (abs(integers(a.shape, 4 + i)).astype(dtype) for i, a in enumerate((x, w, y)))
+    wide = [a.astype(complex if a.dtype.kind == "c" else float) for a in (x, w, y)]
+    expected = problem.solve(slot, *wide)
+    result = solve(problem, slot, x, w, y, algorithm="direct")
+    assert result.dtype == np.dtype(dtype)
+    np.testing.assert_array_equal(result, expected != 0 if dtype == "bool" else expected.astype(dtype))
+
+
+@pytest.mark.parametrize("slot", SLOTS)
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("name", ["gemm", "direct"])
+def test_half_types_are_summed_in_float32_and_rounded_once(name, slot, dtype):
+    problem = Problem(2, 1, 40, 6, (9, 8), (3, 3), "half")
+    x, w, y = reals(problem, 1, dtype)
+    wide = [a.astype(float) for a in (x, w, y)]
+    truth = problem.solve(slot, *wide)
+    result = solve(problem, slot, x, w, y, algorithm=name).astype(float)
+    unit = {"float16": 2.0**-11, "bfloat16": 2.0**-8}[dtype]
+    assert np.all(np.abs(result - truth) <= unit * np.abs(truth) * 1.01 + 1e-5 * np.abs(truth).max())
+
+
+def test_half_types_round_to_even_and_keep_nan_and_infinity():
+    problem = Problem(1, 1, 1, 1, (9,), (1,))
+    for dtype, unit in (("float16", 2.0**-10), ("bfloat16", 2.0**-7)):
+        x = np.array([1, 1 + unit, 1 + 2 * unit, np.inf, -np.inf, np.nan, 3e-8, -1 - unit, 0], dtype)
+        for scale in (1.0, 0.5, 1 + unit, 1 + 3 * unit, 1e-3):
+            w = np.array([scale], dtype)
+            result = solve(
+                problem, "forward", x.reshape(1, 1, 9), w.reshape(1, 1, 1), x.reshape(1, 1, 9), algorithm="direct"
+            )
+            with np.errstate(all="ignore"):
+                expected = (x.astype(np.float32) * w.astype(np.float32)).astype(dtype)
+            np.testing.assert_array_equal(result[0, 0].astype(float), expected.astype(float))
+
+
+@pytest.mark.parametrize("order", ["reversed", "shuffled"])
+@given(problem=problems(), seed=seeds)
+@examples(10)
+def test_the_order_of_threads_does_not_matter(order, problem, seed):
+    cuda._runtime = FakeRuntime(order)
+    x, w, y = operands(problem, seed, np.float64)
+    for slot in SLOTS:
+        np.testing.assert_array_equal(solve(problem, slot, x, w, y, algorithm="direct"), problem.solve(slot, x, w, y))
+
+
+def test_columns_of_a_few_images_at_a_time_give_the_same(monkeypatch):
+    problem = Problem(5, 2, 3, 2, (6, 7), (3, 2), 1, (2, 1))
+    x, w, y = operands(problem, 7, np.float64)
+    monkeypatch.setattr(gemm, "COLUMN_BYTES", 2 * 4 * problem.cin * 6 * 24 * 2)
+    for slot in SLOTS:
+        np.testing.assert_array_equal(solve(problem, slot, x, w, y, algorithm="gemm"), problem.solve(slot, x, w, y))
+
+
+@given(problem=problems(ndims=(1, 2), empty=False), seed=seeds)
+@examples(25)
+def test_gradients_on_the_device_are_those_of_the_cpu(problem, seed):
+    x, w, y = operands(problem, seed, np.float64)
+    assume(min(x.size, w.size, y.size))
+    results = []
+    for place in (np.array, on_device):
+        tx, tw = (ec.asarray(place(a)) for a in (x, w))
+        tx.requires_grad = tw.requires_grad = True
+        out = problem.call(ec, "forward", tx, tw, None)
+        (out * ec.asarray(place(y)) * out).sum().backward()
+        results.append([np.array(t.grad.data) for t in (tx, tw)])
+    for cpu, gpu in zip(*results, strict=True):
+        np.testing.assert_array_equal(cpu, gpu)
+
+
+# ----- Choice -----
+
+
+def test_explain_tells_of_the_devices_algorithms():
+    problem = Problem(2, 1, 64, 64, (24, 24), (3, 3))
+    x, w, _ = map(on_device, reals(problem, 0, "float32"))
+    (told,) = ec.explain(ec.conv2d, x, w)
+    assert told.chosen == "cudnn"
+    assert [c.name for c in told.candidates] == list(NAMES)
+    assert {c.name: c.workspace for c in told.candidates}["cudnn"] == 64
+    with ec.using(exclude=["cudnn"]):
+        assert ec.explain(ec.conv2d, x, w)[0].chosen == "gemm"
+    (told,) = ec.explain(ec.conv2d, on_device(np.ones((1, 1, 4, 4), int)), on_device(np.ones((1, 1, 2, 2), int)))
+    assert told.chosen == "direct"
+
+
+def test_unknown_to_cudnn_goes_to_another():
+    x, w = on_device(np.ones((1, 1, 4, 4))), on_device(np.ones((1, 3, 3, 1, 2, 2)))
+    assert ec.explain(ec.conv2d, x, w, unshared=True)[0].chosen == "direct"
+    with pytest.raises(ec.AlgorithmError, match="cudnn does not know unshared"):
+        ec.conv2d(x, w, unshared=True, algorithm="cudnn")
+
+
+def test_operands_on_different_devices_raise_and_name_both():
+    with pytest.raises(TypeError, match="cuda and cpu"):
+        ec.conv2d(on_device(np.ones((1, 1, 4, 4))), np.ones((1, 1, 2, 2)))
+
+
+# ----- Our half of cuDNN -----
+
+
+def counter(library, name):
+    return ctypes.c_long.in_dll(library, name).value
+
+
+def test_plans_are_made_once_and_descriptors_given_back(library):
+    problem = Problem(2, 1, 3, 4, (7, 6), (3, 2))
+    x, w, _ = map(on_device, reals(problem, 0, "float32"))
+    ec.conv2d(x, w, algorithm="cudnn")
+    live, runs = counter(library, "live_descriptors"), counter(library, "executions")
+    for _ in range(5):
+        ec.conv2d(x, w, algorithm="cudnn")
+    assert counter(library, "live_descriptors") == live
+    assert counter(library, "executions") == runs + 5
+    forget()
+    assert counter(library, "live_descriptors") == 0
+
+
+def test_the_stream_is_set_when_it_changes_and_only_then(library, runtime):
+    x, w = on_device(np.ones((1, 1, 4, 4))), on_device(np.ones((1, 1, 2, 2)))
+    ec.conv2d(x, w, algorithm="cudnn")
+    before = counter(library, "stream_changes")
+    ec.conv2d(x, w, algorithm="cudnn")
+    assert counter(library, "stream_changes") == before
+    runtime.current_stream = 2
+    ec.conv2d(x, w, algorithm="cudnn")
+    assert counter(library, "stream_changes") == before + 1
+
+
+def test_another_alignment_has_a_plan_of_its_own():
+    raw = np.arange(65.0, dtype="float32")
+    w = on_device(np.ones((1, 1, 2, 2), "float32"))
+    for first in (0, 1):  # the fake checks that an array is aligned as its plan was promised
+        x = raw[first : first + 64].reshape(1, 1, 8, 8)
+        y = ec.conv2d(x.view(CudaArray), w, algorithm="cudnn")
+        np.testing.assert_array_equal(np.array(y.data), ec.conv2d(x, np.ones((1, 1, 2, 2), "float32")).data)
+
+
+@pytest.mark.parametrize(("note", "dtype", "tf32", "refused"), [
+    (cudnn_backend.TENSOR_CORE, "float32", False, True),
+    (cudnn_backend.TENSOR_CORE, "float32", True, False),
+    (cudnn_backend.TENSOR_CORE, "float64", False, False),
+    (cudnn_backend.DOWN_CONVERT_INPUTS, "float32", True, True),
+    (cudnn_backend.NONDETERMINISTIC, "float32", True, True),
+])  # fmt: skip
+def test_engines_that_change_the_numbers_are_refused(library, note, dtype, tf32, refused):
+    forget()
+    library = cudnn_backend.library()
+    kind = ctypes.c_int.in_dll(library, "engine_note")
+    x, w = on_device(np.ones((1, 1, 4, 4), dtype)), on_device(np.ones((1, 1, 2, 2), dtype))
+    kind.value = note
+    try:
+        with ec.using(tf32=tf32):
+            (told,) = ec.explain(ec.conv2d, x, w)
+    finally:
+        kind.value = -1
+        forget()
+    reason = {c.name: c.refused for c in told.candidates}["cudnn"]
+    assert (reason is not None) == refused, reason
+
+
+def test_a_workspace_limit_reaches_cudnn(library):
+    forget()
+    size = ctypes.c_int64.in_dll(cudnn_backend.library(), "workspace_bytes")
+    x, w = on_device(np.ones((1, 1, 4, 4))), on_device(np.ones((1, 1, 2, 2)))
+    size.value = 5000
+    try:
+        with ec.using(workspace=4999):
+            assert {c.name: c.refused for c in ec.explain(ec.conv2d, x, w)[0].candidates}["cudnn"] is not None
+        with ec.using(workspace=5000):
+            assert {c.name: c.refused for c in ec.explain(ec.conv2d, x, w)[0].candidates}["cudnn"] is None
+    finally:
+        size.value = 64
+        forget()
+
+
+def test_errors_of_cudnn_say_what_it_said():
+    bad = cudnn_backend.TensorSpec((0, 1, 4), (4, 4, 1), 16)
+    with pytest.raises(cudnn_backend.CudnnError, match=r"could not finalize .*not positive \(status 2000\)"):
+        cudnn_backend._tensor("x", bad, 0)
+
+
+def test_without_cudnn_the_reason_is_told(monkeypatch):
+    forget()
+    monkeypatch.setenv("EAGERCONV_CUDNN", "/nowhere/libcudnn.so.9")
+    x, w = on_device(np.ones((1, 1, 4, 4))), on_device(np.ones((1, 1, 2, 2)))
+    (told,) = ec.explain(ec.conv2d, x, w)
+    forget()
+    assert "cuDNN 9 was not found" in {c.name: c.refused for c in told.candidates}["cudnn"]
+    assert told.chosen != "cudnn"
+
+
+# ----- The fakes can fail, and the sources compile -----
+
+
+@pytest.mark.parametrize(("good", "bad", "slot"), [
+    ("__syncthreads();\n            if (threadIdx.x < half)", "if (threadIdx.x < half)", "grad_weights"),
+    ("i < g[SIZE + axis] ? i : -1", "i <= g[SIZE + axis] ? i : -1", "forward"),
+    ("t += (i64)gridDim.x * blockDim.x", "t += total", "forward"),
+    ("t % g[STRIDE + axis]) return -1", "false) return -1", "grad_inputs"),
+    ("f / g[COUT] * g[CIN] * g[X_C]", "0", "forward"),
+])  # fmt: skip
+def test_planted_faults_are_seen(monkeypatch, good, bad, slot):
+    text = cuda.source("float64")
+    assert good in text
+    monkeypatch.setattr(cuda, "source", lambda dtype: text.replace(good, bad))
+    problem = Problem(3, 2, 2, 2, (6, 5), (3, 2), 1, (2, 1))
+    x, w, y = reals(problem, 2, "float64")
+    with pytest.raises((AssertionError, RuntimeError)):
+        np.testing.assert_allclose(solve(problem, slot, x, w, y, algorithm="direct"), problem.solve(slot, x, w, y))
+
+
+def test_a_narrow_argument_is_seen():
+    kernel = FakeRuntime().function("float32", "im2col")
+    with pytest.raises(TypeError, match="argument 3 has 4 bytes"):
+        kernel((1,), (8,), (*[on_device(np.ones(3))] * 3, np.int32(1), 1, 1, 1))
+
+
+@pytest.mark.parametrize("architecture", ["sm_80", "sm_90", "sm_100"])
+@pytest.mark.parametrize("dtype", list(cuda.TYPES))
+def test_sources_compile_for_real_cards_without_spills(architecture, dtype):
+    nvrtc = pytest.importorskip("cupy_backends.cuda.libs.nvrtc", reason="needs CuPy and NVRTC", exc_type=ImportError)
+    program = nvrtc.createProgram(cuda.source(dtype), "conv.cu", (), ())
+    options = (
+        "-std=c++17",
+        "-ftz=true",
+        "--device-as-default-execution-space",
+        f"-arch={architecture}",
+        "--ptxas-options=-v",
+    )
+    try:
+        nvrtc.compileProgram(program, options)
+    except nvrtc.NVRTCError:
+        pytest.fail(nvrtc.getProgramLog(program))
+    log = nvrtc.getProgramLog(program)
+    registers = [int(n) for n in re.findall(r"Used (\d+) registers", log)]
+    assert len(registers) == len(fake_cuda.kernel_names(cuda.source(dtype)))
+    assert max(registers) <= 128
+    assert not any(int(n) for n in re.findall(r"(\d+) bytes spill", log))
+
+
+def test_the_table_has_what_is_tested():
+    assert tuple(a.name for a in registry.table("cuda")) == NAMES
