@@ -2,24 +2,29 @@
 #
 #   make test PYTHON=python3.13           which Python makes .venv (after `make clean`, when .venv is there already)
 #   make test ARGS="tests/test_tape.py"   more arguments for the program that runs
+#   make test-gpu CUDA=cuda12             which of CUDA's versions CuPy is for
 
 PYTHON ?= python3
+CUDA   ?= cuda13
 ARGS   ?=
 VENV   := .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench hooks clean
+.PHONY: help demo test test-gpu lint format bench hooks clean
 .NOTPARALLEL:
 
 help:  ## list these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
 
 demo: $(VENV)/.installed-demo  ## train a classifier and a denoiser on real images, write demo.png
 	$(BIN)/python examples/demo.py $(ARGS)
 
 test: $(VENV)/.installed-test  ## run the tests and the examples in the docstrings
 	$(BIN)/python -m pytest $(ARGS)
+
+test-gpu: $(VENV)/.installed-test $(VENV)/.installed-$(CUDA)  ## run the tests that need an NVIDIA GPU
+	$(BIN)/python -m pytest -m gpu $(ARGS)
 
 lint: $(VENV)/.installed-dev  ## check style, format and types
 	$(BIN)/ruff check

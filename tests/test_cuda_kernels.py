@@ -1,4 +1,4 @@
-"""The GPU's algorithms without a GPU: the same kernels compiled for the CPU, and our half of cuDNN (see fake_cuda)."""
+"""The GPU's algorithms, on a GPU where there is one, and without: the kernels compiled for the CPU, a cuDNN of our own."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import ctypes
 import gc
 import os
 import re
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import fake_cuda
 import numpy as np
@@ -20,28 +23,65 @@ import eagerconv as ec
 from eagerconv import device, registry
 from eagerconv.kernels_gpu import cuda, cudnn, cudnn_backend, gemm
 
-pytestmark = pytest.mark.skipif(fake_cuda.NO_COMPILER is not None, reason=str(fake_cuda.NO_COMPILER))
-
 NAMES = ("cudnn", "gemm", "fft", "direct")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def library():
-    """Our libcudnn in the place of the real one, and our array type in CuPy's."""
+class Fake:
+    """CUDA played by the CPU."""
+
+    put = staticmethod(on_device)
+    get = staticmethod(np.array)
+
+    def keep(self, a):
+        """The array itself, strides and all."""
+        return a.view(CudaArray)
+
+
+class Card:
+    """A real GPU."""
+
+    def __init__(self):
+        self.cupy = pytest.importorskip("cupy", exc_type=ImportError)
+
+    def put(self, a):
+        return self.cupy.asarray(a)
+
+    def get(self, a):
+        return self.cupy.asnumpy(a)
+
+    def keep(self, a):
+        """A copy of all the memory that the array spans, read with the same strides."""
+        low, high = np.lib.array_utils.byte_bounds(a)
+        memory = self.cupy.asarray(np.frombuffer(ctypes.string_at(low, high - low), np.uint8))
+        return self.cupy.ndarray(a.shape, a.dtype, memory.data + (a.ctypes.data - low), a.strides)
+
+
+@pytest.fixture(scope="module", params=["fake", pytest.param("card", marks=pytest.mark.gpu)])
+def place(request):
+    """Where arrays go: our libcudnn in the place of the real one and our array type in CuPy's, or a GPU."""
+    if request.param == "card":
+        yield Card()
+        return
+    if fake_cuda.NO_COMPILER:
+        pytest.skip(fake_cuda.NO_COMPILER)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(os.environ, "EAGERCONV_CUDNN", str(fake_cuda.fake_cudnn()))
         patch.setattr(cudnn_backend, "_load_cublaslt", lambda: None)
         patch.setitem(device.DEVICES, CudaArray, "cuda")
+        patch.setattr(cuda, "_runtime", FakeRuntime())
         forget()
-        yield cudnn_backend.library()
+        yield Fake()
         forget()
 
 
-@pytest.fixture(autouse=True)
-def runtime(monkeypatch):
-    fake = FakeRuntime()
-    monkeypatch.setattr(cuda, "_runtime", fake)
-    return fake
+@pytest.fixture
+def fake(place):
+    """The fake device, for tests of what only it can show; its runtime is new."""
+    if isinstance(place, Card):
+        pytest.skip("is about the fake device")
+    cuda._runtime = FakeRuntime()
+    yield cuda._runtime
+    cuda._runtime = FakeRuntime()
 
 
 def forget():
@@ -56,12 +96,11 @@ def forget():
     gc.collect()
 
 
-def solve(problem: Problem, slot: str, x, w, y, **options):
+def solve(place, problem: Problem, slot: str, x, w, y, **options):
     """Ask the public function, with the operands on the device; the result comes back from it."""
-    result = problem.call(ec, slot, on_device(x), on_device(w), on_device(y), **options)
+    result = problem.call(ec, slot, place.put(x), place.put(w), place.put(y), **options)
     assert result.device == "cuda"
-    assert type(result.data) is CudaArray
-    return np.array(result.data)
+    return place.get(result.data)
 
 
 # ----- Values -----
@@ -71,11 +110,11 @@ def solve(problem: Problem, slot: str, x, w, y, **options):
 @pytest.mark.parametrize("name", NAMES)
 @given(problem=problems(), seed=seeds)
 @examples(40)
-def test_small_integers_give_exact_results(name, slot, problem, seed):
+def test_small_integers_give_exact_results(place, name, slot, problem, seed):
     if name != "direct":
         problem = replace(problem, unshared=False)
     x, w, y = operands(problem, seed, np.float64)
-    result = solve(problem, slot, x, w, y, algorithm=name)
+    result = solve(place, problem, slot, x, w, y, algorithm=name)
     truth = problem.solve(slot, x, w, y)
     if name == "fft":
         np.testing.assert_allclose(result, truth, atol=1e-10)
@@ -92,29 +131,24 @@ def test_small_integers_give_exact_results(name, slot, problem, seed):
     Problem(2, 1, 3, 4, (7, 6), (3, 2), (1, (0, 2)), (2, 1), (1, 2)),
     Problem(3, 2, 2, 3, (5, 5), (1, 1)),
 ])  # fmt: skip
-def test_arrays_of_any_layout(name, slot, layout, problem):
+def test_arrays_of_any_layout(place, name, slot, layout, problem):
     x, w, y = (strategies.arranged(a, layout) for a in operands(problem, 5, np.float64))
-    views = [strided(a) for a in (x, w, y)]
-    result = np.array(problem.call(ec, slot, *views, algorithm=name).data)
+    views = [place.keep(a) for a in (x, w, y)]
+    result = place.get(problem.call(ec, slot, *views, algorithm=name).data)
     np.testing.assert_allclose(result, problem.solve(slot, x, w, y), atol=1e-10 if name == "fft" else 0)
-
-
-def strided(a):
-    """The array itself, strides and all, "on the device"."""
-    return a.view(CudaArray)
 
 
 @pytest.mark.parametrize("slot", SLOTS)
 @pytest.mark.parametrize("dtype", [d for d in cuda.TYPES if d not in ("float32", "float64")])
 @pytest.mark.parametrize("unshared", [False, True])
-def test_direct_knows_every_dtype(slot, dtype, unshared):
+def test_direct_knows_every_dtype(place, slot, dtype, unshared):
     problem = Problem(2, 2, 2, 1, (5, 4), (3, 2), (1, 0), (2, 1), unshared=unshared)
     x, w, y = operands(problem, 3, dtype)
     if dtype.startswith("uint"):
         x, w, y = (abs(integers(a.shape, 4 + i)).astype(dtype) for i, a in enumerate((x, w, y)))
     wide = [a.astype(complex if a.dtype.kind == "c" else float) for a in (x, w, y)]
     expected = problem.solve(slot, *wide)
-    result = solve(problem, slot, x, w, y, algorithm="direct")
+    result = solve(place, problem, slot, x, w, y, algorithm="direct")
     assert result.dtype == np.dtype(dtype)
     np.testing.assert_array_equal(result, expected != 0 if dtype == "bool" else expected.astype(dtype))
 
@@ -122,24 +156,30 @@ def test_direct_knows_every_dtype(slot, dtype, unshared):
 @pytest.mark.parametrize("slot", SLOTS)
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize("name", ["gemm", "direct"])
-def test_half_types_are_summed_in_float32_and_rounded_once(name, slot, dtype):
+def test_half_types_are_summed_in_float32_and_rounded_once(place, name, slot, dtype):
     problem = Problem(2, 1, 40, 6, (9, 8), (3, 3), "half")
     x, w, y = reals(problem, 1, dtype)
     wide = [a.astype(float) for a in (x, w, y)]
     truth = problem.solve(slot, *wide)
-    result = solve(problem, slot, x, w, y, algorithm=name).astype(float)
+    result = solve(place, problem, slot, x, w, y, algorithm=name).astype(float)
     unit = {"float16": 2.0**-11, "bfloat16": 2.0**-8}[dtype]
     assert np.all(np.abs(result - truth) <= unit * np.abs(truth) * 1.01 + 1e-5 * np.abs(truth).max())
 
 
-def test_half_types_round_to_even_and_keep_nan_and_infinity():
+def test_half_types_round_to_even_and_keep_nan_and_infinity(place):
     problem = Problem(1, 1, 1, 1, (9,), (1,))
     for dtype, unit in (("float16", 2.0**-10), ("bfloat16", 2.0**-7)):
         x = np.array([1, 1 + unit, 1 + 2 * unit, np.inf, -np.inf, np.nan, 3e-8, -1 - unit, 0], dtype)
         for scale in (1.0, 0.5, 1 + unit, 1 + 3 * unit, 1e-3):
             w = np.array([scale], dtype)
             result = solve(
-                problem, "forward", x.reshape(1, 1, 9), w.reshape(1, 1, 1), x.reshape(1, 1, 9), algorithm="direct"
+                place,
+                problem,
+                "forward",
+                x.reshape(1, 1, 9),
+                w.reshape(1, 1, 1),
+                x.reshape(1, 1, 9),
+                algorithm="direct",
             )
             with np.errstate(all="ignore"):
                 expected = (x.astype(np.float32) * w.astype(np.float32)).astype(dtype)
@@ -149,33 +189,38 @@ def test_half_types_round_to_even_and_keep_nan_and_infinity():
 @pytest.mark.parametrize("order", ["reversed", "shuffled"])
 @given(problem=problems(), seed=seeds)
 @examples(10)
-def test_the_order_of_threads_does_not_matter(order, problem, seed):
+def test_the_order_of_threads_does_not_matter(place, order, problem, seed):
+    assume(isinstance(place, Fake))
     cuda._runtime = FakeRuntime(order)
     x, w, y = operands(problem, seed, np.float64)
     for slot in SLOTS:
-        np.testing.assert_array_equal(solve(problem, slot, x, w, y, algorithm="direct"), problem.solve(slot, x, w, y))
+        np.testing.assert_array_equal(
+            solve(place, problem, slot, x, w, y, algorithm="direct"), problem.solve(slot, x, w, y)
+        )
 
 
-def test_columns_of_a_few_images_at_a_time_give_the_same(monkeypatch):
+def test_columns_of_a_few_images_at_a_time_give_the_same(place, monkeypatch):
     problem = Problem(5, 2, 3, 2, (6, 7), (3, 2), 1, (2, 1))
     x, w, y = operands(problem, 7, np.float64)
     monkeypatch.setattr(gemm, "COLUMN_BYTES", 2 * 4 * problem.cin * 6 * 24 * 2)
     for slot in SLOTS:
-        np.testing.assert_array_equal(solve(problem, slot, x, w, y, algorithm="gemm"), problem.solve(slot, x, w, y))
+        np.testing.assert_array_equal(
+            solve(place, problem, slot, x, w, y, algorithm="gemm"), problem.solve(slot, x, w, y)
+        )
 
 
 @given(problem=problems(ndims=(1, 2), empty=False), seed=seeds)
 @examples(25)
-def test_gradients_on_the_device_are_those_of_the_cpu(problem, seed):
+def test_gradients_on_the_device_are_those_of_the_cpu(place, problem, seed):
     x, w, y = operands(problem, seed, np.float64)
     assume(min(x.size, w.size, y.size))
     results = []
-    for place in (np.array, on_device):
-        tx, tw = (ec.asarray(place(a)) for a in (x, w))
+    for put, get in ((np.array, np.array), (place.put, place.get)):
+        tx, tw = (ec.asarray(put(a)) for a in (x, w))
         tx.requires_grad = tw.requires_grad = True
         out = problem.call(ec, "forward", tx, tw, None)
-        (out * ec.asarray(place(y)) * out).sum().backward()
-        results.append([np.array(t.grad.data) for t in (tx, tw)])
+        (out * ec.asarray(put(y)) * out).sum().backward()
+        results.append([get(t.grad.data) for t in (tx, tw)])
     for cpu, gpu in zip(*results, strict=True):
         np.testing.assert_array_equal(cpu, gpu)
 
@@ -183,7 +228,7 @@ def test_gradients_on_the_device_are_those_of_the_cpu(problem, seed):
 # ----- Choice -----
 
 
-def test_explain_tells_of_the_devices_algorithms():
+def test_explain_tells_of_the_devices_algorithms(fake):
     problem = Problem(2, 1, 64, 64, (24, 24), (3, 3))
     x, w, _ = map(on_device, reals(problem, 0, "float32"))
     (told,) = ec.explain(ec.conv2d, x, w)
@@ -196,50 +241,50 @@ def test_explain_tells_of_the_devices_algorithms():
     assert told.chosen == "direct"
 
 
-def test_unknown_to_cudnn_goes_to_another():
-    x, w = on_device(np.ones((1, 1, 4, 4))), on_device(np.ones((1, 3, 3, 1, 2, 2)))
+def test_unknown_to_cudnn_goes_to_another(place):
+    x, w = place.put(np.ones((1, 1, 4, 4))), place.put(np.ones((1, 3, 3, 1, 2, 2)))
     assert ec.explain(ec.conv2d, x, w, unshared=True)[0].chosen == "direct"
     with pytest.raises(ec.AlgorithmError, match="cudnn does not know unshared"):
         ec.conv2d(x, w, unshared=True, algorithm="cudnn")
 
 
-def test_operands_on_different_devices_raise_and_name_both():
+def test_operands_on_different_devices_raise_and_name_both(place):
     with pytest.raises(TypeError, match="cuda and cpu"):
-        ec.conv2d(on_device(np.ones((1, 1, 4, 4))), np.ones((1, 1, 2, 2)))
+        ec.conv2d(place.put(np.ones((1, 1, 4, 4))), np.ones((1, 1, 2, 2)))
 
 
 # ----- Our half of cuDNN -----
 
 
-def counter(library, name):
-    return ctypes.c_long.in_dll(library, name).value
+def counter(name):
+    return ctypes.c_long.in_dll(cudnn_backend.library(), name).value
 
 
-def test_plans_are_made_once_and_descriptors_given_back(library):
+def test_plans_are_made_once_and_descriptors_given_back(fake):
     problem = Problem(2, 1, 3, 4, (7, 6), (3, 2))
     x, w, _ = map(on_device, reals(problem, 0, "float32"))
     ec.conv2d(x, w, algorithm="cudnn")
-    live, runs = counter(library, "live_descriptors"), counter(library, "executions")
+    live, runs = counter("live_descriptors"), counter("executions")
     for _ in range(5):
         ec.conv2d(x, w, algorithm="cudnn")
-    assert counter(library, "live_descriptors") == live
-    assert counter(library, "executions") == runs + 5
+    assert counter("live_descriptors") == live
+    assert counter("executions") == runs + 5
     forget()
-    assert counter(library, "live_descriptors") == 0
+    assert counter("live_descriptors") == 0
 
 
-def test_the_stream_is_set_when_it_changes_and_only_then(library, runtime):
+def test_the_stream_is_set_when_it_changes_and_only_then(fake):
     x, w = on_device(np.ones((1, 1, 4, 4))), on_device(np.ones((1, 1, 2, 2)))
     ec.conv2d(x, w, algorithm="cudnn")
-    before = counter(library, "stream_changes")
+    before = counter("stream_changes")
     ec.conv2d(x, w, algorithm="cudnn")
-    assert counter(library, "stream_changes") == before
-    runtime.current_stream = 2
+    assert counter("stream_changes") == before
+    fake.current_stream = 2
     ec.conv2d(x, w, algorithm="cudnn")
-    assert counter(library, "stream_changes") == before + 1
+    assert counter("stream_changes") == before + 1
 
 
-def test_another_alignment_has_a_plan_of_its_own():
+def test_another_alignment_has_a_plan_of_its_own(fake):
     raw = np.arange(65.0, dtype="float32")
     w = on_device(np.ones((1, 1, 2, 2), "float32"))
     for first in (0, 1):  # the fake checks that an array is aligned as its plan was promised
@@ -255,10 +300,9 @@ def test_another_alignment_has_a_plan_of_its_own():
     (cudnn_backend.DOWN_CONVERT_INPUTS, "float32", True, True),
     (cudnn_backend.NONDETERMINISTIC, "float32", True, True),
 ])  # fmt: skip
-def test_engines_that_change_the_numbers_are_refused(library, note, dtype, tf32, refused):
+def test_engines_that_change_the_numbers_are_refused(fake, note, dtype, tf32, refused):
     forget()
-    library = cudnn_backend.library()
-    kind = ctypes.c_int.in_dll(library, "engine_note")
+    kind = ctypes.c_int.in_dll(cudnn_backend.library(), "engine_note")
     x, w = on_device(np.ones((1, 1, 4, 4), dtype)), on_device(np.ones((1, 1, 2, 2), dtype))
     kind.value = note
     try:
@@ -271,7 +315,7 @@ def test_engines_that_change_the_numbers_are_refused(library, note, dtype, tf32,
     assert (reason is not None) == refused, reason
 
 
-def test_a_workspace_limit_reaches_cudnn(library):
+def test_a_workspace_limit_reaches_cudnn(fake):
     forget()
     size = ctypes.c_int64.in_dll(cudnn_backend.library(), "workspace_bytes")
     x, w = on_device(np.ones((1, 1, 4, 4))), on_device(np.ones((1, 1, 2, 2)))
@@ -286,13 +330,13 @@ def test_a_workspace_limit_reaches_cudnn(library):
         forget()
 
 
-def test_errors_of_cudnn_say_what_it_said():
+def test_errors_of_cudnn_say_what_it_said(place):
     bad = cudnn_backend.TensorSpec((0, 1, 4), (4, 4, 1), 16)
     with pytest.raises(cudnn_backend.CudnnError, match=r"could not finalize .*not positive \(status 2000\)"):
         cudnn_backend._tensor("x", bad, 0)
 
 
-def test_without_cudnn_the_reason_is_told(monkeypatch):
+def test_without_cudnn_the_reason_is_told(fake, monkeypatch):
     forget()
     monkeypatch.setenv("EAGERCONV_CUDNN", "/nowhere/libcudnn.so.9")
     x, w = on_device(np.ones((1, 1, 4, 4))), on_device(np.ones((1, 1, 2, 2)))
@@ -312,18 +356,20 @@ def test_without_cudnn_the_reason_is_told(monkeypatch):
     ("t % g[STRIDE + axis]) return -1", "false) return -1", "grad_inputs"),
     ("f / g[COUT] * g[CIN] * g[X_C]", "0", "forward"),
 ])  # fmt: skip
-def test_planted_faults_are_seen(monkeypatch, good, bad, slot):
+def test_planted_faults_are_seen(fake, place, monkeypatch, good, bad, slot):
     text = cuda.source("float64")
     assert good in text
     monkeypatch.setattr(cuda, "source", lambda dtype: text.replace(good, bad))
     problem = Problem(3, 2, 2, 2, (6, 5), (3, 2), 1, (2, 1))
     x, w, y = reals(problem, 2, "float64")
     with pytest.raises((AssertionError, RuntimeError)):
-        np.testing.assert_allclose(solve(problem, slot, x, w, y, algorithm="direct"), problem.solve(slot, x, w, y))
+        np.testing.assert_allclose(
+            solve(place, problem, slot, x, w, y, algorithm="direct"), problem.solve(slot, x, w, y)
+        )
 
 
-def test_a_narrow_argument_is_seen():
-    kernel = FakeRuntime().function("float32", "im2col")
+def test_a_narrow_argument_is_seen(fake):
+    kernel = fake.function("float32", "im2col")
     with pytest.raises(TypeError, match="argument 3 has 4 bytes"):
         kernel((1,), (8,), (*[on_device(np.ones(3))] * 3, np.int32(1), 1, 1, 1))
 
@@ -349,6 +395,38 @@ def test_sources_compile_for_real_cards_without_spills(architecture, dtype):
     assert len(registers) == len(fake_cuda.kernel_names(cuda.source(dtype)))
     assert max(registers) <= 128
     assert not any(int(n) for n in re.findall(r"(\d+) bytes spill", log))
+
+
+def test_the_real_library_accepts_our_graphs():
+    """What cuDNN itself checks of what we tell it, in a process of its own: they need no GPU, only a part of cuDNN."""
+    folders = [Path(p) / "nvidia" / "cudnn_jit" / "lib" for p in sys.path]
+    folder = next((f for f in folders if (f / "libcudnn.so.9").exists()), None)
+    if folder is None:
+        pytest.skip("needs the wheel nvidia-cudnn-jit-cu13")
+    program = """
+from eagerconv.kernels_gpu.cudnn_backend import *
+from eagerconv.spec import contiguous
+def tensor(*shape):
+    return TensorSpec(shape, contiguous(shape), 16)
+for slot in "yxw":
+    for dtype in DATA_TYPES:
+        for n in (1, 2, 3):
+            x, w, y = tensor(2, 4, *(7,) * n), tensor(6, 2, *(3,) * n), tensor(2, 6, *(4,) * n)
+            good = ConvolutionSpec(slot, dtype, x, w, y, (1,) * n, (2,) * n, (2,) * n, (1,) * n, slot == "x")
+            graph(good)
+            try:
+                graph(good._replace(y=tensor(2, 6, *(5,) * n)))
+            except CudnnError:
+                continue
+            raise SystemExit("a wrong size was accepted")
+print("accepted")
+"""
+    paths = os.pathsep.join([str(folder), *(str(Path(p) / "nvidia" / "cu13" / "lib") for p in sys.path)])
+    environment = {**os.environ, "EAGERCONV_CUDNN": str(folder / "libcudnn.so.9"), "LD_LIBRARY_PATH": paths}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+    if "status 1008" in done.stderr:
+        pytest.skip("this cuDNN loads only beside a driver")
+    assert done.stdout.strip() == "accepted", done.stderr
 
 
 def test_the_table_has_what_is_tested():
