@@ -107,19 +107,19 @@ def explain(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Explanat
     return Explanations(observer.rows)
 
 
-def reasons_against(request: Request, policy: Policy, device: str) -> dict[Algorithm, str | None]:
-    """Every algorithm of the device with the reason against it, or None."""
-    return {a: a.reason_against(request) or policy.reason_against(a, request) for a in table(device)}
+def reasons_against(request: Request, policy: Policy) -> dict[Algorithm, str | None]:
+    """Every algorithm of the request's device with the reason against it, or None."""
+    return {a: a.reason_against(request) or policy.reason_against(a, request) for a in table(request.device)}
 
 
-def accepted(request: Request, policy: Policy, device: str) -> list[Algorithm]:
+def accepted(request: Request, policy: Policy) -> list[Algorithm]:
     """The algorithms without a reason against them."""
-    return [a for a, reason in reasons_against(request, policy, device).items() if reason is None]
+    return [a for a, reason in reasons_against(request, policy).items() if reason is None]
 
 
-def select(request: Request, policy: Policy, device: str = "cpu") -> Algorithm:
+def select(request: Request, policy: Policy) -> Algorithm:
     """The algorithm that was measured to be fastest, or else the cheapest, of those that have no reason against them."""
-    reasons = reasons_against(request, policy, device)
+    reasons = reasons_against(request, policy)
     willing = [a for a, reason in reasons.items() if reason is None]
     measured = tuning.winners.get(tuning.key(request)) if tuning.winners else None
     chosen = min(willing, key=lambda a: (a.name != measured, a.cost(request))) if willing else None
@@ -132,7 +132,7 @@ def select(request: Request, policy: Policy, device: str = "cpu") -> Algorithm:
         policy.observer.rows.append(Explanation(request.spec, request.slot, request.dtype.name, name, tuple(rows)))
     if chosen is None:
         told = "; ".join(f"{a.name} {reason}" for a, reason in reasons.items() if policy.require in (None, a.name))
-        told = told or f"this machine has no {policy.require}, only {', '.join(names(device))}"
+        told = told or f"this machine has no {policy.require}, only {', '.join(names(request.device))}"
         raise AlgorithmError(f"no algorithm for the {SLOT_NAMES[request.slot]} of {request.spec}: {told}")
     return chosen
 
@@ -146,10 +146,12 @@ def _planned(
     if any(stride % size for stride in (*a, *b)):  # fields of a structured array: elements do not count whole steps
         return lambda a, b: run(spec, slot, np.ascontiguousarray(a), np.ascontiguousarray(b), policy)
     strides = (tuple(s // size for s in a), tuple(s // size for s in b))
-    request = Request(spec, slot, dtype, strides, threads, policy.tf32, policy.workspace)
-    algorithm = select(request, policy, device)
+    request = Request(
+        spec, slot, dtype, strides, threads, device, policy.tf32, policy.workspace, policy.tuner is not None
+    )
+    algorithm = select(request, policy)
     if policy.tuner is not None and tuning.key(request) not in tuning.winners:
-        return policy.tuner.plan(request, accepted(request, policy, device))
+        return policy.tuner.plan(request, accepted(request, policy))
     plan = algorithm.plan(request)
     if not policy.check:
         return plan

@@ -44,10 +44,13 @@ class Request:
         Of the two operands (see `OPERANDS`), in elements.
     threads : int
         How many threads may be used. Results never depend on it.
+    device : str
     tf32 : bool
         Whether products of float32 may be rounded to TF32 first, on a GPU.
     workspace : int or None
         The most scratch memory that may be used, in bytes, where an algorithm has a choice.
+    tuned : bool
+        Whether an algorithm that has several engines is to time them, and to take the fastest from then on.
     """
 
     spec: ConvSpec
@@ -55,8 +58,10 @@ class Request:
     dtype: np.dtype[Any]
     strides: tuple[Shape, Shape]
     threads: int = 1
+    device: str = "cpu"
     tf32: bool = False
     workspace: int | None = None
+    tuned: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

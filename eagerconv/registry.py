@@ -23,9 +23,9 @@ ELSEWHERE = frozenset({"cudnn"})
 def table(device: str) -> tuple[Algorithm, ...]:
     """The algorithms of a device."""
     if device == "cuda" and device not in TABLE:
-        from eagerconv.kernels_gpu import cudnn, direct, fft, gemm
+        from eagerconv.kernels_gpu import cuda, cudnn, direct, fft, gemm
 
-        TABLE[device] = (cudnn.CUDNN, gemm.GEMM, fft.FFT, direct.DIRECT)
+        TABLE[device] = tuple(map(cuda.guarded, (cudnn.CUDNN, gemm.GEMM, fft.FFT, direct.DIRECT)))
     return TABLE[device]
 
 

@@ -17,9 +17,10 @@ winners: dict[str, str] = {}
 
 def key(request: Request) -> str:
     """A request as text: everything that its time depends on, and that a saved choice must agree with."""
-    return (
+    text = (
         f"{request.slot} of {request.spec}, {request.dtype.name}, strides {request.strides}, {request.threads} threads"
     )
+    return text if request.device == "cpu" else f"{text}, {request.device}{', tf32' if request.tf32 else ''}"
 
 
 def save(path: str | Path) -> None:
@@ -72,6 +73,7 @@ class Tuner:
         """Cheapest first, so that those expected to take more than the time allowed can be left out."""
         best: tuple[float, str, Plan] | None = None
         timings: dict[str, float | None] = {}
+        finish = finisher(request.device)
         for algorithm in sorted(candidates, key=lambda candidate: candidate.cost(request)):
             if best is not None and algorithm.cost(request) > self.seconds:
                 timings[algorithm.name] = None
@@ -79,7 +81,8 @@ class Tuner:
             self._progress(request, algorithm)
             plan = algorithm.plan(request)
             plan(a, b)  # compiles, and fills the caches
-            timings[algorithm.name] = seconds = _measure(lambda plan=plan: plan(a, b), self.seconds)  # type: ignore[misc]
+            finish()
+            timings[algorithm.name] = seconds = _measure(lambda plan=plan: (plan(a, b), finish()), self.seconds)  # type: ignore[misc]
             if best is None or seconds < best[0]:
                 best = (seconds, algorithm.name, plan)
         assert best is not None
@@ -114,6 +117,15 @@ class Tuner:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+def finisher(device: str) -> Callable[[], object]:
+    """What waits until a device has done all that it was asked."""
+    if device == "cpu":
+        return lambda: None
+    from eagerconv.kernels_gpu.cuda import runtime
+
+    return runtime().synchronize
 
 
 def _measure(call: Callable[[], Any], budget: float) -> float:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import math
 import re
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -130,7 +132,7 @@ class FakeRuntime:
         self.xp: Any = _ArrayModule()
         self.order = order
         self.current_stream = 1
-        self.allocations: list[int] = []
+        self.memory: int | None = None  # bytes of the largest array there is room for
 
     def device(self) -> int:
         return 0
@@ -138,13 +140,20 @@ class FakeRuntime:
     def stream(self) -> int:
         return self.current_stream
 
+    def on(self, *arrays: Any) -> Any:
+        return nullcontext()
+
+    def synchronize(self) -> None:
+        pass
+
     def address(self, array: Any) -> int:
         assert type(array) is CudaArray, "an array of the CPU was passed to the GPU"
         return array.ctypes.data
 
     def empty(self, shape: Any, dtype: Any) -> Any:
+        if self.memory is not None and math.prod(shape) * np.dtype(dtype).itemsize > self.memory:
+            raise MemoryError(f"{shape} {dtype}")
         out = np.empty(shape, dtype).view(CudaArray)
-        self.allocations.append(out.nbytes)
         out.view(np.uint8)[...] = 255  # NaN, or -1: what is not written shows
         return out
 

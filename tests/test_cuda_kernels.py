@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -90,7 +91,8 @@ def forget():
 
     algorithms._planned.cache_clear()
     cudnn._trial.cache_clear()
-    cudnn._local.plans.clear()
+    cudnn._local.engines.clear()
+    cudnn._fastest.clear()
     cudnn._local.handles.clear()
     cudnn_backend.library.cache_clear()
     gc.collect()
@@ -260,6 +262,26 @@ def counter(name):
     return ctypes.c_long.in_dll(cudnn_backend.library(), name).value
 
 
+def variable(name):
+    kind = ctypes.c_int64 if name == "workspace_bytes" else ctypes.c_int
+    return kind.in_dll(cudnn_backend.library(), name)
+
+
+@contextmanager
+def engines(**values):
+    """Give our libcudnn other engines, and drop the plans made of them."""
+    forget()
+    old = {name: variable(name).value for name in values}
+    for name, value in values.items():
+        variable(name).value = value
+    try:
+        yield
+    finally:
+        for name, value in old.items():
+            variable(name).value = value
+        forget()
+
+
 def test_plans_are_made_once_and_descriptors_given_back(fake):
     problem = Problem(2, 1, 3, 4, (7, 6), (3, 2))
     x, w, _ = map(on_device, reals(problem, 0, "float32"))
@@ -301,33 +323,63 @@ def test_another_alignment_has_a_plan_of_its_own(fake):
     (cudnn_backend.NONDETERMINISTIC, "float32", True, True),
 ])  # fmt: skip
 def test_engines_that_change_the_numbers_are_refused(fake, note, dtype, tf32, refused):
-    forget()
-    kind = ctypes.c_int.in_dll(cudnn_backend.library(), "engine_note")
     x, w = on_device(np.ones((1, 1, 4, 4), dtype)), on_device(np.ones((1, 1, 2, 2), dtype))
-    kind.value = note
-    try:
-        with ec.using(tf32=tf32):
-            (told,) = ec.explain(ec.conv2d, x, w)
-    finally:
-        kind.value = -1
-        forget()
+    with engines(engine_note=note), ec.using(tf32=tf32):
+        (told,) = ec.explain(ec.conv2d, x, w)
     reason = {c.name: c.refused for c in told.candidates}["cudnn"]
     assert (reason is not None) == refused, reason
 
 
 def test_a_workspace_limit_reaches_cudnn(fake):
-    forget()
-    size = ctypes.c_int64.in_dll(cudnn_backend.library(), "workspace_bytes")
     x, w = on_device(np.ones((1, 1, 4, 4))), on_device(np.ones((1, 1, 2, 2)))
-    size.value = 5000
-    try:
+    with engines(workspace_bytes=5000):
         with ec.using(workspace=4999):
             assert {c.name: c.refused for c in ec.explain(ec.conv2d, x, w)[0].candidates}["cudnn"] is not None
         with ec.using(workspace=5000):
             assert {c.name: c.refused for c in ec.explain(ec.conv2d, x, w)[0].candidates}["cudnn"] is None
-    finally:
-        size.value = 64
-        forget()
+    with engines(workspace_bytes=5000, engines=2), ec.using(workspace=4999):  # the second needs half
+        ec.conv2d(x, w, algorithm="cudnn")
+        assert variable("last_engine").value == 1
+
+
+def test_an_engine_that_fails_gives_way_to_the_next(fake):
+    x, w = on_device(np.ones((1, 1, 4, 4))), on_device(np.ones((1, 1, 2, 2)))
+    with engines(engines=3, failing=0):
+        np.testing.assert_array_equal(np.array(ec.conv2d(x, w, algorithm="cudnn").data), np.full((1, 1, 3, 3), 4.0))
+        assert variable("last_engine").value == 1
+    with engines(failing=0), pytest.raises(cudnn_backend.CudnnError, match="it failed") as caught:
+        ec.conv2d(x, w, algorithm="cudnn")
+    assert "in the forward of (1 x 1 x 4 x 4)" in caught.value.__notes__[0]
+
+
+def test_short_memory_is_met_with_less_workspace(fake):
+    problem = Problem(8, 1, 3, 2, (6, 7), (3, 2))
+    x, w, y = operands(problem, 7, np.float64)
+    with engines(workspace_bytes=12000, engines=4):
+        fake.memory = 4096  # enough for the third
+        ec.conv2d(on_device(x), on_device(w), algorithm="cudnn")
+        assert variable("last_engine").value == 2
+    fake.memory = 6 * 3 * 24 * 3 * 8  # columns of three images
+    for slot in SLOTS:
+        np.testing.assert_array_equal(
+            solve(Fake, problem, slot, x, w, y, algorithm="gemm"), problem.solve(slot, x, w, y)
+        )
+    fake.memory = 100
+    with pytest.raises(MemoryError):
+        ec.conv2d(on_device(x), on_device(w), algorithm="gemm")
+
+
+def test_autotune_times_cudnns_engines_and_remembers(fake, monkeypatch):
+    x, w = on_device(np.ones((1, 1, 4, 4))), on_device(np.ones((1, 1, 2, 2)))
+    monkeypatch.setattr(cudnn, "_seconds", lambda cuda, call: next(times))
+    times = iter([3.0, 1.0, 2.0])
+    with engines(engines=3):
+        with ec.autotune(), ec.using("cudnn"):
+            ec.conv2d(x, w)
+        assert variable("last_engine").value == 1
+        ec.conv2d(x, w, algorithm="cudnn")
+        assert variable("last_engine").value == 1
+    ec.autotune.clear()
 
 
 def test_errors_of_cudnn_say_what_it_said(place):

@@ -7,6 +7,8 @@ import math
 import os
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import cached_property, lru_cache
 from importlib import resources
 from typing import Any, Protocol
@@ -14,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from eagerconv.kernels_cpu import table
+from eagerconv.record import SLOT_NAMES, Algorithm, Plan, Request
 from eagerconv.spec import Shape
 
 BLOCK = 256  # threads of a block
@@ -56,6 +59,12 @@ class Runtime(Protocol):
     def stream(self) -> int:
         """Return the address of the current stream."""
 
+    def on(self, *arrays: Any) -> AbstractContextManager[Any]:
+        """Return a context in which the device of the arrays is the current one; they must share it."""
+
+    def synchronize(self) -> None:
+        """Wait for the current stream."""
+
     def address(self, array: Any) -> int:
         """Return the device address of the first element of an array."""
 
@@ -92,6 +101,27 @@ def launch(runtime: Runtime, dtype: str, name: str, count: int, *arguments: Any,
     if count > 0:  # a grid of no blocks is an error of CUDA's
         blocks = min(-(-count // threads), MOST_BLOCKS)
         runtime.function(dtype, name)((blocks,), (threads,), arguments)
+
+
+def guarded(algorithm: Algorithm) -> Algorithm:
+    """The algorithm, run on the device of its operands; what goes wrong there tells in which convolution."""
+
+    def plan(request: Request) -> Plan:
+        inner = algorithm.plan(request)
+
+        def run(a: Any, b: Any) -> Any:
+            try:
+                with runtime().on(a, b):
+                    return inner(a, b)
+            except Exception as error:
+                error.add_note(
+                    f"in the {SLOT_NAMES[request.slot]} of {request.spec}, {request.dtype}, by {algorithm.name}"
+                )
+                raise
+
+        return run
+
+    return replace(algorithm, plan=plan)
 
 
 # ----- The runtime in force -----
@@ -157,6 +187,20 @@ class CupyRuntime:
     def stream(self) -> int:
         """Return the address of the current stream."""
         return int(self.xp.cuda.get_current_stream().ptr)
+
+    def on(self, *arrays: Any) -> AbstractContextManager[Any]:
+        """Return a context in which the device of the arrays is the current one."""
+        first = arrays[0].device
+        for array in arrays:
+            if array.device != first:
+                raise TypeError(
+                    f"operands on different devices: cuda:{first.id} and cuda:{array.device.id}; move one of them"
+                )
+        return first  # type: ignore[no-any-return]  # CuPy's devices are contexts
+
+    def synchronize(self) -> None:
+        """Wait for the current stream."""
+        self.xp.cuda.get_current_stream().synchronize()
 
     def address(self, array: Any) -> int:
         """Return the device address of the first element."""

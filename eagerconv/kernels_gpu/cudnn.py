@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias, cast
 
 from eagerconv.kernels_gpu import cudnn_backend as backend
 from eagerconv.kernels_gpu.cuda import Runtime, runtime
@@ -13,10 +18,46 @@ from eagerconv.record import Plan as Contraction
 from eagerconv.spec import ConvSpec, Shape, contiguous
 
 MOST_ALIGNMENT = 16  # bytes; more tells cuDNN nothing
+MOST_ENGINES = 20  # that are timed
 WORKSPACE = 1 << 30  # bytes that an engine may have where the user sets no limit
+
+Alignments: TypeAlias = tuple[int, int, int]
 
 SECONDS_PER_PRODUCT = 0.5e-13  # an estimate for a card of an H200's kind, not a measurement
 SECONDS_PER_CALL = 12e-6
+
+
+class _Engines:
+    """The plans for one request, device and alignment: the one in use, and those to turn to when it fails."""
+
+    def __init__(self, request: Request, device: int, alignments: Alignments) -> None:
+        limit = WORKSPACE if request.workspace is None else request.workspace
+        self._key = (replace(request, tuned=False), device)
+        self._rest = backend.plans(_description(request, alignments), _unwanted(request), limit)
+        self.plan = next(self._rest)
+        for _ in range(_fastest.get(self._key, 0)):
+            self.plan = next(self._rest, self.plan)
+
+    def turn(self, error: Exception) -> None:
+        """Take the next plan: one with less workspace if that was what failed. Without one, the error stands."""
+        limit = self.plan.workspace if isinstance(error, MemoryError) else math.inf
+        for plan in self._rest:
+            if plan.workspace < limit:
+                self.plan = plan
+                return
+        raise error
+
+    def tune(self, seconds: Callable[[backend.Plan], float]) -> None:
+        """Time all plans, and keep the fastest, for later plans of the same request too."""
+        candidates = [self.plan, *itertools.islice(self._rest, MOST_ENGINES - 1)]
+        times = [seconds(plan) for plan in candidates]
+        best = min(range(len(times)), key=times.__getitem__)
+        _fastest[self._key] = best
+        self.plan = candidates[best]
+
+
+_fastest: dict[Any, int] = {}
+"""Place of the measured best among the plans of a request, in the heuristic's order."""
 
 
 class _Local(threading.local):
@@ -24,7 +65,7 @@ class _Local(threading.local):
 
     def __init__(self) -> None:
         self.handles: dict[int, tuple[Any, int]] = {}
-        self.plans: dict[Any, backend.Plan] = {}
+        self.engines: dict[Any, _Engines] = {}
 
 
 _local = _Local()
@@ -78,7 +119,7 @@ def _unwanted(request: Request) -> set[int]:
     return notes
 
 
-def _description(request: Request, alignments: tuple[int, int, int]) -> backend.ConvolutionSpec:
+def _description(request: Request, alignments: Alignments) -> backend.ConvolutionSpec:
     spec = request.spec
     before, after = _padding(spec)
     a, b, result = _orders(request)
@@ -95,17 +136,11 @@ def _description(request: Request, alignments: tuple[int, int, int]) -> backend.
     )
 
 
-def _first(request: Request, alignments: tuple[int, int, int]) -> backend.Plan:
-    """The plan expected to be fastest within the workspace allowed."""
-    limit = WORKSPACE if request.workspace is None else request.workspace
-    return next(backend.plans(_description(request, alignments), _unwanted(request), limit))
-
-
 @lru_cache(maxsize=1024)
 def _trial(request: Request, device: int) -> tuple[str | None, int]:
     """(why there is no plan, or None; bytes of workspace), asked of cuDNN once."""
     try:
-        return None, _first(request, (MOST_ALIGNMENT,) * 3).workspace
+        return None, _Engines(request, device, (MOST_ALIGNMENT,) * 3).plan.workspace
     except backend.CudnnError as error:
         return str(error), 0
 
@@ -127,6 +162,19 @@ def _refuses(request: Request) -> str | None:
     return _trial(request, runtime().device())[0]
 
 
+def _seconds(cuda: Runtime, call: Callable[[], None]) -> float:
+    """The time of an engine's second run, or infinity for one that fails."""
+    try:
+        call()
+        cuda.synchronize()
+        start = time.perf_counter()
+        call()
+        cuda.synchronize()
+    except (backend.CudnnError, MemoryError):
+        return math.inf
+    return time.perf_counter() - start
+
+
 def _plan(request: Request) -> Contraction:
     slot, dtype = request.slot, request.dtype
     shape = request.spec.shape(slot)
@@ -144,14 +192,25 @@ def _plan(request: Request) -> Contraction:
         a, b = (cuda.xp.ascontiguousarray(x) if copy else x for x, copy in zip((a, b), copies, strict=True))
         result = new(cuda)
         addresses = tuple(map(cuda.address, arrange(slot, a, b, result)))
-        alignments = tuple(min(MOST_ALIGNMENT, p & -p) for p in addresses)
+        alignments = cast(Alignments, tuple(min(MOST_ALIGNMENT, p & -p) for p in addresses))
+        handle = _handle(cuda)
+
+        def execute(plan: backend.Plan) -> None:
+            workspace = cuda.empty((max(plan.workspace, 1),), "uint8")
+            plan.execute(handle, addresses, cuda.address(workspace))
+
         key = (request, cuda.device(), alignments)
-        plan = _local.plans.get(key)
-        if plan is None:
-            plan = _local.plans[key] = _first(request, alignments)  # type: ignore[arg-type]
-        workspace = cuda.empty((max(plan.workspace, 1),), "uint8")
-        plan.execute(_handle(cuda), addresses, cuda.address(workspace))
-        return result
+        engines = _local.engines.get(key)
+        if engines is None:
+            engines = _local.engines[key] = _Engines(request, key[1], alignments)
+            if request.tuned:
+                engines.tune(lambda plan: _seconds(cuda, lambda: execute(plan)))
+        while True:
+            try:
+                execute(engines.plan)
+                return result
+            except (backend.CudnnError, MemoryError) as error:
+                engines.turn(error)
 
     return run
 

@@ -36,11 +36,21 @@ def _images(request: Request) -> int:
     return max(1, min(spec.batch, COLUMN_BYTES // max(1, per_image)))
 
 
-def _chunks(request: Request) -> Iterator[tuple[int, int]]:
-    """(first image, number of images) of each block of columns."""
-    step = _images(request)
-    for first in range(0, request.spec.batch, step):
-        yield first, min(step, request.spec.batch - first)
+def _blocks(cuda: Runtime, request: Request, dtype: Any) -> Iterator[tuple[int, int, Any]]:
+    """(first image, number of images, memory for their columns) of each block; smaller ones when memory is short."""
+    spec, images = request.spec, _images(request)
+    per_image = spec.groups * _rows(spec) * math.prod(spec.out)
+    while True:
+        try:
+            held = cuda.empty((images * per_image,), dtype)
+            break
+        except MemoryError:
+            if images == 1:
+                raise
+            images = -(-images // 2)
+    for first in range(0, spec.batch, images):
+        count = min(images, spec.batch - first)
+        yield first, count, held[: count * per_image]
 
 
 def _pointwise(request: Request) -> bool:
@@ -70,11 +80,11 @@ def _forward(request: Request) -> Plan:
         if _pointwise(request):
             _multiply(cuda, filters, x.reshape(n, g, r, places), y, request.tf32)
             return y.reshape(spec.shape("y"))
-        held = cuda.empty((_images(request), g, r, places), dtype)
-        for first, count in _chunks(request):
-            size = count * g * r * places
-            launch(cuda, dtype.name, "im2col", size, x, held, geometry.on(cuda), first, count, g * r * places, places)
-            _multiply(cuda, filters[:count], held[:count], y[first : first + count], request.tf32)
+        for first, count, held in _blocks(cuda, request, dtype):
+            steps = (first, count, g * r * places, places)
+            launch(cuda, dtype.name, "im2col", held.size, x, held, geometry.on(cuda), *steps)
+            columns = held.reshape(count, g, r, places)
+            _multiply(cuda, filters[:count], columns, y[first : first + count], request.tf32)
         return y.reshape(spec.shape("y"))
 
     return run
@@ -96,9 +106,9 @@ def _inputs(request: Request) -> Plan:
         if _pointwise(request):
             _multiply(cuda, filters, y, x.reshape(n, g, r, places), request.tf32)
             return x
-        held = cuda.empty((_images(request), g, r, places), wide)
-        for first, count in _chunks(request):
-            _multiply(cuda, filters[:count], y[first : first + count], held[:count], request.tf32)
+        for first, count, held in _blocks(cuda, request, wide):
+            columns = held.reshape(count, g, r, places)
+            _multiply(cuda, filters[:count], y[first : first + count], columns, request.tf32)
             steps = (first, count, g * r * places, places)
             launch(cuda, dtype.name, "col2im", count * pixels, held, x, geometry.on(cuda), *steps)
         return x
@@ -114,12 +124,10 @@ def _weights(request: Request) -> Plan:
     def run(x: Any, y: Any) -> Any:
         cuda = runtime()
         total = cuda.empty((1, g, f, r), _wide(request))
-        held = cuda.empty((g * r * _images(request) * places,), dtype)
-        for first, count in _chunks(request):
-            size = g * r * count * places
+        for first, count, held in _blocks(cuda, request, dtype):
             steps = (first, count, places, count * places)
-            launch(cuda, dtype.name, "im2col", size, x, held, geometry.on(cuda), *steps)
-            columns = held[:size].reshape(1, g, r, count * places).swapaxes(2, 3)
+            launch(cuda, dtype.name, "im2col", held.size, x, held, geometry.on(cuda), *steps)
+            columns = held.reshape(1, g, r, count * places).swapaxes(2, 3)
             maps = y[first : first + count].reshape(count, g * f, places).swapaxes(0, 1)
             maps = cuda.xp.ascontiguousarray(maps).reshape(1, g, f, count * places)
             _multiply(cuda, maps, columns, total, request.tf32, add=first > 0)

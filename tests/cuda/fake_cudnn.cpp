@@ -17,6 +17,7 @@ enum Type { DATA_TYPE = 1, BOOLEAN = 2, INT64 = 3, FLOAT = 4, DOUBLE = 5, POINTE
 struct Descriptor {
     int kind;
     bool finalized = false;
+    int engine = 0;  // of a configuration
     std::map<int, std::vector<char>> bytes;
     std::map<int, std::vector<Descriptor*>> references;
 
@@ -125,7 +126,10 @@ extern "C" {
 
 long live_descriptors = 0, executions = 0, stream_changes = 0;
 int64_t workspace_bytes = 64;
-int engine_note = -1;  // what the only engine says of its numbers
+int engines = 1;        // the n-th needs 1/n of the workspace
+int failing = -1;       // the engine that cannot be executed
+int last_engine = -1;   // the one that was executed
+int engine_note = -1;   // what engines say of their numbers
 
 size_t cudnnGetVersion() { return 91900; }
 
@@ -185,14 +189,18 @@ int cudnnBackendFinalize(Descriptor* d) {
 
 int cudnnBackendGetAttribute(Descriptor* d, int attribute, int, int64_t, int64_t* count, void* values) {
     *count = 1;
-    if (attribute == 202) {  // a heuristic's configurations: one
-        if (values) (*(Descriptor**)values)->references[201] = d->references[201];
+    if (attribute == 202) {  // a heuristic's configurations
+        *count = engines;
+        for (int e = 0; values && e < engines; ++e) {
+            ((Descriptor**)values)[e]->references[201] = d->references[201];
+            ((Descriptor**)values)[e]->engine = e;
+        }
     } else if (attribute == 300) {  // the engine of a configuration
     } else if (attribute == 1303) {
         *count = engine_note >= 0;
         if (*count) *(int*)values = engine_note;
     } else if (attribute == 402) {
-        *(int64_t*)values = workspace_bytes;
+        *(int64_t*)values = workspace_bytes / (d->to(401)->engine + 1);
     } else {
         return fail(BAD_PARAMETER, "unknown attribute");
     }
@@ -209,6 +217,8 @@ int cudnnBackendExecute(void* handle, Descriptor* plan, Descriptor* pack) {
     for (size_t i = 0; i < ids.size(); ++i) arrays[ids[i]] = (char*)addresses[i];
     Descriptor* operation = plan->to(401)->to(201)->to(801);
     ++executions;
+    last_engine = plan->to(401)->engine;
+    if (last_engine == failing) return fail(5000, "it failed");
     const int type = Operation(operation).x->get<int>(901)[0];
     if (type == 0) return convolve<float>(operation, arrays);
     if (type == 1) return convolve<double>(operation, arrays);
