@@ -1,0 +1,151 @@
+"""Indexing and windows: getitem and put are each other's transposes, as are sliding_windows and overlap_add."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.lib.array_utils import normalize_axis_index
+
+from eagerconv.autograd.rules.operands import Table, value
+from eagerconv.autograd.rules.ufuncs import where
+from eagerconv.autograd.tape import Op, defvjp, linear
+
+getitem: Op = linear(
+    "getitem", lambda x, index: x[index], lambda g, index, like: put(g, index=index, shape=like.shape), view=True
+)
+put: Op = linear("put", lambda v, index, shape: _put(v, index, shape), lambda g, index: getitem(g, index=index))
+setitem: Op = defvjp(
+    "setitem",
+    lambda x, v, index: _setitem(x, v, index),
+    lambda g, index: setitem(g, 0, index=index),
+    lambda g, index: getitem(g, index=index) * _last_writers(g, index),
+)
+sliding_windows = linear(
+    "sliding_windows",
+    lambda x, window, stride: _sliding_windows(x, window, stride),
+    lambda g, window, stride, like: overlap_add(g, window=window, stride=stride, shape=like.shape),
+    view=True,
+)
+overlap_add: Op = linear(
+    "overlap_add",
+    lambda w, window, stride, shape: _overlap_add(w, window, stride, shape),
+    lambda g, window, stride: sliding_windows(g, window=window, stride=stride),
+)
+
+# ----- Functions of NumPy that are an index -----
+
+
+def along(axis: int, *index: Any) -> tuple[Any, ...]:
+    """The index that applies `index` at one axis, counted from the front, and takes all of those before it."""
+    return (*(slice(None),) * axis, *index)
+
+
+def take(a: Any, indices: Any, axis: int | None = None, out: None = None, mode: str = "raise") -> Any:
+    """Elements of a flat array, or slices along one axis, by their numbers."""
+    if axis is None:
+        a, axis = a.reshape(-1), 0
+    axis = normalize_axis_index(axis, a.ndim)
+    index, n = np.asarray(value(indices)), a.shape[axis]
+    if mode == "wrap":
+        index = index % n
+    elif mode == "clip":
+        index = np.clip(index, 0, n - 1)
+    return getitem(a, index=along(axis, index))
+
+
+def take_along_axis(arr: Any, indices: Any, axis: int | None = -1) -> Any:
+    """Elements by their number along one axis, which may differ from place to place."""
+    if axis is None:
+        arr, axis = arr.reshape(-1), 0
+    axis, index = normalize_axis_index(axis, arr.ndim), value(indices)
+    shape = [n if a != axis else index.shape[axis] for a, n in enumerate(arr.shape)]
+    grid = [  # np.ogrid, with lines of one element where the other operand broadcasts
+        np.arange(n).reshape([-1 if b == a else 1 for b in range(arr.ndim)]) for a, n in enumerate(shape)
+    ]
+    return getitem(arr, index=(*grid[:axis], index, *grid[axis + 1 :]))
+
+
+def compress(condition: Any, a: Any, axis: int | None = None, out: None = None) -> Any:
+    """Slices along one axis where the condition holds."""
+    return take(a, np.flatnonzero(value(condition)), axis)
+
+
+def extract(condition: Any, arr: Any) -> Any:
+    """Elements where the condition holds."""
+    return take(arr, np.flatnonzero(value(condition)))
+
+
+def delete(arr: Any, obj: Any, axis: int | None = None) -> Any:
+    """All slices along one axis but some."""
+    n = arr.size if axis is None else arr.shape[axis]
+    return take(arr, np.delete(np.arange(n), value(obj)), axis)
+
+
+def resize(a: Any, new_shape: Any) -> Any:
+    """Elements one after another, from the start again when they are used up."""
+    return getitem(a.reshape(-1), index=np.resize(np.arange(a.size), new_shape))
+
+
+def select(condlist: Sequence[Any], choicelist: Sequence[Any], default: Any = 0) -> Any:
+    """From the first of several choices whose condition holds."""
+    out = default
+    for condition, choice in zip(reversed(condlist), reversed(choicelist), strict=True):
+        out = where(condition, choice, out)
+    return out
+
+
+FUNCTIONS: Table = {
+    np.compress: compress, np.delete: delete, np.extract: extract, np.resize: resize, np.select: select, np.take: take,
+    np.take_along_axis: take_along_axis,
+}  # fmt: skip
+
+# ----- What the rows are made of -----
+
+
+def _basic(index: Any) -> bool:
+    """Whether NumPy would answer this index with a view: then no element is met twice."""
+    parts = index if isinstance(index, tuple) else (index,)
+    return all(part is None or part is Ellipsis or isinstance(part, (int, np.integer, slice)) for part in parts)
+
+
+def _put(v: Any, index: Any, shape: tuple[int, ...]) -> Any:
+    out = np.zeros_like(v, shape=shape)
+    if _basic(index):
+        out[index] = v
+    else:
+        np.add.at(out, index, v)
+    return out
+
+
+def _setitem(x: Any, v: Any, index: Any) -> Any:
+    out = x.copy()
+    out[index] = v
+    return out
+
+
+def _last_writers(g: Any, index: Any) -> Any:
+    """1 where an assigned value is still there at the end: of several values for one element the last one stays."""
+    if _basic(index):
+        return 1
+    order = np.zeros(g.shape, np.intp)
+    count = np.arange(order[index].size).reshape(order[index].shape)
+    order[index] = count
+    return order[index] == count
+
+
+def _sliding_windows(x: Any, window: tuple[int, ...], stride: tuple[int, ...]) -> Any:
+    d = len(window)
+    view = np.lib.stride_tricks.sliding_window_view(x, window, axis=tuple(range(x.ndim - d, x.ndim)))
+    index: Any = (..., *(slice(None, None, s) for s in stride), *(slice(None),) * d)
+    return view[index]
+
+
+def _overlap_add(w: Any, window: tuple[int, ...], stride: tuple[int, ...], shape: tuple[int, ...]) -> Any:
+    out = np.zeros_like(w, shape=shape)
+    sizes = w.shape[w.ndim - 2 * len(window) : w.ndim - len(window)]
+    for k in np.ndindex(*window):  # i = o * stride + k on every axis
+        place: Any = (..., *(slice(k_, k_ + (o - 1) * s + 1, s) for k_, o, s in zip(k, sizes, stride, strict=True)))
+        out[place] += w[(..., *k)]
+    return out

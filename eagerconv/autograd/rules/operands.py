@@ -1,0 +1,42 @@
+"""What the tables ask of an operand before any row sees it: its value, its shape, its axes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
+
+from eagerconv.autograd.tape import Traced
+
+# From functions of NumPy to rows, or to functions made of rows.
+Table: TypeAlias = dict[Callable[..., Any], Any]
+
+
+def operand(x: Any) -> Any:
+    """The operand itself if it has a shape, else an array of the number or the nested lists."""
+    return x if hasattr(x, "shape") else np.asarray(x)
+
+
+def value(x: Any) -> Any:
+    """The array behind an operand: for decisions that leave no trace on the tape."""
+    return x.data if isinstance(x, Traced) else x
+
+
+def reduced_axes(like: Any, axis: Any) -> tuple[int, ...]:
+    """The axes that a reduction over `axis` takes away from the shape of `like`, counted from the front."""
+    n = len(like.shape)
+    return tuple(range(n)) if axis is None else normalize_axis_tuple(axis, n)
+
+
+def kept_shape(like: Any, axis: Any) -> tuple[int, ...]:
+    """The shape of `like` with the axes reduced over `axis` of length one."""
+    axes = reduced_axes(like, axis)
+    return tuple(1 if a in axes else n for a, n in enumerate(like.shape))
+
+
+def reduced_size(like: Any, axis: Any) -> int:
+    """How many elements go into each result of a reduction."""
+    return math.prod(like.shape[a] for a in reduced_axes(like, axis))

@@ -1,0 +1,323 @@
+"""Reductions and running sums and products."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from eagerconv.autograd.rules.operands import Table, kept_shape, reduced_axes, reduced_size, value
+from eagerconv.autograd.rules.shapes import _concatenate, _stack, flip, moveaxis, reshape, swapaxes
+from eagerconv.autograd.rules.ufuncs import (
+    add,
+    conj,
+    equal,
+    exp,
+    isnan,
+    logical_not,
+    maximum,
+    minimum,
+    multiply,
+    real,
+    sqrt,
+    where,
+)  # fmt: skip
+from eagerconv.autograd.tape import Op, defvjp, linear
+
+sum = linear(
+    "sum",
+    lambda a, axis=None, dtype=None, keepdims=False: np.sum(a, axis, dtype, keepdims=keepdims),
+    lambda g, like, axis: keep(g, like, axis),
+)
+mean = linear(
+    "mean",
+    lambda a, axis=None, dtype=None, keepdims=False: np.mean(a, axis, dtype, keepdims=keepdims),
+    lambda g, like, axis: keep(g, like, axis) / reduced_size(like, axis),
+)
+prod = defvjp(
+    "prod",
+    lambda a, axis=None, dtype=None, keepdims=False: np.prod(a, axis, dtype, keepdims=keepdims),
+    lambda g, x, ans, like, axis: keep(g, like, axis) * conj(_prod_others(x, ans, axis)),
+    jvp=lambda t, x, ans, axis, keepdims: sum(t * _prod_others(x, ans, axis), axis=axis, keepdims=keepdims),
+)
+var = defvjp(
+    "var",
+    lambda a, axis=None, dtype=None, ddof=0, keepdims=False: np.var(a, axis, dtype, ddof=ddof, keepdims=keepdims),
+    lambda g, x, like, axis, ddof: keep(g, like, axis) * _var_slope(x, axis, ddof),
+    jvp=lambda t, x, axis, ddof, keepdims: _along(t, _var_slope(x, axis, ddof), axis, keepdims),
+)
+std = defvjp(
+    "std",
+    lambda a, axis=None, dtype=None, ddof=0, keepdims=False: np.std(a, axis, dtype, ddof=ddof, keepdims=keepdims),
+    lambda g, x, ans, like, axis, ddof: keep(g, like, axis) * _std_slope(x, ans, axis, ddof),
+    jvp=lambda t, x, ans, axis, ddof, keepdims: _along(t, _std_slope(x, ans, axis, ddof), axis, keepdims),
+)
+max = defvjp(
+    "max",
+    lambda a, axis=None, keepdims=False: np.max(a, axis, keepdims=keepdims),
+    lambda g, x, ans, axis, like: keep(g, like, axis) * _winners(x, ans, axis),
+    jvp=lambda t, x, ans, axis, keepdims: sum(t * _winners(x, ans, axis), axis=axis, keepdims=keepdims),
+)
+min = defvjp(
+    "min",
+    lambda a, axis=None, keepdims=False: np.min(a, axis, keepdims=keepdims),
+    lambda g, x, ans, axis, like: keep(g, like, axis) * _winners(x, ans, axis),
+    jvp=lambda t, x, ans, axis, keepdims: sum(t * _winners(x, ans, axis), axis=axis, keepdims=keepdims),
+)
+cumsum: Op = linear("cumsum", np.cumsum, lambda g, like, axis: _suffix_sums(g, like, axis))
+cumprod = defvjp("cumprod", np.cumprod, lambda g, x, ans, like, axis: _cumprod_pull(g, x, ans, like, axis))
+logsumexp = defvjp(
+    "logsumexp",
+    lambda x, axis=None, keepdims=False: _logsumexp(x, axis, keepdims),
+    lambda g, x, ans, axis, like: keep(g, like, axis) * exp(x - keep(ans, like, axis)),
+    jvp=lambda t, x, ans, axis, keepdims, like: sum(t * exp(x - keep(ans, like, axis)), axis=axis, keepdims=keepdims),
+)
+softmax = defvjp(
+    "softmax",
+    lambda x, axis=-1: _softmax(x, axis),
+    lambda g, ans, axis: ans * (g - sum(g * ans, axis=axis, keepdims=True)),
+    jvp=lambda t, ans, axis: ans * (t - sum(t * ans, axis=axis, keepdims=True)),
+)
+log_softmax = defvjp(
+    "log_softmax",
+    lambda x, axis=-1: x - _logsumexp(x, axis, True),
+    lambda g, ans, axis: g - exp(ans) * sum(g, axis=axis, keepdims=True),
+    jvp=lambda t, ans, axis: t - sum(t * exp(ans), axis=axis, keepdims=True),
+)
+
+# ----- NumPy's signatures: `initial` and `where` -----
+
+
+def _totals(row: Op, unit: int, join: Op) -> Callable[..., Any]:
+    """Sum and prod: what `where` leaves out is the unit, and `initial` is one operand more."""
+
+    def function(
+        a: Any,
+        axis: Any = None,
+        dtype: Any = None,
+        out: None = None,
+        keepdims: Any = False,
+        initial: Any = None,
+        where: Any = True,
+    ) -> Any:
+        a = a if where is True else _where(where, a, unit)
+        out = row(a, axis=axis, dtype=dtype, keepdims=keepdims)
+        return out if initial is None else join(out, initial)
+
+    return function
+
+
+def _extrema(row: Op, join: Op) -> Callable[..., Any]:
+    """Max and min: what `where` leaves out is `initial`."""
+
+    def function(
+        a: Any, axis: Any = None, out: None = None, keepdims: Any = False, initial: Any = None, where: Any = True
+    ) -> Any:
+        if initial is None:
+            if where is not True:
+                raise ValueError(f"{row.name}: where= needs initial=, the value where nothing is left")
+            return row(a, axis=axis, keepdims=keepdims)
+        a = a if where is True else _where(where, a, initial)
+        if a.size == 0:  # a reduction of nothing is the initial value
+            return sum(a, axis=axis, keepdims=keepdims) + initial
+        return join(row(a, axis=axis, keepdims=keepdims), initial)
+
+    return function
+
+
+_where = where
+_sum, _prod = _totals(sum, 0, add), _totals(prod, 1, multiply)
+_max, _min = _extrema(max, maximum), _extrema(min, minimum)
+
+
+def _mean(
+    a: Any, axis: Any = None, dtype: Any = None, out: None = None, keepdims: Any = False, *, where: Any = True
+) -> Any:
+    if where is True:
+        return mean(a, axis=axis, dtype=dtype, keepdims=keepdims)
+    return _sum(a, axis, dtype, keepdims=keepdims, where=where) / _counted(a, axis, keepdims, where)
+
+
+def _var(
+    a: Any, axis: Any = None, dtype: Any = None, out: None = None, ddof: float = 0, keepdims: Any = False,
+    *, where: Any = True, mean: Any = None, correction: float | None = None,
+) -> Any:  # fmt: skip
+    ddof = ddof if correction is None else correction
+    if where is True:
+        return var(a, axis=axis, dtype=dtype, ddof=ddof, keepdims=keepdims)
+    d = a - _mean(a, axis, dtype, keepdims=True, where=where)
+    return _sum(real(conj(d) * d), axis, dtype, keepdims=keepdims, where=where) / (
+        _counted(a, axis, keepdims, where) - ddof
+    )
+
+
+def _std(
+    a: Any, axis: Any = None, dtype: Any = None, out: None = None, ddof: float = 0, keepdims: Any = False,
+    *, where: Any = True, mean: Any = None, correction: float | None = None,
+) -> Any:  # fmt: skip
+    if where is True:
+        ddof = ddof if correction is None else correction
+        return std(a, axis=axis, dtype=dtype, ddof=ddof, keepdims=keepdims)
+    return sqrt(_var(a, axis, dtype, ddof=ddof, keepdims=keepdims, where=where, correction=correction))
+
+
+def _counted(a: Any, axis: Any, keepdims: Any, where: Any) -> Any:
+    count = np.sum(np.broadcast_to(value(where), a.shape), axis=axis, keepdims=keepdims)
+    return count.astype(value(a).real.dtype) if a.dtype.kind in "fc" else count
+
+
+def _ignoring_nan(function: Callable[..., Any]) -> Callable[..., Any]:
+    def nan_function(a: Any, axis: Any = None, *args: Any, where: Any = True, **kwargs: Any) -> Any:
+        return function(a, axis, *args, where=logical_not(isnan(a)) & value(where), **kwargs)
+
+    return nan_function
+
+
+def _nan_extrema(function: Callable[..., Any], other_end: float) -> Callable[..., Any]:
+    def nan_function(a: Any, axis: Any = None, out: None = None, keepdims: Any = False) -> Any:
+        best = function(where(isnan(a), other_end, a), axis, keepdims=keepdims)
+        nothing = np.all(np.isnan(value(a)), axis=axis, keepdims=keepdims)
+        return where(nothing, np.nan, best) if nothing.any() else best
+
+    return nan_function
+
+
+def ptp(a: Any, axis: Any = None, out: None = None, keepdims: Any = False) -> Any:
+    """The range: the largest element less the smallest."""
+    return max(a, axis=axis, keepdims=keepdims) - min(a, axis=axis, keepdims=keepdims)
+
+
+def average(a: Any, axis: Any = None, weights: Any = None, returned: bool = False, *, keepdims: Any = False) -> Any:
+    """The mean with weights."""
+    if weights is None:
+        weights = np.ones((), value(a).dtype)
+    elif np.shape(value(weights)) != a.shape:  # one weight for each place along the reduced axes
+        axes = reduced_axes(a, axis)
+        weights = reshape(weights, shape=tuple(n if i in axes else 1 for i, n in enumerate(a.shape)))
+    total = sum(weights * (a * 0 + 1), axis=axis, keepdims=keepdims)
+    out = sum(a * weights, axis=axis, keepdims=keepdims) / total
+    return (out, total) if returned else out
+
+
+# ----- Running sums and products -----
+
+
+def _cumulative(row: Op, unit: int) -> Callable[..., Any]:
+    """cumulative_sum and cumulative_prod of the array API standard."""
+
+    def function(
+        x: Any, /, *, axis: int | None = None, dtype: Any = None, out: None = None, include_initial: bool = False
+    ) -> Any:
+        if axis is None:
+            if x.ndim > 1:
+                raise ValueError(f"{row.name}: axis must be given for more than one axis, got shape {x.shape}")
+            axis = 0
+        total = row(x, axis=axis, dtype=dtype)
+        if not include_initial:
+            return total
+        edge = [1 if a == axis % x.ndim else n for a, n in enumerate(x.shape)]
+        return _concatenate([np.full_like(value(total), unit, shape=edge), total], axis)
+
+    return function
+
+
+def _nan_cumulative(row: Op, unit: int) -> Callable[..., Any]:
+    def function(a: Any, axis: int | None = None, dtype: Any = None, out: None = None) -> Any:
+        return row(where(isnan(a), unit, a), axis=axis, dtype=dtype)
+
+    return function
+
+
+_cumulative_sum, _cumulative_prod = _cumulative(cumsum, 0), _cumulative(cumprod, 1)
+
+FUNCTIONS: Table = {
+    np.amax: _max, np.amin: _min, np.average: average, np.cumprod: cumprod, np.cumsum: cumsum, np.max: _max,
+    np.mean: _mean, np.min: _min, np.nancumprod: _nan_cumulative(cumprod, 1), np.nancumsum: _nan_cumulative(cumsum, 0),
+    np.nanmax: _nan_extrema(_max, -np.inf), np.nanmean: _ignoring_nan(_mean), np.nanmin: _nan_extrema(_min, np.inf),
+    np.nanprod: _ignoring_nan(_prod), np.nanstd: _ignoring_nan(_std), np.nansum: _ignoring_nan(_sum),
+    np.nanvar: _ignoring_nan(_var), np.prod: _prod, np.ptp: ptp, np.std: _std, np.sum: _sum, np.var: _var,
+    getattr(np, "cumulative_sum", _cumulative_sum): _cumulative_sum,  # NumPy has them since 2.1
+    getattr(np, "cumulative_prod", _cumulative_prod): _cumulative_prod,
+}  # fmt: skip
+
+# The methods of ufuncs that are rows: np.add.reduce is sum, np.add.accumulate is cumsum.
+REDUCE = {np.add: _sum, np.multiply: _prod, np.maximum: _max, np.minimum: _min, np.logaddexp: logsumexp}
+ACCUMULATE = {np.add: cumsum, np.multiply: cumprod}
+
+# ----- What the rows are made of -----
+
+
+def keep(g: Any, like: Any, axis: Any) -> Any:
+    """Give a reduced array its summed axes back, of length one."""
+    return reshape(g, shape=kept_shape(like, axis))
+
+
+def _along(t: Any, slope: Any, axis: Any, keepdims: Any) -> Any:
+    """The change of a real result whose gradient is `slope`."""
+    return real(sum(conj(slope) * t, axis=axis, keepdims=keepdims))
+
+
+def _var_slope(x: Any, axis: Any, ddof: float) -> Any:
+    return (x - mean(x, axis=axis, keepdims=True)) * (2 / (reduced_size(x, axis) - ddof))
+
+
+def _std_slope(x: Any, ans: Any, axis: Any, ddof: float) -> Any:
+    """D std = d var / (2 std), and 0 where all elements are equal."""
+    ans = keep(ans, x, axis)
+    return _var_slope(x, axis, ddof) / where(equal(ans, 0), 1, 2 * ans)
+
+
+def _winners(x: Any, ans: Any, axis: Any) -> Any:
+    """Which elements are the extremum, as weights that share it equally among ties."""
+    ties = equal(x, keep(ans, x, axis)).astype(x.dtype)
+    return ties / maximum(sum(ties, axis=axis, keepdims=True), 1)
+
+
+def _prod_others(x: Any, ans: Any, axis: Any) -> Any:
+    """The product of all other elements: the whole over each, or, where that would be 0/0, those before times after."""
+    if not (value(x) == 0).any():
+        return keep(ans, x, axis) / x
+    axes = reduced_axes(x, axis)
+    ends = tuple(range(x.ndim - len(axes), x.ndim))
+    rows = moveaxis(x, axes, ends)
+    flat = reshape(rows, shape=(*rows.shape[: x.ndim - len(axes)], -1))  # (..., n)
+    one = np.ones_like(value(flat)[..., :1])
+    before = cumprod(_concatenate([one, flat[..., :-1]], -1), axis=-1)
+    after = flip(cumprod(_concatenate([one, flip(flat[..., 1:], -1)], -1), axis=-1), -1)
+    return moveaxis(reshape(before * after, shape=rows.shape), ends, axes)
+
+
+def _suffix_sums(g: Any, like: Any, axis: Any) -> Any:
+    a = 0 if axis is None else axis
+    return reshape(flip(cumsum(flip(g, a), axis=a), a), shape=like.shape)
+
+
+def _cumprod_pull(g: Any, x: Any, ans: Any, like: Any, axis: Any) -> Any:
+    """The cotangent of x[i] is the sum over k >= i of g[k] y[k] / x[i]; where that is 0/0, by the recurrence.
+
+    y[i - 1] s[i]  with  s[i] = g[i] + x[i + 1] s[i + 1].
+    """
+    if not (value(x) == 0).any():
+        return _suffix_sums(g * conj(ans), like, axis) / conj(x)
+    a = 0 if axis is None else axis
+    rows, g, ans = (swapaxes(reshape(v, shape=ans.shape), a, -1) for v in (conj(x), g, conj(ans)))  # (..., n)
+    s = [g[..., -1]]
+    for i in range(g.shape[-1] - 1, 0, -1):
+        s.append(g[..., i - 1] + rows[..., i] * s[-1])
+    before = _concatenate([np.ones_like(value(ans)[..., :1]), ans[..., :-1]], -1)
+    return reshape(swapaxes(before * _stack(s[::-1], -1), a, -1), shape=like.shape)
+
+
+def _logsumexp(x: Any, axis: Any, keepdims: bool) -> Any:
+    top = np.max(x, axis=axis, keepdims=True)
+    top = np.where(np.isfinite(top), top, np.zeros_like(top))  # all -inf: log(0) below is the answer
+    with np.errstate(divide="ignore"):
+        out = np.log(np.sum(np.exp(x - top), axis=axis, keepdims=True)) + top
+    return out if keepdims else np.squeeze(out, axis=axis)
+
+
+def _softmax(x: Any, axis: Any) -> Any:
+    e = np.exp(x - np.max(x, axis=axis, keepdims=True))
+    e /= np.sum(e, axis=axis, keepdims=True)
+    return e

@@ -1,0 +1,226 @@
+"""Elementwise operations: arithmetic, special functions, rounding, comparisons, complex numbers."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from eagerconv.autograd.rules.operands import Table, value
+from eagerconv.autograd.tape import Op, defvjp, elementwise, linear
+
+# ----- Comparisons and logic: the results are not differentiable -----
+
+equal = defvjp("equal", np.equal)
+not_equal = defvjp("not_equal", np.not_equal)
+less = defvjp("less", np.less)
+less_equal = defvjp("less_equal", np.less_equal)
+greater = defvjp("greater", np.greater)
+greater_equal = defvjp("greater_equal", np.greater_equal)
+logical_and = defvjp("logical_and", np.bitwise_and)
+logical_or = defvjp("logical_or", np.bitwise_or)
+logical_not = defvjp("logical_not", np.invert)
+isnan = defvjp("isnan", np.isnan)
+isfinite = defvjp("isfinite", np.isfinite)
+
+# ----- Arithmetic -----
+
+add = elementwise("add", np.add, 1, 1)
+subtract = elementwise("subtract", np.subtract, 1, -1)
+multiply = elementwise("multiply", np.multiply, lambda y: y, lambda x: x)
+divide = elementwise("divide", np.true_divide, lambda y: 1 / y, lambda y, ans: -ans / y)
+negative = elementwise("negative", np.negative, -1)
+positive = elementwise("positive", np.positive, 1)
+reciprocal = elementwise("reciprocal", np.reciprocal, lambda ans: -ans * ans)
+square = elementwise("square", np.square, lambda x: 2 * x)
+sqrt = elementwise("sqrt", np.sqrt, lambda ans: 0.5 / ans)
+cbrt = elementwise("cbrt", np.cbrt, lambda ans: 1 / (3 * ans * ans))
+power = elementwise("power", np.power, lambda x, y: _power_base(x, y), lambda x, ans: ans * _log_base(x))
+float_power = elementwise(
+    "float_power", np.float_power, lambda x, y: _power_base(x, y), lambda x, ans: ans * _log_base(x)
+)
+hypot = elementwise("hypot", np.hypot, lambda x, ans: x / _or_one(ans), lambda y, ans: y / _or_one(ans))
+remainder = elementwise("remainder", np.remainder, 1, lambda x, y: -floor_divide(x, y))
+fmod = elementwise("fmod", np.fmod, 1, lambda x, y: -trunc(divide(x, y)))
+floor_divide: Op = elementwise("floor_divide", np.floor_divide, 0, 0)
+
+# ----- Exponentials and logarithms -----
+
+exp = elementwise("exp", np.exp, lambda ans: ans)
+exp2 = elementwise("exp2", np.exp2, lambda ans: math.log(2) * ans)
+expm1 = elementwise("expm1", np.expm1, lambda ans: ans + 1)
+log: Op = elementwise("log", np.log, lambda x: 1 / x)
+log2 = elementwise("log2", np.log2, lambda x: (1 / math.log(2)) / x)
+log10 = elementwise("log10", np.log10, lambda x: (1 / math.log(10)) / x)
+log1p = elementwise("log1p", np.log1p, lambda x: 1 / (x + 1))
+logaddexp = elementwise("logaddexp", np.logaddexp, lambda x, ans: exp(x - ans), lambda y, ans: exp(y - ans))
+logaddexp2 = elementwise("logaddexp2", np.logaddexp2, lambda x, ans: exp2(x - ans), lambda y, ans: exp2(y - ans))
+sigmoid = elementwise("sigmoid", lambda x: _sigmoid(x), lambda ans: ans * (1 - ans))
+
+# ----- Circular and hyperbolic functions, on the principal branches -----
+
+sin = elementwise("sin", np.sin, lambda x: cos(x))
+cos: Op = elementwise("cos", np.cos, lambda x: -sin(x))
+tan = elementwise("tan", np.tan, lambda ans: 1 + ans * ans)
+arcsin = elementwise("arcsin", np.arcsin, lambda x: 1 / (sqrt(1 - x) * sqrt(1 + x)))
+arccos = elementwise("arccos", np.arccos, lambda x: -1 / (sqrt(1 - x) * sqrt(1 + x)))
+arctan = elementwise("arctan", np.arctan, lambda x: 1 / (1 + x * x))
+arctan2 = elementwise(  # of (y, x) in the books: here x is the ordinate
+    "arctan2", np.arctan2, lambda x, y: y / (x * x + y * y), lambda x, y: -x / (x * x + y * y)
+)
+sinh = elementwise("sinh", np.sinh, lambda x: cosh(x))
+cosh: Op = elementwise("cosh", np.cosh, lambda x: sinh(x))
+tanh = elementwise("tanh", np.tanh, lambda ans: 1 - ans * ans)
+arcsinh = elementwise("arcsinh", np.arcsinh, lambda x: 1 / sqrt(x * x + 1))
+arccosh = elementwise("arccosh", np.arccosh, lambda x: 1 / (sqrt(x - 1) * sqrt(x + 1)))
+arctanh = elementwise("arctanh", np.arctanh, lambda x: 1 / (1 - x * x))
+sinc = elementwise("sinc", np.sinc, lambda x, ans: _sinc_slope(x, ans))
+deg2rad = elementwise("deg2rad", np.deg2rad, math.pi / 180)
+radians = elementwise("radians", np.radians, math.pi / 180)
+rad2deg = elementwise("rad2deg", np.rad2deg, 180 / math.pi)
+degrees = elementwise("degrees", np.degrees, 180 / math.pi)
+unwrap = elementwise("unwrap", np.unwrap, 1)
+
+# ----- Choices: what is not chosen has no gradient, what is equal shares it -----
+
+maximum = elementwise(
+    "maximum",
+    np.maximum,
+    lambda x, y, like: _halve_ties(x > y, x == y, like),
+    lambda x, y, like: _halve_ties(y > x, x == y, like),
+)
+minimum = elementwise(
+    "minimum",
+    np.minimum,
+    lambda x, y, like: _halve_ties(x < y, x == y, like),
+    lambda x, y, like: _halve_ties(y < x, x == y, like),
+)
+fmax = elementwise(  # a number wins over NaN
+    "fmax",
+    np.fmax,
+    lambda x, y, like: _halve_ties((x > y) | isnan(y), x == y, like),
+    lambda x, y, like: _halve_ties((y > x) | isnan(x), x == y, like),
+)
+fmin = elementwise(
+    "fmin",
+    np.fmin,
+    lambda x, y, like: _halve_ties((x < y) | isnan(y), x == y, like),
+    lambda x, y, like: _halve_ties((y < x) | isnan(x), x == y, like),
+)
+where: Op = elementwise("where", np.where, None, lambda x: not_equal(x, 0), lambda x: equal(x, 0))
+clip = elementwise(  # a limit may be None
+    "clip", np.clip, lambda x, y, z: _inside(x, y, z), lambda x, y: x < y, lambda x, z: x > z
+)
+relu = elementwise("relu", lambda x: np.maximum(x, 0), lambda ans: ans > 0)
+nan_to_num = elementwise("nan_to_num", np.nan_to_num, lambda x: isfinite(x))
+
+# ----- Absolute values and signs -----
+
+absolute = elementwise("absolute", np.absolute, lambda x, ans: _direction(x, ans))
+fabs = elementwise("fabs", np.fabs, lambda x: sign(x))
+copysign: Op = elementwise("copysign", np.copysign, lambda x, y: copysign(1, x) * copysign(1, y), 0)
+sign: Op = defvjp("sign", np.sign, lambda g, x, ans: _turn(g, x, ans), jvp=lambda t, x, ans: _turn(t, x, ans))
+
+# ----- Rounding and steps: the derivative is zero wherever there is one -----
+
+floor = elementwise("floor", np.floor, 0)
+ceil = elementwise("ceil", np.ceil, 0)
+trunc: Op = elementwise("trunc", np.trunc, 0)
+fix = elementwise("fix", np.fix, 0)
+round = elementwise("round", np.rint, 0)
+around = elementwise("around", np.around, 0)
+fraction = elementwise("fraction", lambda x: np.modf(x)[0], 1)
+heaviside = elementwise("heaviside", np.heaviside, 0, lambda x: equal(x, 0))
+ldexp = elementwise("ldexp", np.ldexp, lambda y: exp2(y), None)
+
+# ----- Complex numbers -----
+
+conj: Op = linear("conj", np.conj, lambda g: conj(g))
+real = linear("real", np.real, lambda g: g, view=True)
+imag = linear("imag", np.imag, lambda g: 1j * g, view=True)  # <v, Im u> = Re(conj(iv) u)
+
+
+def angle(z: Any, deg: bool = False) -> Any:
+    """The argument of complex numbers."""
+    out = arctan2(imag(z), real(z))
+    return out * (180 / math.pi) if deg else out
+
+
+def real_if_close(a: Any, tol: float = 100) -> Any:
+    """The real part where all imaginary parts are negligible, else the array itself."""
+    return a if np.real_if_close(value(a), tol).dtype.kind == "c" else real(a)
+
+
+def modf(x: Any) -> tuple[Any, Any]:
+    """Fractional and integral parts."""
+    return fraction(x), trunc(x)
+
+
+def divmod(x1: Any, x2: Any) -> tuple[Any, Any]:
+    """Quotient and remainder."""
+    return floor_divide(x1, x2), remainder(x1, x2)
+
+
+FUNCTIONS: Table = {
+    np.angle: angle, np.around: around, np.clip: clip, np.divmod: divmod, np.fix: fix, np.imag: imag, np.modf: modf,
+    np.nan_to_num: nan_to_num, np.real: real, np.real_if_close: real_if_close, np.round: around, np.sinc: sinc,
+    np.unwrap: unwrap, np.where: where,
+}  # fmt: skip
+
+# ----- Parts of rules -----
+
+
+def _sigmoid(x: Any) -> Any:
+    e = np.exp(-np.abs(x))  # never overflows
+    return np.where(x >= 0, 1, e) / (1 + e)
+
+
+def _or_one(x: Any) -> Any:
+    """A divisor: 1 instead of 0, for a numerator that is 0 there as well."""
+    return where(equal(x, 0), 1, x)
+
+
+def _log_base(x: Any) -> Any:
+    return log(_or_one(x))
+
+
+def _power_base(x: Any, y: Any) -> Any:
+    """d(x**y)/dx = y x**(y - 1), and 0 where y = 0, whatever x is."""
+    if isinstance(y, (int, float, complex)):
+        return y * power(x, y - 1) if y != 0 else 0
+    return y * power(x, _or_one(y) - 1)
+
+
+def _sinc_slope(x: Any, ans: Any) -> Any:
+    """(cos(pi x) - sinc(x)) / x; within |pi x| < 1, where that cancels, its series.
+
+    sinc(x) = sum (-1)^n (pi x)^2n / (2n + 1)!, and ten terms leave less than the last bit, in the next derivatives too.
+    """
+    near = less(absolute(x), 1 / math.pi)
+    u, far = where(near, x, 0), where(near, 1, x)
+    series: Any = 0.0
+    for n in range(10, 0, -1):
+        series = series * (u * u) + (-1) ** n * 2 * n * math.pi ** (2 * n) / math.factorial(2 * n + 1)
+    return where(near, series * u, (cos(math.pi * far) - ans) / far)
+
+
+def _halve_ties(wins: Any, ties: Any, like: Any) -> Any:
+    return where(ties, like.dtype.type(0.5), wins)
+
+
+def _inside(x: Any, low: Any, high: Any) -> Any:
+    if low is None and high is None:
+        return 1
+    above = True if low is None else x >= low
+    return above if high is None else above & (x <= high)
+
+
+def _direction(x: Any, ans: Any) -> Any:
+    """The partial derivative of |x|: the sign, and for complex x its conjugate direction (0 at 0)."""
+    return conj(x) / _or_one(ans) if x.dtype.kind == "c" else sign(x)
+
+
+def _turn(g: Any, x: Any, ans: Any) -> Any:
+    """Complex x/|x| turns, and its length stays: the part of g across x, over |x|. A real sign never changes."""
+    return (g - ans * real(conj(ans) * g)) / _or_one(absolute(x)) if x.dtype.kind == "c" else 0 * g
