@@ -36,7 +36,7 @@ format: $(VENV)/.installed-dev  ## put the code into the project's format
 	$(BIN)/ruff format
 
 bench: $(VENV)/.installed-test  ## time calls and start-up (beside PyTorch where .venv has it)
-	$(BIN)/python benchmarks/run.py $(ARGS)
+	$(BIN)/python -m benchmarks.run $(ARGS)
 
 hooks: $(VENV)/.installed-dev  ## run `make lint` before every git commit
 	$(BIN)/pre-commit install

@@ -19,6 +19,7 @@ import numpy as np
 import eagerconv as ec
 
 HAVE_TORCH = importlib.util.find_spec("torch") is not None
+RESULTS = Path(__file__).parent / "results"
 ALONE = "PyTorch is not installed: our figures alone."
 
 
@@ -31,14 +32,22 @@ def torch() -> Any:
 
 
 def interleaved(
-    functions: dict[str, Callable[[], object]], rounds: int = 7, seconds: float = 0.05, pause: float = 0.02
+    functions: dict[str, Callable[[], object]],
+    rounds: int = 7,
+    seconds: float = 0.05,
+    pause: float = 0.02,
+    most: float = 6.0,
 ) -> dict[str, float]:
     """Median seconds per call of each function.
 
     Blocks of calls take turns, so that a slow moment of the machine hits all alike. Before each block comes a pause, in
-    which the threads of the previous library stop waiting busily for more work, and a call that is not timed.
+    which the threads of the previous library stop waiting busily for more work, and a call that is not timed. There are fewer rounds, at
+    least three, where all of them would take longer than `most` seconds.
     """
-    calls = {name: max(1, round(seconds / _duration(function))) for name, function in functions.items()}
+    durations = {name: _duration(function) for name, function in functions.items()}
+    calls = {name: max(1, round(seconds / duration)) for name, duration in durations.items()}
+    one_round = sum((calls[name] + 1) * duration + pause for name, duration in durations.items())
+    rounds = min(rounds, max(3, int(most / one_round)))
     samples: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(rounds):
         for name, function in functions.items():
@@ -58,15 +67,22 @@ def _duration(function: Callable[[], object]) -> float:
         start = time.perf_counter()
         function()
         best = min(best, time.perf_counter() - start)
+        if best > 0.3:
+            break
     return max(best, 1e-7)
+
+
+def relative_error(name: str, value: Any, truth: Any) -> float:
+    """The largest error, relative to the largest true value; NaN where there is one."""
+    value, truth = np.asarray(value), np.asarray(truth)
+    if value.shape != truth.shape:
+        raise SystemExit(f"{name}: wrong shape {value.shape}, should be {truth.shape}; nothing was timed")
+    return float(np.abs(value - truth).max() / np.abs(truth).max())
 
 
 def check(name: str, value: Any, truth: Any, tolerance: float = 1e-4) -> None:
     """Stop the benchmark unless the largest error is below `tolerance`, relative to the largest true value."""
-    value, truth = np.asarray(value), np.asarray(truth)
-    if value.shape != truth.shape:
-        raise SystemExit(f"{name}: wrong shape {value.shape}, should be {truth.shape}; nothing was timed")
-    error = np.abs(value - truth).max() / np.abs(truth).max()
+    error = relative_error(name, value, truth)
     if not error < tolerance:
         raise SystemExit(f"{name}: wrong values, relative error {error:.1e}; nothing was timed")
 
@@ -126,7 +142,7 @@ def geometric_mean(values: Iterable[float]) -> float:
 def machine() -> dict[str, Any]:
     """When and on what the figures were taken."""
     versions = {"python": platform.python_version()}
-    for name in ("eagerconv", "numpy", "numba", "torch"):
+    for name in ("eagerconv", "numpy", "numba", "torch", "onnxruntime", "openvino"):
         if importlib.util.find_spec(name) is not None:
             versions[name] = ec.__version__ if name == "eagerconv" else importlib.metadata.version(name)
     return {
@@ -134,9 +150,16 @@ def machine() -> dict[str, Any]:
         "cpu": _cpu(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "threads": ec.get_num_threads(),
+        "malloc": {k: v for k, v in os.environ.items() if k.startswith("MALLOC_")},
         "system": f"{platform.system()} {platform.machine()}",
         "versions": versions,
     }
+
+
+def headline(facts: dict[str, Any]) -> str:
+    """The facts in one line."""
+    versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+    return f"{facts['date']}, {facts['cpu']}, {facts['threads']} threads, {facts['system']}; {versions}\n"
 
 
 def _cpu() -> str:

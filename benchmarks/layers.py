@@ -1,139 +1,124 @@
-"""Layers of well-known networks: forward, gradient with respect to inputs, and with respect to weights."""
+"""Which layers are measured: those of well-known networks, each as the convolution that ties its three arrays."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from harness import ALONE, HAVE_TORCH, Table, check, geometric_mean, interleaved, progress, torch
 
-import eagerconv as ec
+from eagerconv import geometry
+from eagerconv.spec import ConvSpec, Slot
 
-OPERATIONS = ("forward", "grad inputs", "grad weights")
+Ints = tuple[int, ...]
 
 
 class Layer(NamedTuple):
-    """Square images and filters."""
+    """A convolution of images (batch, cin, *size); one with `transposed` computes those images from its outputs.
+
+    `stride`, `pad` and `dilation` are the same on every axis, or have one number per axis.
+    """
 
     name: str
     batch: int
     cin: int
-    size: int
+    size: Ints
     cout: int
-    kernel: int
-    stride: int = 1
-    pad: int = 0
+    kernel: Ints
+    stride: int | Ints = 1
+    pad: int | Ints = 0
+    dilation: int | Ints = 1
     groups: int = 1
+    transposed: bool = False
+
+    def per_axis(self, value: int | Ints) -> Ints:
+        return (value,) * len(self.size) if isinstance(value, int) else value
 
     @property
-    def out(self) -> int:
-        return (self.size + 2 * self.pad - self.kernel) // self.stride + 1
+    def spec(self) -> ConvSpec:
+        n = len(self.size)
+        x, w = (self.batch, self.cin, *self.size), (self.cout, self.cin // self.groups, *self.kernel)
+        pad = self.pad if isinstance(self.pad, int) else tuple((p, p) for p in self.pad)
+        options = (pad, self.stride, False, self.dilation, self.groups, False)
+        return geometry.forward(f"conv{n}d", n, x, w, None, None, *options)
+
+    @property
+    def slots(self) -> dict[str, Slot]:
+        """Which of the trilinear form's arrays each operation computes: a transposed layer swaps images and outputs."""
+        y, x = ("x", "y") if self.transposed else ("y", "x")
+        return {"forward": y, "grad inputs": x, "grad weights": "w"}
 
     @property
     def operations(self) -> int:
         """Multiplications and additions of any of the three, computed directly."""
-        return 2 * self.batch * self.cout * self.out**2 * (self.cin // self.groups) * self.kernel**2
+        return 2 * self.spec.macs
 
-    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Input, filters, and the cotangent of the output."""
+    def arrays(self) -> dict[Slot, np.ndarray]:
+        """Normal values for x, w and y."""
         rng = np.random.default_rng(0)
-        shapes = (
-            (self.batch, self.cin, self.size, self.size),
-            (self.cout, self.cin // self.groups, self.kernel, self.kernel),
-            (self.batch, self.cout, self.out, self.out),
-        )
-        x, w, g = (rng.standard_normal(shape, dtype=np.float32) for shape in shapes)
-        return x, w, g
+        return {slot: rng.standard_normal(self.spec.shape(slot), dtype=np.float32) for slot in ("x", "w", "y")}
 
 
-LAYERS = [
-    Layer("ResNet stem 7x7 s2", 8, 3, 224, 64, 7, stride=2, pad=3),
-    Layer("ResNet 3x3 at 56", 8, 64, 56, 64, 3, pad=1),
-    Layer("ResNet 1x1 at 56", 8, 64, 56, 256, 1),
-    Layer("ResNet 3x3 at 28", 8, 128, 28, 128, 3, pad=1),
-    Layer("ResNet 3x3 s2 at 56", 8, 128, 56, 128, 3, stride=2, pad=1),
-    Layer("ResNet 3x3 at 14", 8, 256, 14, 256, 3, pad=1),
-    Layer("ResNet 3x3 at 7", 8, 512, 7, 512, 3, pad=1),
-    Layer("ResNet 1x1 at 7", 8, 2048, 7, 512, 1),
-    Layer("MobileNet depthwise 3x3", 8, 144, 56, 144, 3, pad=1, groups=144),
-    Layer("ResNeXt 3x3, 32 groups", 8, 128, 56, 128, 3, pad=1, groups=32),
-    Layer("LeNet 5x5", 64, 1, 28, 20, 5),
+def transposed(name: str, batch: int, cin: int, size: int, cout: int, kernel: int, stride: int, pad: int) -> Layer:
+    """A transposed 2-D layer, told as its network tells it: from `cin` channels at `size` to `cout` larger ones."""
+    larger = (size - 1) * stride - 2 * pad + kernel
+    return Layer(name, batch, cout, (larger,) * 2, cin, (kernel,) * 2, stride, pad, transposed=True)
+
+
+CORE = [
+    Layer("stem 7x7 s2", 8, 3, (224, 224), 64, (7, 7), 2, 3),
+    Layer("res2 3x3", 8, 64, (56, 56), 64, (3, 3), 1, 1),
+    Layer("res2 1x1", 8, 64, (56, 56), 256, (1, 1)),
+    Layer("res3 3x3", 8, 128, (28, 28), 128, (3, 3), 1, 1),
+    Layer("res3 3x3 s2", 8, 128, (56, 56), 128, (3, 3), 2, 1),
+    Layer("res4 3x3", 8, 256, (14, 14), 256, (3, 3), 1, 1),
+    Layer("res5 3x3", 8, 512, (7, 7), 512, (3, 3), 1, 1),
+    Layer("res5 1x1", 8, 2048, (7, 7), 512, (1, 1)),
+    Layer("vgg 3x3 224", 2, 64, (224, 224), 64, (3, 3), 1, 1),
+    Layer("dw 3x3", 8, 144, (56, 56), 144, (3, 3), 1, 1, groups=144),
+    Layer("grouped 32", 8, 128, (56, 56), 128, (3, 3), 1, 1, groups=32),
+    Layer("lenet 5x5", 64, 1, (28, 28), 20, (5, 5)),
+    Layer("dw 31x31", 4, 128, (56, 56), 128, (31, 31), 1, 15, groups=128),
+    Layer("15x15", 4, 32, (64, 64), 32, (15, 15), 1, 7),
 ]
+"""ResNet-50's, and one of each other kind."""
 
+OTHERS = [
+    Layer("AlexNet 11x11 s4", 8, 3, (224, 224), 64, (11, 11), 4, 2),
+    Layer("AlexNet 5x5", 8, 64, (27, 27), 192, (5, 5), 1, 2),
+    Layer("DenseNet 3x3, 87 to 12", 16, 87, (32, 32), 12, (3, 3), 1, 1),
+    Layer("DenseNet 1x1, 201 to 99", 8, 201, (28, 28), 99, (1, 1)),
+    Layer("ConvNeXt 4x4 s4", 8, 3, (224, 224), 96, (4, 4), 4),
+    Layer("ConvNeXt dw 7x7", 8, 96, (56, 56), 96, (7, 7), 1, 3, groups=96),
+    Layer("ConvNeXt 1x1", 8, 96, (56, 56), 384, (1, 1)),
+    Layer("MobileNet dw 3x3 s2", 8, 96, (112, 112), 96, (3, 3), 2, 1, groups=96),
+    Layer("EfficientNet dw 5x5", 8, 240, (28, 28), 240, (5, 5), 1, 2, groups=240),
+    Layer("DeepLab 3x3, dilation 6", 2, 256, (33, 33), 256, (3, 3), 1, 6, 6),
+    Layer("DeepLab 3x3, dilation 2", 4, 256, (28, 28), 256, (3, 3), 1, 2, 2),
+    Layer("U-Net 3x3 valid", 1, 64, (284, 284), 128, (3, 3)),
+    Layer("U-Net 3x3, 256 to 128", 2, 256, (104, 104), 128, (3, 3)),
+    Layer("Inception 1x7", 8, 128, (17, 17), 128, (1, 7), 1, (0, 3)),
+    Layer("Inception 7x1", 8, 160, (17, 17), 192, (7, 1), 1, (3, 0)),
+    Layer("Inception 3x3 s2", 8, 288, (35, 35), 384, (3, 3), 2),
+    Layer("WaveNet 2, dilation 64", 4, 64, (16000,), 128, (2,), 1, 0, 64),
+    Layer("speech 11", 8, 80, (1500,), 256, (11,), 1, 5),
+    Layer("speech 3 s2", 8, 256, (1600,), 256, (3,), 2, 1),
+    Layer("speech 10 s5", 4, 1, (32000,), 256, (10,), 5),
+    Layer("video 3x3x3", 1, 64, (8, 56, 56), 64, (3, 3, 3), 1, 1),
+    Layer("video stem 3x7x7 s122", 1, 3, (8, 112, 112), 64, (3, 7, 7), (1, 2, 2), (1, 3, 3)),
+    Layer("video 3x1x1", 2, 128, (8, 28, 28), 128, (3, 1, 1), 1, (1, 0, 0)),
+    transposed("DCGAN 4x4 s2 at 4", 16, 512, 4, 256, 4, 2, 1),
+    transposed("DCGAN 4x4 s2 at 16", 16, 128, 16, 64, 4, 2, 1),
+    transposed("U-Net up 2x2 s2", 2, 128, 56, 64, 2, 2, 0),
+    Layer("batch 1, 3x3 at 56", 1, 64, (56, 56), 64, (3, 3), 1, 1),
+    Layer("batch 1, 3x3 at 14", 1, 256, (14, 14), 256, (3, 3), 1, 1),
+    Layer("batch 1, 1x1 at 14", 1, 1024, (14, 14), 256, (1, 1)),
+    Layer("batch 1, dw 3x3", 1, 144, (56, 56), 144, (3, 3), 1, 1, groups=144),
+    Layer("batch 128, 3x3 at 32", 128, 16, (32, 32), 16, (3, 3), 1, 1),
+    Layer("batch 128, 3x3 at 8", 128, 64, (8, 8), 64, (3, 3), 1, 1),
+    Layer("batch 128, 5x5", 128, 20, (12, 12), 50, (5, 5)),
+]
+"""Others of their kind."""
 
-def measure(quick: bool = False) -> Table:
-    peer = ["PyTorch, ms", "PyTorch GFLOP/s", "PyTorch / eagerconv"] if HAVE_TORCH else []
-    table = Table("Layers, float32", ["layer", "operation", "algorithm", "ms", "GFLOP/s", *peer])
-    ratios: dict[str, list[float]] = {operation: [] for operation in OPERATIONS}
-    for layer in progress(LAYERS[1::7] if quick else LAYERS, "layers"):
-        x, w, g = layer.arrays()
-        libraries = {"eagerconv": ours(layer, x, w, g)} | ({"PyTorch": theirs(layer, x, w, g)} if HAVE_TORCH else {})
-        truth = reference(layer, x, w, g)
-        for operation in OPERATIONS:
-            for name, calls in libraries.items():
-                value = np.asarray(calls[operation]())
-                check(f"{layer.name}, {operation}, {name}", value[: len(truth[operation])], truth[operation])
-            times = interleaved({name: c[operation] for name, c in libraries.items()}, rounds=3 if quick else 7)
-            row: list[Any] = [layer.name, operation, algorithm(libraries["eagerconv"][operation])]
-            for seconds in times.values():
-                row += [1e3 * seconds, layer.operations / seconds / 1e9]
-            if HAVE_TORCH:
-                ratios[operation].append(times["PyTorch"] / times["eagerconv"])
-                row.append(ratios[operation][-1])
-            table.rows.append(row)
-    if HAVE_TORCH:
-        means = ", ".join(f"{operation} {geometric_mean(values):.2f}" for operation, values in ratios.items())
-        everything = [value for values in ratios.values() for value in values]
-        table.notes.append(f"PyTorch / eagerconv, geometric means: {means}, all {geometric_mean(everything):.2f}.")
-        table.notes.append("A ratio above 1 says that we are faster.")
-    else:
-        table.notes.append(ALONE)
-    return table
-
-
-def reference(layer: Layer, x: np.ndarray, w: np.ndarray, g: np.ndarray) -> dict[str, np.ndarray]:
-    """What is right, by plain loops in float64: of one image, but of the gradient of the weights, a sum over all."""
-    x64, w64, g64 = (array.astype(np.float64) for array in (x, w, g))
-    images = {"forward": 1, "grad inputs": 1, "grad weights": layer.batch}
-    return {
-        operation: ours(layer._replace(batch=n), x64[:n], w64, g64[:n], algorithm="direct")[operation]()
-        for operation, n in images.items()
-    }
-
-
-def ours(layer: Layer, x: np.ndarray, w: np.ndarray, g: np.ndarray, **options: Any) -> dict[str, Callable[[], Any]]:
-    tx, tw, tg = ec.asarray(x), ec.asarray(w), ec.asarray(g)
-    options |= {"border_mode": layer.pad, "subsample": layer.stride, "num_groups": layer.groups, "filter_flip": False}
-    return {
-        "forward": lambda: ec.conv2d(tx, tw, **options).data,
-        "grad inputs": lambda: ec.conv2d_grad_wrt_inputs(tg, tw, tx.shape, **options).data,
-        "grad weights": lambda: ec.conv2d_grad_wrt_weights(tx, tg, tw.shape, **options).data,
-    }
-
-
-def theirs(layer: Layer, x: np.ndarray, w: np.ndarray, g: np.ndarray) -> dict[str, Callable[[], Any]]:
-    pt = torch()
-    tx, tw, tg = (pt.from_numpy(array) for array in (x, w, g))
-    stride, pad, groups = [layer.stride] * 2, [layer.pad] * 2, layer.groups
-
-    def gradient(which: int) -> Any:
-        mask = [which == 0, which == 1, False]
-        return pt.ops.aten.convolution_backward(tg, tx, tw, None, stride, pad, [1, 1], False, [0, 0], groups, mask)[
-            which
-        ]
-
-    return {
-        "forward": lambda: pt.conv2d(tx, tw, None, stride, pad, [1, 1], groups),
-        "grad inputs": lambda: gradient(0),
-        "grad weights": lambda: gradient(1),
-    }
-
-
-def algorithm(call: Callable[[], Any]) -> str:
-    """Which of our algorithms is chosen."""
-    return str(ec.explain(call)[0].chosen)
-
-
-if __name__ == "__main__":
-    print(measure().markdown())
+GROUPS = {"core": CORE, "others": OTHERS}
+LAYERS = [*CORE, *OTHERS]
+assert len({layer.name for layer in LAYERS}) == len(LAYERS)

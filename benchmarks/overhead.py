@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from harness import ALONE, HAVE_TORCH, Table, check, interleaved, progress, torch
 
 import eagerconv as ec
+from benchmarks.harness import ALONE, HAVE_TORCH, Table, check, interleaved, progress, torch
 
 Calls = dict[str, Callable[[], Any]]  # by what they do; each gives out what can be checked
 

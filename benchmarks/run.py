@@ -1,38 +1,31 @@
-"""Run the benchmarks: `make bench`, or `python benchmarks/run.py [names, see BENCHMARKS] [--quick] [--save]`."""
+"""Run the benchmarks: `make bench`, or `python -m benchmarks.run [names, see BENCHMARKS] [--quick] [--save]`."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 
-import layers
-import overhead
-import startup
-import unshared
-from harness import machine
+from benchmarks import overhead, startup, unshared
+from benchmarks.harness import RESULTS, headline, machine
 
 BENCHMARKS = {
     "overhead": overhead.measure,
     "startup": startup.measure,
-    "layers": layers.measure,
     "unshared": unshared.measure,
 }
-RESULTS = Path(__file__).parent / "results"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", metavar="benchmark", help=f"any of {', '.join(BENCHMARKS)} (default: all)")
-    parser.add_argument("--quick", action="store_true", help="few rounds, few layers: to see that all works")
+    parser.add_argument("--quick", action="store_true", help="few rounds: to see that all works")
     parser.add_argument("--save", action="store_true", help=f"write Markdown and JSON into {RESULTS.name}/ as well")
     args = parser.parse_args()
     if unknown := set(args.names) - set(BENCHMARKS):
         parser.error(f"no benchmark is called {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
 
     facts = machine()
-    versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
-    text = f"{facts['date']}, {facts['cpu']}, {facts['threads']} threads, {facts['system']}; {versions}\n"
+    text = headline(facts)
     print(text)
     tables = {}
     for name in args.names or BENCHMARKS:

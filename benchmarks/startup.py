@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from harness import ALONE, HAVE_TORCH, Table, progress
+from benchmarks.harness import ALONE, HAVE_TORCH, Table, progress
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from harness import Table, check, progress
 
 import eagerconv as ec
+from benchmarks.harness import Table, check, progress
 
 
 class Layer(NamedTuple):

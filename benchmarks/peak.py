@@ -1,0 +1,64 @@
+"""The limit of the machine: products per second of a loop that does nothing but multiply and add vectors in registers."""
+
+from __future__ import annotations
+
+import time
+from functools import cache
+from typing import Any
+
+import llvmlite.ir as ir
+import numba
+from numba import types
+from numba.extending import intrinsic
+
+import eagerconv as ec
+from eagerconv.kernels_cpu.native.vector import REGISTER_BYTES, REGISTERS, Loop, Vectors
+
+SUMS = REGISTERS - 6  # as many independent sums as registers leave: two units times four cycles need eight
+
+
+@intrinsic
+def _multiply_and_add(typingctx: Any, turns: Any) -> Any:
+    """`turns` times SUMS fused products of vectors of float32, and their sum, lest they be left out."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        v = Vectors(builder, types.float32)
+        # A factor that the compiler does not know: sitofp(turns) * 0 + 1e-3.
+        known = builder.fadd(builder.fmul(builder.sitofp(args[0], v.element), v.element(0.0)), v.element(1e-3))
+        vector = builder.insert_element(ir.Constant(v.type, ir.Undefined), known, ir.IntType(32)(0))
+        lanes = ir.Constant(ir.VectorType(ir.IntType(32), v.lanes), [0] * v.lanes)
+        factor = builder.shuffle_vector(vector, vector, lanes)
+        with Loop(builder, args[0], [v.constant(float(i)) for i in range(SUMS)]) as loop:
+            loop.next = [v.fma(factor, value, factor) for value in loop.values]
+        total = loop.results[0]
+        for value in loop.results[1:]:
+            total = builder.fadd(total, value)
+        return v.sum(total)
+
+    return types.float32(types.int64), codegen
+
+
+@cache
+def _compiled() -> Any:
+    @numba.njit("float32(int64, int64)", parallel=True, nogil=True)  # type: ignore[untyped-decorator]
+    def run(threads: int, turns: int) -> Any:
+        total = numba.float32(0)
+        for _ in numba.prange(threads):
+            total += _multiply_and_add(turns)
+        return total
+
+    return run
+
+
+def peak(seconds: float = 0.01) -> float:
+    """GFLOP/s of all threads that we use, the best of three: what is in the way can only slow it down."""
+    threads, run, lanes = ec.get_num_threads(), _compiled(), REGISTER_BYTES // 4
+    turns, best = 1000, 0.0
+    for _ in range(6):
+        start = time.perf_counter()
+        run(threads, turns)
+        taken = time.perf_counter() - start
+        if taken > seconds / 2:
+            best = max(best, 2 * SUMS * lanes * turns * threads / taken / 1e9)
+        turns = max(turns, int(turns * seconds / taken))
+    return best
