@@ -207,9 +207,7 @@ def measure(quick: bool = False, only: str = "", peers: list[str] | None = None,
         chosen = {group: layers[1::7] for group, layers in chosen.items()}
     todo = [(group, layer) for group, layers in chosen.items() for layer in layers]
     if not todo:
-        raise SystemExit(
-            f"no layer's name contains {only!r}; there are {', '.join(n.name for g in GROUPS.values() for n in g)}"
-        )
+        raise SystemExit(f"no layer's name contains {only!r}; there are {', '.join(layer.name for layer in LAYERS)}")
     groups: dict[str, list[Record]] = {}
     bar = progress(todo, "layers")
     for group, layer in bar:

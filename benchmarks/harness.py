@@ -41,8 +41,8 @@ def interleaved(
     """Median seconds per call of each function.
 
     Blocks of calls take turns, so that a slow moment of the machine hits all alike. Before each block comes a pause, in
-    which the threads of the previous library stop waiting busily for more work, and a call that is not timed. There are fewer rounds, at
-    least three, where all of them would take longer than `most` seconds.
+    which the threads of the previous library stop waiting busily for more work, and a call that is not timed. There are fewer
+    rounds, at least three, where all of them would take longer than `most` seconds.
     """
     durations = {name: _duration(function) for name, function in functions.items()}
     calls = {name: max(1, round(seconds / duration)) for name, duration in durations.items()}

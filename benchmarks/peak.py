@@ -15,6 +15,7 @@ import eagerconv as ec
 from eagerconv.kernels_cpu.native.vector import REGISTER_BYTES, REGISTERS, Loop, Vectors
 
 SUMS = REGISTERS - 6  # as many independent sums as registers leave: two units times four cycles need eight
+TURNS = 100_000
 
 
 @intrinsic
@@ -50,15 +51,11 @@ def _compiled() -> Any:
     return run
 
 
-def peak(seconds: float = 0.01) -> float:
-    """GFLOP/s of all threads that we use, the best of three: what is in the way can only slow it down."""
-    threads, run, lanes = ec.get_num_threads(), _compiled(), REGISTER_BYTES // 4
-    turns, best = 1000, 0.0
-    for _ in range(6):
+def peak(calls: int = 50) -> float:
+    """GFLOP/s of all threads that we use, the best of calls of a third of a millisecond: what is in the way only slows down."""
+    threads, run, best = ec.get_num_threads(), _compiled(), float("inf")
+    for _ in range(calls):
         start = time.perf_counter()
-        run(threads, turns)
-        taken = time.perf_counter() - start
-        if taken > seconds / 2:
-            best = max(best, 2 * SUMS * lanes * turns * threads / taken / 1e9)
-        turns = max(turns, int(turns * seconds / taken))
-    return best
+        run(threads, TURNS)
+        best = min(best, time.perf_counter() - start)
+    return 2 * SUMS * (REGISTER_BYTES // 4) * TURNS * threads / best / 1e9
