@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, SupportsIndex, TypeAlias, cast
@@ -10,6 +11,7 @@ from typing import Any, SupportsIndex, TypeAlias, cast
 import numpy as np
 import numpy.typing as npt
 
+from eagerconv import dispatch
 from eagerconv.autograd import rules, tape
 from eagerconv.autograd.tape import Node, Traced
 from eagerconv.device import DEVICES
@@ -18,6 +20,41 @@ __all__ = ["Axis", "Tensor", "asarray", "tensor"]
 
 Array: TypeAlias = np.ndarray[Any, Any]
 Axis: TypeAlias = int | tuple[int, ...] | None
+
+# The rows behind the operators.
+_add = dispatch.row(np.add)
+_subtract = dispatch.row(np.subtract)
+_multiply = dispatch.row(np.multiply)
+_divide = dispatch.row(np.divide)
+_floor_divide = dispatch.row(np.floor_divide)
+_remainder = dispatch.row(np.remainder)
+_power = dispatch.row(np.power)
+_matmul = dispatch.row(np.matmul)
+_bitwise_and = dispatch.row(np.bitwise_and)
+_bitwise_or = dispatch.row(np.bitwise_or)
+_bitwise_xor = dispatch.row(np.bitwise_xor)
+_left_shift = dispatch.row(np.left_shift)
+_right_shift = dispatch.row(np.right_shift)
+_negative = dispatch.row(np.negative)
+_absolute = dispatch.row(np.absolute)
+_invert = dispatch.row(np.invert)
+_equal = dispatch.row(np.equal)
+_not_equal = dispatch.row(np.not_equal)
+_less = dispatch.row(np.less)
+_less_equal = dispatch.row(np.less_equal)
+_greater = dispatch.row(np.greater)
+_greater_equal = dispatch.row(np.greater_equal)
+
+
+def _method(function: Callable[..., Any], doc: str) -> Callable[..., Any]:
+    """A method of a tensor that is a function of NumPy, of the same name and arguments."""
+
+    def method(self: Tensor, *args: Any, **kwargs: Any) -> Any:
+        return dispatch.call(function, (self, *args), kwargs, Tensor)
+
+    method.__name__ = function.__name__
+    method.__doc__ = doc
+    return method
 
 
 class Tensor(Traced):
@@ -38,8 +75,7 @@ class Tensor(Traced):
     """
 
     __slots__ = ()
-    __array_ufunc__ = None  # NumPy operators leave the work to ours: array * tensor is a Tensor
-    __array_priority__ = 1000.0
+    __array_priority__ = 1000.0  # to libraries without the protocols below: ours decides
     __hash__ = object.__hash__
 
     data: Any
@@ -66,6 +102,16 @@ class Tensor(Traced):
     def size(self) -> int:
         """The number of elements."""
         return cast(int, self.data.size)
+
+    @property
+    def itemsize(self) -> int:
+        """The bytes of one element."""
+        return cast(int, self.data.itemsize)
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all elements."""
+        return cast(int, self.data.nbytes)
 
     @property
     def device(self) -> str:
@@ -148,12 +194,54 @@ class Tensor(Traced):
         return self.data.tolist()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        if self._node is not None:
-            raise RuntimeError(
-                "a tensor that requires a gradient was given to NumPy, which would lose its history; "
-                "use a function of eagerconv, or x.detach() or x.numpy() if the history is not wanted"
-            )
-        return np.array(self.data, dtype=dtype, copy=copy)
+        """The NumPy array, for code that asks for one; refused where that would lose a gradient unseen.
+
+        Inside `no_grad` the history is known to be unwanted: then a tracked tensor gives a read-only array.
+        """
+        if self._node is not None and tape.is_grad_enabled():
+            raise dispatch.lost("code that wants a NumPy array")
+        return np.array(self.numpy(), dtype=dtype, copy=copy)
+
+    # ----- NumPy's functions, and other libraries -----
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        for x in inputs:
+            if type(x) not in _OURS and _overrides(x):
+                return NotImplemented
+        return dispatch.call_ufunc(ufunc, method, inputs, kwargs, Tensor)
+
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        if not all(issubclass(t, (Tensor, *DEVICES)) for t in types):
+            return NotImplemented
+        return dispatch.call(function, args, kwargs, Tensor)
+
+    def __array_namespace__(self, *, api_version: str | None = None) -> Any:
+        """The functions of the array API standard for tensors: the package itself."""
+        if api_version is not None and api_version not in _API_VERSIONS:
+            raise ValueError(f"api_version must be one of {', '.join(_API_VERSIONS)}, not {api_version!r}")
+        return sys.modules["eagerconv"]
+
+    def __dlpack__(
+        self,
+        *,
+        stream: Any = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[Any, int] | None = None,
+        copy: bool | None = None,
+    ) -> Any:
+        """A capsule from which another library makes an array of the same memory."""
+        if self._node is not None and tape.is_grad_enabled():
+            raise dispatch.lost("another library by DLPack")
+        return self.data.__dlpack__(stream=stream, max_version=max_version, dl_device=dl_device, copy=copy)
+
+    def __dlpack_device__(self) -> tuple[Any, int]:
+        return cast("tuple[Any, int]", self.data.__dlpack_device__())
+
+    def to_device(self, device: str, /, *, stream: Any = None) -> Tensor:
+        """Move to a device: the tensor itself, for the one it is on."""
+        if device != self.device:
+            raise ValueError(f"device must be {self.device!r}, where this tensor is, not {device!r}")
+        return self
 
     def detach(self) -> Tensor:
         """The same memory without a history; in-place changes of either are still noticed by the tape."""
@@ -220,124 +308,198 @@ class Tensor(Traced):
     # ----- Operators -----
 
     def __add__(self, other: Any) -> Tensor:
-        return cast(Tensor, rules.add(self, other))
+        return cast(Tensor, _add(self, other))
 
     def __radd__(self, other: Any) -> Tensor:
-        return cast(Tensor, rules.add(other, self))
+        return cast(Tensor, _add(other, self))
 
     def __sub__(self, other: Any) -> Tensor:
-        return cast(Tensor, rules.subtract(self, other))
+        return cast(Tensor, _subtract(self, other))
 
     def __rsub__(self, other: Any) -> Tensor:
-        return cast(Tensor, rules.subtract(other, self))
+        return cast(Tensor, _subtract(other, self))
 
     def __mul__(self, other: Any) -> Tensor:
-        return cast(Tensor, rules.multiply(self, other))
+        return cast(Tensor, _multiply(self, other))
 
     def __rmul__(self, other: Any) -> Tensor:
-        return cast(Tensor, rules.multiply(other, self))
+        return cast(Tensor, _multiply(other, self))
 
     def __truediv__(self, other: Any) -> Tensor:
-        return cast(Tensor, rules.divide(self, other))
+        return cast(Tensor, _divide(self, other))
 
     def __rtruediv__(self, other: Any) -> Tensor:
-        return cast(Tensor, rules.divide(other, self))
+        return cast(Tensor, _divide(other, self))
+
+    def __floordiv__(self, other: Any) -> Tensor:
+        return cast(Tensor, _floor_divide(self, other))
+
+    def __rfloordiv__(self, other: Any) -> Tensor:
+        return cast(Tensor, _floor_divide(other, self))
+
+    def __mod__(self, other: Any) -> Tensor:
+        return cast(Tensor, _remainder(self, other))
+
+    def __rmod__(self, other: Any) -> Tensor:
+        return cast(Tensor, _remainder(other, self))
 
     def __pow__(self, other: Any) -> Tensor:
-        return cast(Tensor, rules.power(self, other))
+        return cast(Tensor, _power(self, other))
 
     def __rpow__(self, other: Any) -> Tensor:
-        return cast(Tensor, rules.power(other, self))
+        return cast(Tensor, _power(other, self))
 
     def __matmul__(self, other: Any) -> Tensor:
-        return cast(Tensor, rules.matmul(self, other))
+        return cast(Tensor, _matmul(self, other))
 
     def __rmatmul__(self, other: Any) -> Tensor:
-        return cast(Tensor, rules.matmul(other, self))
+        return cast(Tensor, _matmul(other, self))
+
+    def __and__(self, other: Any) -> Tensor:
+        return cast(Tensor, _bitwise_and(self, other))
+
+    def __rand__(self, other: Any) -> Tensor:
+        return cast(Tensor, _bitwise_and(other, self))
+
+    def __or__(self, other: Any) -> Tensor:
+        return cast(Tensor, _bitwise_or(self, other))
+
+    def __ror__(self, other: Any) -> Tensor:
+        return cast(Tensor, _bitwise_or(other, self))
+
+    def __xor__(self, other: Any) -> Tensor:
+        return cast(Tensor, _bitwise_xor(self, other))
+
+    def __rxor__(self, other: Any) -> Tensor:
+        return cast(Tensor, _bitwise_xor(other, self))
+
+    def __lshift__(self, other: Any) -> Tensor:
+        return cast(Tensor, _left_shift(self, other))
+
+    def __rlshift__(self, other: Any) -> Tensor:
+        return cast(Tensor, _left_shift(other, self))
+
+    def __rshift__(self, other: Any) -> Tensor:
+        return cast(Tensor, _right_shift(self, other))
+
+    def __rrshift__(self, other: Any) -> Tensor:
+        return cast(Tensor, _right_shift(other, self))
+
+    def __divmod__(self, other: Any) -> tuple[Tensor, Tensor]:
+        return self // other, self % other
+
+    def __rdivmod__(self, other: Any) -> tuple[Tensor, Tensor]:
+        return other // self, other % self
 
     def __neg__(self) -> Tensor:
-        return cast(Tensor, rules.negative(self))
+        return cast(Tensor, _negative(self))
 
     def __pos__(self) -> Tensor:
         return self
 
     def __abs__(self) -> Tensor:
-        return cast(Tensor, rules.absolute(self))
-
-    def __eq__(self, other: object) -> Tensor:  # type: ignore[override]
-        return cast(Tensor, rules.equal(self, other))
-
-    def __ne__(self, other: object) -> Tensor:  # type: ignore[override]
-        return cast(Tensor, rules.not_equal(self, other))
-
-    def __lt__(self, other: Any) -> Tensor:
-        return cast(Tensor, rules.less(self, other))
-
-    def __le__(self, other: Any) -> Tensor:
-        return cast(Tensor, rules.less_equal(self, other))
-
-    def __gt__(self, other: Any) -> Tensor:
-        return cast(Tensor, rules.greater(self, other))
-
-    def __ge__(self, other: Any) -> Tensor:
-        return cast(Tensor, rules.greater_equal(self, other))
-
-    def __and__(self, other: Any) -> Tensor:
-        return cast(Tensor, rules.logical_and(self, other))
-
-    __rand__ = __and__
-
-    def __or__(self, other: Any) -> Tensor:
-        return cast(Tensor, rules.logical_or(self, other))
-
-    __ror__ = __or__
+        return cast(Tensor, _absolute(self))
 
     def __invert__(self) -> Tensor:
-        return cast(Tensor, rules.logical_not(self))
+        return cast(Tensor, _invert(self))
+
+    def __eq__(self, other: object) -> Tensor:  # type: ignore[override]
+        return cast(Tensor, _equal(self, other))
+
+    def __ne__(self, other: object) -> Tensor:  # type: ignore[override]
+        return cast(Tensor, _not_equal(self, other))
+
+    def __lt__(self, other: Any) -> Tensor:
+        return cast(Tensor, _less(self, other))
+
+    def __le__(self, other: Any) -> Tensor:
+        return cast(Tensor, _less_equal(self, other))
+
+    def __gt__(self, other: Any) -> Tensor:
+        return cast(Tensor, _greater(self, other))
+
+    def __ge__(self, other: Any) -> Tensor:
+        return cast(Tensor, _greater_equal(self, other))
 
     def __getitem__(self, index: Any) -> Tensor:
-        return cast(Tensor, rules.getitem(self, index=_plain(index)))
+        return cast(Tensor, rules.getitem(self, index=dispatch.plain(index)))
 
     # ----- In-place changes -----
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        index = _plain(index)
+        index = dispatch.plain(index)
         if not self._must_record(value):
             self.data[index] = value.data if isinstance(value, Traced) else value
             self._version[0] += 1
             return
+        self._refuse_view()
+        self._become(rules.setitem(self, value, index=index))
+
+    def __iadd__(self, other: Any) -> Tensor:
+        return self._update(np.add, other)
+
+    def __isub__(self, other: Any) -> Tensor:
+        return self._update(np.subtract, other)
+
+    def __imul__(self, other: Any) -> Tensor:
+        return self._update(np.multiply, other)
+
+    def __itruediv__(self, other: Any) -> Tensor:
+        return self._update(np.divide, other)
+
+    def __ifloordiv__(self, other: Any) -> Tensor:
+        return self._update(np.floor_divide, other)
+
+    def __imod__(self, other: Any) -> Tensor:
+        return self._update(np.remainder, other)
+
+    def __ipow__(self, other: Any) -> Tensor:
+        return self._update(np.power, other)
+
+    def __imatmul__(self, other: Any) -> Tensor:
+        return self._update(np.matmul, other)
+
+    def __iand__(self, other: Any) -> Tensor:
+        return self._update(np.bitwise_and, other)
+
+    def __ior__(self, other: Any) -> Tensor:
+        return self._update(np.bitwise_or, other)
+
+    def __ixor__(self, other: Any) -> Tensor:
+        return self._update(np.bitwise_xor, other)
+
+    def __ilshift__(self, other: Any) -> Tensor:
+        return self._update(np.left_shift, other)
+
+    def __irshift__(self, other: Any) -> Tensor:
+        return self._update(np.right_shift, other)
+
+    def _update(self, ufunc: np.ufunc, other: Any) -> Tensor:
+        if self._must_record(other):
+            return self._take_over(dispatch.row(ufunc)(self, other))
+        ufunc(self.data, other.data if isinstance(other, Traced) else other, out=self.data)
+        self._version[0] += 1
+        return self
+
+    def _assign(self, new: Tensor) -> Tensor:
+        """Be what `out=` names, for a result that has to be recorded."""
+        self._must_record(new)  # which raises for a leaf
+        self._refuse_view()
+        return self._take_over(new)
+
+    def _refuse_view(self) -> None:
         if self._base is not None and self._base() is not None:
             raise RuntimeError(
                 "this tensor is a view, and assigning to it while recording would not reach the tensor it was taken "
                 "from; assign to that one directly, as in x[i, j] = v instead of x[i][j] = v, or clone() the view first"
             )
-        self._become(rules.setitem(self, value, index=index))
 
-    def __iadd__(self, other: Any) -> Tensor:
-        return self._update(rules.add, other)
-
-    def __isub__(self, other: Any) -> Tensor:
-        return self._update(rules.subtract, other)
-
-    def __imul__(self, other: Any) -> Tensor:
-        return self._update(rules.multiply, other)
-
-    def __itruediv__(self, other: Any) -> Tensor:
-        return self._update(rules.divide, other)
-
-    def __ipow__(self, other: Any) -> Tensor:
-        return self._update(rules.power, other)
-
-    def _update(self, op: tape.Op, other: Any) -> Tensor:
-        if not self._must_record(other):
-            op.fn(self.data, other.data if isinstance(other, Traced) else other, out=self.data)
-            self._version[0] += 1
-            return self
-        new = op(self, other)
+    def _take_over(self, new: Tensor) -> Tensor:
+        """Become the result of an in-place operation, of this shape and dtype."""
         if new.shape != self.shape or not np.can_cast(new.dtype, self.dtype, "same_kind"):
             raise ValueError(
-                f"{op.name} in place gives shape {new.shape}, {new.dtype}, which does not fit this tensor of shape "
-                f"{self.shape}, {self.dtype}; use the operator that makes a new tensor"
+                f"an in-place result of shape {new.shape}, {new.dtype}, does not fit this tensor of shape "
+                f"{self.shape}, {self.dtype}; use the operator or function that makes a new tensor"
             )
         self._become(new if new.dtype == self.dtype else new.astype(self.dtype))
         return self
@@ -360,53 +522,109 @@ class Tensor(Traced):
 
     # ----- Methods: the same functions as in the namespace, on this tensor -----
 
-    def sum(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    def sum(
+        self, axis: Axis = None, dtype: npt.DTypeLike | None = None, out: Any = None, keepdims: bool = False
+    ) -> Tensor:
         """Sum over the given axes, or all."""
-        return cast(Tensor, rules.sum(self, axis=axis, keepdims=keepdims))
+        return self._reduced(np.sum, axis, dtype, out, keepdims)
 
-    def mean(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    def prod(
+        self, axis: Axis = None, dtype: npt.DTypeLike | None = None, out: Any = None, keepdims: bool = False
+    ) -> Tensor:
+        """Multiply over the given axes, or all."""
+        return self._reduced(np.prod, axis, dtype, out, keepdims)
+
+    def mean(
+        self, axis: Axis = None, dtype: npt.DTypeLike | None = None, out: Any = None, keepdims: bool = False
+    ) -> Tensor:
         """Arithmetic mean over the given axes, or all."""
-        return cast(Tensor, rules.mean(self, axis=axis, keepdims=keepdims))
+        return self._reduced(np.mean, axis, dtype, out, keepdims)
 
-    def var(self, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Tensor:
+    def var(
+        self,
+        axis: Axis = None,
+        dtype: npt.DTypeLike | None = None,
+        out: Any = None,
+        ddof: float = 0,
+        keepdims: bool = False,
+    ) -> Tensor:
         """Variance over the given axes, or all; the divisor is the number of elements less `ddof`."""
-        return cast(Tensor, rules.var(self, axis=axis, ddof=ddof, keepdims=keepdims))
+        return self._reduced(np.var, axis, dtype, out, keepdims, ddof=ddof)
 
-    def std(self, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Tensor:
+    def std(
+        self,
+        axis: Axis = None,
+        dtype: npt.DTypeLike | None = None,
+        out: Any = None,
+        ddof: float = 0,
+        keepdims: bool = False,
+    ) -> Tensor:
         """Standard deviation, the square root of `var`."""
-        return cast(Tensor, rules.sqrt(self.var(axis, ddof, keepdims)))
+        return self._reduced(np.std, axis, dtype, out, keepdims, ddof=ddof)
 
-    def max(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    def max(self, axis: Axis = None, out: Any = None, keepdims: bool = False) -> Tensor:
         """Largest element over the given axes, or all; ties share the gradient equally."""
-        return cast(Tensor, rules.max(self, axis=axis, keepdims=keepdims))
+        return self._reduced(np.max, axis, None, out, keepdims)
 
-    def min(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    def min(self, axis: Axis = None, out: Any = None, keepdims: bool = False) -> Tensor:
         """Smallest element over the given axes, or all; ties share the gradient equally."""
-        return cast(Tensor, rules.min(self, axis=axis, keepdims=keepdims))
+        return self._reduced(np.min, axis, None, out, keepdims)
 
-    def argmax(self, axis: int | None = None) -> Tensor:
-        """Index of the first largest element along an axis, or in the flattened tensor."""
-        return Tensor._wrap(np.asarray(np.argmax(self.data, axis=axis)))
-
-    def argmin(self, axis: int | None = None) -> Tensor:
-        """Index of the first smallest element along an axis, or in the flattened tensor."""
-        return Tensor._wrap(np.asarray(np.argmin(self.data, axis=axis)))
-
-    def all(self, axis: Axis = None) -> Tensor:
+    def all(self, axis: Axis = None, out: Any = None, keepdims: bool = False) -> Tensor:
         """Whether all elements along the axes are true."""
-        return Tensor._wrap(np.asarray(np.all(self.data, axis=axis)))
+        return self._reduced(np.all, axis, None, out, keepdims)
 
-    def any(self, axis: Axis = None) -> Tensor:
+    def any(self, axis: Axis = None, out: Any = None, keepdims: bool = False) -> Tensor:
         """Whether any element along the axes is true."""
-        return Tensor._wrap(np.asarray(np.any(self.data, axis=axis)))
+        return self._reduced(np.any, axis, None, out, keepdims)
+
+    def _reduced(
+        self, function: Any, axis: Axis, dtype: npt.DTypeLike | None, out: Any, keepdims: bool, **others: Any
+    ) -> Tensor:
+        if dtype is not None:
+            others["dtype"] = dtype
+        if out is not None:
+            others["out"] = out
+        others["axis"], others["keepdims"] = axis, keepdims
+        result: Tensor = dispatch.call(function, (self,), others, Tensor)
+        return result
+
+    argmax = _method(np.argmax, "Index of the first largest element along an axis, or in the flattened tensor.")
+    argmin = _method(np.argmin, "Index of the first smallest element along an axis, or in the flattened tensor.")
+    argsort = _method(np.argsort, "The indices that would sort along an axis.")
+    clip = _method(np.clip, "Limit elements to an interval.")
+    cumprod = _method(np.cumprod, "Running product along an axis.")
+    cumsum = _method(np.cumsum, "Running sum along an axis.")
+    diagonal = _method(np.diagonal, "The diagonals of two axes.")
+    dot = _method(np.dot, "Product over the last axis and the last but one of the other.")
+    nonzero = _method(np.nonzero, "The indices of the elements that are not zero, one tensor per axis.")
+    ptp = _method(np.ptp, "The largest element less the smallest.")
+    repeat = _method(np.repeat, "Repeat elements along an axis.")
+    round = _method(np.round, "Round to a number of decimals.")
+    searchsorted = _method(np.searchsorted, "Where values belong in this sorted tensor.")
+    swapaxes = _method(np.swapaxes, "Exchange two axes.")
+    take = _method(np.take, "Elements at indices along an axis.")
+    trace = _method(np.trace, "Sum of the diagonal.")
+
+    def fill(self, value: Any) -> None:
+        """Give every element one value, in place."""
+        self[...] = value
+
+    def sort(self, axis: int = -1) -> None:
+        """Sort along an axis, in place."""
+        self[...] = np.sort(cast(Any, self), axis=axis)
 
     def reshape(self, *shape: Any) -> Tensor:
         """The same elements in another shape; a view where NumPy can give one."""
         return cast(Tensor, rules.reshape(self, shape=shape[0] if len(shape) == 1 else shape))
 
     def ravel(self) -> Tensor:
-        """The elements along one axis."""
+        """The elements along one axis; a view where NumPy can give one."""
         return cast(Tensor, rules.reshape(self, shape=(-1,)))
+
+    def flatten(self) -> Tensor:
+        """A copy of the elements along one axis."""
+        return self.ravel().clone()
 
     def transpose(self, *axes: Any) -> Tensor:
         """Permute the axes; reverse them when none are given."""
@@ -418,6 +636,11 @@ class Tensor(Traced):
     def T(self) -> Tensor:
         """The axes reversed."""
         return cast(Tensor, rules.transpose(self))
+
+    @property
+    def mT(self) -> Tensor:
+        """The last two axes exchanged: every matrix of a stack transposed."""
+        return cast(Tensor, dispatch.call(np.matrix_transpose, (self,), {}, Tensor))
 
     def squeeze(self, axis: Axis = None) -> Tensor:
         """Drop axes of length one."""
@@ -431,8 +654,10 @@ class Tensor(Traced):
         """Repeat to a larger shape without copying."""
         return cast(Tensor, rules.broadcast_to(self, shape=tuple(shape)))
 
-    def astype(self, dtype: npt.DTypeLike) -> Tensor:
-        """A copy with elements of another dtype."""
+    def astype(self, dtype: npt.DTypeLike, copy: bool = True) -> Tensor:
+        """A copy with elements of another dtype; with copy=False itself, where the dtype is the same."""
+        if not copy and self.dtype == np.dtype(dtype):
+            return self
         return cast(Tensor, rules.astype(self, dtype=_supported(np.dtype(dtype))))
 
     def conjugate(self) -> Tensor:
@@ -508,7 +733,9 @@ def tensor(
     return result
 
 
-def asarray(data: Any, dtype: npt.DTypeLike | None = None, device: str | None = None) -> Tensor:
+def asarray(
+    data: Any, dtype: npt.DTypeLike | None = None, device: str | None = None, copy: bool | None = None
+) -> Tensor:
     """Make a tensor that shares the memory of `data` where that is possible.
 
     Parameters
@@ -519,6 +746,8 @@ def asarray(data: Any, dtype: npt.DTypeLike | None = None, device: str | None = 
         Element type; a copy is made if it differs.
     device : {None, "cpu"}
         Where to put it.
+    copy : bool, optional
+        True: always copy, history included; False: raise where a copy is needed.
 
     Returns
     -------
@@ -529,7 +758,7 @@ def asarray(data: Any, dtype: npt.DTypeLike | None = None, device: str | None = 
     TypeError
         For elements that are not numbers.
     ValueError
-        For a device that is not there.
+        For a device that is not there, or a copy that is needed and forbidden.
 
     Examples
     --------
@@ -538,10 +767,18 @@ def asarray(data: Any, dtype: npt.DTypeLike | None = None, device: str | None = 
     >>> a
     array([5., 0., 0.])
     """
-    if isinstance(data, Tensor):
-        return data if dtype is None or data.dtype == np.dtype(dtype) else data.astype(dtype)
+    if isinstance(data, Tensor) and device is None:
+        fits = dtype is None or data.dtype == np.dtype(dtype)
+        if copy is False and not fits:
+            raise ValueError(f"asarray: {data.dtype} to {np.dtype(dtype)} needs a copy, which copy=False forbids")
+        return (data.clone() if copy else data) if fits else data.astype(cast(Any, dtype))
     _check_device(device)
-    array = data if type(data) in DEVICES and dtype is None else np.asarray(data, dtype=dtype)
+    if isinstance(data, Tensor):
+        return asarray(data, dtype, None, copy)
+    if type(data) in DEVICES and dtype is None:
+        array = data.copy() if copy else data
+    else:
+        array = np.asarray(data, dtype=dtype, copy=copy)
     _supported(array.dtype)
     return Tensor._wrap(array)
 
@@ -566,17 +803,21 @@ def cotangent(out: Tensor, gradient: Any, caller: str) -> Tensor:
     return given
 
 
-def _plain(index: Any) -> Any:
-    """An index without tensors in it."""
-    if isinstance(index, tuple):
-        return tuple([part.data if isinstance(part, Traced) else part for part in index])
-    return index.data if isinstance(index, Traced) else index
-
-
 def _supported(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    if dtype.kind not in "biufc" and not tape.inexact(dtype):
+    if not dispatch.numeric(dtype):
         raise TypeError(f"a tensor holds booleans, integers, floating or complex numbers, not {dtype}")
     return dtype
+
+
+_API_VERSIONS = ("2021.12", "2022.12", "2023.12", "2024.12")
+_OURS = frozenset({Tensor, bool, int, float, complex, list, tuple, *DEVICES})
+
+
+def _overrides(x: Any) -> bool:
+    """Whether an operand of a ufunc is of a class that has its own way with ufuncs."""
+    if isinstance(x, (Tensor, np.generic, *DEVICES)):
+        return False
+    return getattr(type(x), "__array_ufunc__", None) is not None
 
 
 def _check_device(device: str | None) -> None:

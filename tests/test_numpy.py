@@ -1,0 +1,214 @@
+"""NumPy's functions on tensors: values are NumPy's own, gradients are checked by differences, nothing is lost unseen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import eagerconv as ec
+from eagerconv.autograd.tape import no_grad
+from eagerconv.gradcheck import check_grads
+from eagerconv.tensor import Tensor, tensor
+
+rng = np.random.default_rng(0)
+A, B = rng.standard_normal((3, 4)), rng.standard_normal((4,))
+POSITIVE = rng.uniform(0.5, 1.5, (3, 4))
+SQUARE = rng.standard_normal((3, 3))
+
+# Functions of a tensor with a gradient, in the many ways in which NumPy lets one write a call.
+DIFFERENTIABLE: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
+    "ufunc": (lambda x: np.sin(x), (A,)),
+    "ufunc of array and tensor": (lambda x: np.multiply(B, x), (A,)),
+    "operator of array and tensor": (lambda x: B * x - np.float64(2) / x, (POSITIVE,)),
+    "ufunc in another dtype": (lambda x: np.add(x, 1, dtype="complex128"), (A,)),
+    "ufunc where": (lambda x: np.log(x, where=A > 0, out=np.zeros_like(x)), (A,)),
+    "ufunc where, two operands": (lambda x, y: np.multiply(x, y, where=A > 0, out=np.ones_like(x)), (A, B)),
+    "reduce": (lambda x: np.add.reduce(x), (A,)),
+    "reduce over an axis": (lambda x: np.maximum.reduce(x, axis=1, keepdims=True), (A,)),
+    "outer": (lambda x, y: np.multiply.outer(x, y), (A, B)),
+    "sum": (lambda x: np.sum(x), (A,)),
+    "sum by position": (lambda x: np.sum(x, 0), (A,)),
+    "sum by name": (lambda x: np.sum(a=x, axis=(0, 1), keepdims=True), (A,)),
+    "mean": (lambda x: np.mean(x, -1), (A,)),
+    "where": (lambda x, y: np.where(A > 0, x, y), (A, B)),
+    "transpose": (lambda x: np.transpose(x, (1, 0)), (A,)),
+    "reshape": (lambda x: np.reshape(x, (2, 6)), (A,)),
+}
+
+
+@pytest.mark.parametrize("name", DIFFERENTIABLE)
+def test_value_and_gradient(name: str) -> None:
+    function, args = DIFFERENTIABLE[name]
+    inputs = [tensor(a, requires_grad=True) for a in args]
+    got, expected = function(*inputs), function(*args)
+    assert isinstance(got, Tensor)
+    assert got.requires_grad
+    assert got.dtype == expected.dtype
+    np.testing.assert_array_equal(got.detach().data, expected)
+    check_grads(function, args)
+
+
+# ----- Functions without a rule -----
+
+
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [
+        (lambda x: np.percentile(x, 30), "percentile"),
+        (lambda x: np.linalg.cond(x), "linalg.cond"),
+        (lambda x: np.nextafter(x, 3.0), "nextafter"),
+        (lambda x: np.frexp(x)[0], "frexp"),
+        (lambda x: np.add.reduceat(x, [0, 2]), "reduceat"),
+        (lambda x: np.lib.stride_tricks.sliding_window_view(x, 2, axis=0), "sliding_window_view"),
+    ],
+)
+def test_without_a_rule_computes_and_raises_by_name_when_differentiated(function: Any, name: str) -> None:
+    x = tensor(SQUARE, requires_grad=True)
+    y = function(x)
+    assert y.requires_grad
+    np.testing.assert_array_equal(y.detach().data, function(SQUARE))
+    with pytest.raises(NotImplementedError, match=f"{name} has no derivative"):
+        y.sum().backward()
+    assert not function(tensor(SQUARE)).requires_grad
+    with no_grad():
+        assert not function(x).requires_grad
+    z = function(x)
+    (x * 2).sum().backward()  # the untouched part of the graph is as good as ever
+    assert z.requires_grad
+    assert x.grad is not None
+
+
+def test_results_that_are_not_arrays_come_out_as_they_are() -> None:
+    x = tensor(A, requires_grad=True)
+    assert np.shape(x) == (3, 4)
+    assert (np.ndim(x), np.size(x)) == (2, 12)
+    assert np.allclose(x, A) is True
+    assert np.array_equal(x, A) is True
+    assert np.result_type(x, np.float32) == np.float64
+    assert np.iscomplexobj(x) is False
+    assert np.can_cast(x.dtype, "complex64", "same_kind") is True
+    assert "1" in np.array2string(tensor([1.0, 2.0]))
+
+
+def test_several_results_keep_their_kind() -> None:
+    parts = np.unique_counts(tensor([1, 1, 2]))
+    assert parts.values.tolist() == [1, 2]
+    assert parts.counts.tolist() == [2, 1]
+    assert isinstance(parts.counts, Tensor)
+    assert isinstance(np.nonzero(tensor([0, 1]))[0], Tensor)
+    assert [t.tolist() for t in np.broadcast_arrays(tensor([1]), tensor([2, 3]))] == [[1, 1], [2, 3]]
+    whole, rest = np.divmod(tensor([7]), 2)
+    assert (whole.item(), rest.item()) == (3, 1)
+
+
+def test_result_that_is_a_view_shares_changes() -> None:
+    x = tensor([1.0, 2.0], requires_grad=True)
+    h = x * 1
+    y = (h * h).sum()
+    with no_grad():
+        np.flip(h)[0] = 5  # memory that the product saved
+    with pytest.raises(RuntimeError, match="changed in place"):
+        y.backward()
+
+
+# ----- out=, where=, functions that write -----
+
+
+def test_out() -> None:
+    x, a = tensor([1.0, 2.0]), np.zeros(2)
+    target = tensor([0.0, 0.0])
+    data = target.data
+    assert np.add(x, 1, out=target) is target
+    assert target.data is data
+    assert target.tolist() == [2, 3]
+    assert np.add(x, 1, out=a) is a
+    assert np.sum(tensor(SQUARE), axis=0, out=tensor(np.zeros(3))).tolist() == SQUARE.sum(0).tolist()
+    assert np.exp(x, out=target, where=np.array([True, False])).tolist() == [np.e, 3]
+    w = tensor([3.0, 4.0], requires_grad=True)
+    assert np.multiply(w, w, out=target) is target
+    assert target.requires_grad
+    (np.log(target, out=target, where=[True, False]) * [1.0, 10.0]).sum().backward()
+    np.testing.assert_allclose(w.grad.data, [2 / 3, 80])
+    with pytest.raises(RuntimeError, match=r"given to out= of an array, which would lose its history"):
+        np.multiply(w, w, out=a)
+    with pytest.raises(RuntimeError, match=r"given to out= of an array"):
+        a += w
+    with pytest.raises(RuntimeError, match="leaf that requires a gradient"):
+        np.multiply(x, x, out=w)
+    with pytest.raises(RuntimeError, match="is a view"):
+        np.multiply(w, w, out=x[:])
+    with pytest.raises(ValueError, match="does not fit"):
+        np.multiply(w, SQUARE[:, :2], out=tensor([0.0, 0.0]))
+    with no_grad():
+        assert np.multiply(w, w, out=a).tolist() == [9, 16]
+
+
+def test_out_is_noticed_by_the_tape() -> None:
+    w, h = tensor([3.0], requires_grad=True), tensor([2.0])
+    y = w * h
+    np.negative(h, out=h)
+    with pytest.raises(RuntimeError, match=r"2nd operand .* was changed in place"):
+        y.backward()
+
+
+def test_functions_that_write() -> None:
+    x = tensor([1.0, 2.0, 3.0])
+    w = tensor([1.0, 1.0, 1.0], requires_grad=True)
+    y = (w * x).sum()
+    np.put(x, [0], 9.0)
+    np.copyto(x, [7.0, 0.0, 0.0], where=[False, True, False])
+    assert x.tolist() == [9, 0, 3]
+    with pytest.raises(RuntimeError, match="changed in place"):
+        y.backward()
+    with pytest.raises(RuntimeError, match="put writes to its argument, which the tape does not see"):
+        np.put(w, [0], 9.0)
+    with pytest.raises(RuntimeError, match="copyto writes to its argument"):
+        np.copyto(np.zeros(3), w)
+    with pytest.raises(TypeError, match=r"add\.at changes its operand in place unseen by the tape; use x\[index\]"):
+        np.add.at(x, [0], 1.0)
+
+
+def test_masked_places_do_not_spoil_the_gradient() -> None:
+    x = tensor([0.0, 4.0], requires_grad=True)
+    np.log(x, where=x.detach().data > 0).sum().backward()
+    assert x.grad.tolist() == [0, 0.25]
+
+
+# ----- Meeting others -----
+
+
+class Stranger:
+    """An array of another library, which wants ufuncs and functions for itself."""
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> str:
+        return f"stranger's {ufunc.__name__}"
+
+    def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> str:
+        return f"stranger's {func.__name__}"
+
+
+def test_other_libraries_get_their_turn() -> None:
+    assert np.add(tensor([1.0]), Stranger()) == "stranger's add"
+    assert np.concatenate([tensor([1.0]), Stranger()]) == "stranger's concatenate"
+
+
+def test_tracked_tensor_is_not_turned_into_an_array_unseen() -> None:
+    w = tensor([1.0], requires_grad=True)
+    with pytest.raises(RuntimeError, match="lose its history"):
+        np.asarray(w)
+    with pytest.raises(RuntimeError, match="lose its history"):
+        np.zeros(1)[...] = w
+    with pytest.raises(RuntimeError, match="lose its history"):
+        np.from_dlpack(w)
+
+
+def test_code_written_for_numpy_is_differentiable() -> None:
+    def softplus_energy(x: Any) -> Any:
+        shifted = x - np.max(x, axis=-1, keepdims=True)
+        return np.sum(np.log(1 + np.exp(shifted)) * np.where(x > 0, x, 0.5 * x), axis=-1)
+
+    np.testing.assert_array_equal(softplus_energy(ec.asarray(A)).data, softplus_energy(A))
+    check_grads(softplus_energy, (A,), order=2)
