@@ -1,7 +1,8 @@
 """eagerconv: an eager, NumPy-style tensor library with an autograd tape, built around convolution."""
 
-from eagerconv import algorithms, legacy, memory, optim, reference
+from eagerconv import algorithms, func, legacy, memory, optim, reference, tree
 from eagerconv.algorithms import AlgorithmError, autotune, explain
+from eagerconv.anomaly import detect_anomaly
 from eagerconv.autograd.tape import enable_grad, is_grad_enabled, no_grad
 from eagerconv.functional.array import *  # noqa: F403  # everyday functions under NumPy's names, listed in array.__all__
 from eagerconv.functional.array import __all__ as _array_names
@@ -86,10 +87,10 @@ __all__ = [
     "avg_pool2d", "cross_entropy", "dropout", "linear", "log_softmax", "max_pool2d", "mse_loss", "pool_1d", "pool_2d",
     "pool_3d", "relu", "sigmoid", "softmax",
     # derivatives
-    "check_grads", "enable_grad", "grad", "is_grad_enabled", "jvp", "no_grad", "vjp",
+    "check_grads", "detect_anomaly", "enable_grad", "grad", "is_grad_enabled", "jvp", "no_grad", "vjp",
     # choosing and seeing
     "AlgorithmError", "CheckError", "autotune", "check", "explain", "get_num_threads", "set_num_threads", "using",
     # modules
-    "algorithms", "legacy", "memory", "optim", "reference",
+    "algorithms", "func", "legacy", "memory", "optim", "reference", "tree",
     *_array_names,
 ]  # fmt: skip

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
+from eagerconv import tree
 from eagerconv.autograd import rules, tape
 from eagerconv.autograd.tape import Node
 from eagerconv.tensor import Tensor, asarray, cotangent
@@ -81,22 +82,28 @@ def grad(
     return tuple(found.get(node) for node in nodes)
 
 
-def vjp(fn: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., tuple[Any, ...]]]:
+def vjp(fn: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     """Value of a function, and the function that pulls cotangents of its output back to its arguments.
 
     Parameters
     ----------
     fn : callable
-        Takes the primals as Tensors and returns a Tensor, or a tuple of them.
-    *primals : array_like
-        The arguments. Those that are not floating or complex are passed on, and get None for a gradient.
+        Takes the primals as Tensors and returns a Tensor, or a tree of them (dicts, lists, tuples).
+    *primals : array_like, or trees of them
+        The arguments. A list of numbers is an array; a list or dict of Tensors or arrays is a tree. Those that are not
+        floating or complex are passed on, and get None for a gradient.
+    has_aux : bool
+        `fn` returns a pair: what to differentiate, and whatever else it wants to tell.
 
     Returns
     -------
-    out : Tensor or tuple of Tensors
+    out : Tensor or tree of Tensors
         `fn(*primals)`, tracked only if something outside requires a gradient.
     pullback : callable
-        Takes one cotangent per output and returns one gradient per primal; may be called again and again.
+        Takes one cotangent for the output, or for each of a tuple's or list's entries, and returns one gradient per
+        primal, trees for trees; may be called again and again.
+    aux
+        Only with `has_aux`.
 
     Raises
     ------
@@ -111,21 +118,14 @@ def vjp(fn: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., tuple
     >>> pullback([1.0, 1.0])
     (tensor([3., 4.], dtype=float64), tensor([1., 2.], dtype=float64))
     """
-    inner, value = _trace(fn, primals)
-    outs = _listed(value, "the function's output")
-    outside = _depends_outside(outs, inner)
+    trace = Trace(fn, primals, has_aux)
 
     def pullback(*cotangents: Any) -> tuple[Any, ...]:
-        if len(cotangents) != len(outs):
-            raise ValueError(f"pullback: one cotangent per output, that is {len(outs)}, not {len(cotangents)}")
-        seeds = [_like(c, out, f"cotangents[{i}]") for i, (c, out) in enumerate(zip(cotangents, outs, strict=True))]
-        record = tape.is_grad_enabled() and (outside or any(seed.requires_grad for seed in seeds))
-        nodes = [x._node for x in inner if x._node is not None]
-        pulled = tape.backward(outs, seeds, nodes, create_graph=record, retain_graph=True)
-        grads = [None if x._node is None else _or_zeros(pulled.get(x._node), x) for x in inner]
-        return tuple(_clean(g, inner) for g in grads)
+        seeds = trace.seeds(cotangents, "cotangents")
+        record = tape.is_grad_enabled() and (trace.open or any(seed.requires_grad for seed in seeds))
+        return trace.pull(seeds, create_graph=record, retain_graph=True)
 
-    return _same_form(value, [_clean(out, inner) for out in outs]), pullback
+    return (trace.value, pullback, trace.aux) if has_aux else (trace.value, pullback)
 
 
 def jvp(fn: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
@@ -134,15 +134,15 @@ def jvp(fn: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any])
     Parameters
     ----------
     fn : callable
-        Takes the primals as Tensors and returns a Tensor, or a tuple of them.
-    primals : sequence of array_like
-        The arguments.
-    tangents : sequence of array_like
+        Takes the primals as Tensors and returns a Tensor, or a tree of them (dicts, lists, tuples).
+    primals : sequence of array_like, or of trees of them
+        The arguments; a list of numbers is an array.
+    tangents : sequence of array_like, or of trees of them
         One direction per primal, of its shape; None for zero.
 
     Returns
     -------
-    out, tangent : Tensor or tuple of Tensors
+    out, tangent : Tensor or tree of Tensors
         `fn(*primals)`, and how fast it changes along the tangents. Tracked only if something outside requires a
         gradient; then both can be differentiated again, in either mode.
 
@@ -162,51 +162,105 @@ def jvp(fn: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any])
         raise TypeError("jvp: primals and tangents must be a tuple or list, one entry per argument of the function")
     if len(primals) != len(tangents):
         raise ValueError(f"jvp: one tangent per primal, that is {len(primals)}, not {len(tangents)}")
-    inner, value = _trace(fn, primals)
-    outs = _listed(value, "the function's output")
-    nodes, directions = [], []
-    for i, (x, t) in enumerate(zip(inner, tangents, strict=True)):
-        if t is None:
-            continue
-        if x._node is None:
-            raise TypeError(f"jvp: tangents[{i}] must be None, because primals[{i}] is {x.dtype} and cannot vary")
-        nodes.append(x._node)
-        directions.append(_like(t, x, f"tangents[{i}]"))
-    pushed = [_or_zeros(t, out) for t, out in zip(tape.forward(outs, nodes, directions), outs, strict=True)]
-    return tuple(_same_form(value, [_clean(x, inner) for x in results]) for results in (outs, pushed))
+    trace = Trace(fn, primals)
+    return trace.value, trace.push(trace.directions(tangents))
 
 
-def _trace(fn: Callable[..., Any], primals: Sequence[Any]) -> tuple[list[Tensor], Any]:
-    """Call `fn`, recorded, on stand-ins for the primals that share their memory and (if recording) their history."""
-    outer = tape.is_grad_enabled()
-    inner = []
-    for primal in primals:
-        x = asarray(primal)
-        if outer and x.requires_grad:
-            x = rules.alias(x)
-        else:
-            x = x.detach()
-            x.requires_grad = tape.inexact(x.dtype)
-        inner.append(x)
-    with tape.enable_grad():
-        return inner, fn(*inner)
+class Trace:
+    """One recorded call of a function, which can be swept in both directions, again and again.
+
+    The function is given stand-ins for its arguments that share their memory and (when recording) their history.
+    """
+
+    def __init__(self, fn: Callable[..., Any], primals: Sequence[Any], has_aux: bool = False) -> None:
+        primals = tuple(primals)
+        leaves, self.structure = tree.flatten(primals, lambda branch: branch is not primals and is_numbers(branch))
+        self.inner = [stand_in(leaf) for leaf in leaves]
+        with tape.enable_grad():
+            result = fn(*tree.unflatten(self.structure, self.inner))
+        if has_aux and not (isinstance(result, (tuple, list)) and len(result) == 2):
+            raise TypeError("with has_aux=True the function must return a pair: what to differentiate, and the rest")
+        value, aux = result if has_aux else (result, None)
+        self.many = type(value) in (tuple, list)
+        self.outs, self.form = tree.flatten(value)
+        for out in self.outs:
+            if not isinstance(out, Tensor):
+                raise TypeError(
+                    f"the function's output: expected a Tensor or a tree of Tensors, got {type(out).__name__}"
+                )
+        self.open = self._depends_outside(self.outs)
+        self.value = tree.unflatten(self.form, [self._clean(out) for out in self.outs])
+        self.aux = tree.map(lambda x: self._clean(x) if isinstance(x, Tensor) else x, aux)
+
+    def seeds(self, given: Sequence[Any], name: str) -> list[Tensor]:
+        """Cotangents as given, one or one per entry of a tuple, for each output."""
+        count = len(self.form.children) if self.many else 1
+        if len(given) != count:
+            raise ValueError(f"pullback: one cotangent per output, that is {count}, not {len(given)}")
+        values = tree.flatten_as(self.form, given if self.many else given[0], name)
+        return [_like(c, out, f"{name}[{i}]") for i, (c, out) in enumerate(zip(values, self.outs, strict=True))]
+
+    def pull(self, seeds: Sequence[Tensor], create_graph: bool, retain_graph: bool) -> tuple[Any, ...]:
+        """Gradients of the arguments, in their form; None for integers."""
+        nodes = [x._node for x in self.inner if x._node is not None]
+        pulled = tape.backward(self.outs, seeds, nodes, create_graph=create_graph, retain_graph=retain_graph)
+        grads = [None if x._node is None else self._clean(_or_zeros(pulled.get(x._node), x)) for x in self.inner]
+        return cast(tuple[Any, ...], tree.unflatten(self.structure, grads))
+
+    def directions(self, given: Sequence[Any]) -> list[Tensor | None]:
+        """Tangents as given, one for each leaf of the arguments."""
+        whole = [
+            [None] * child.size if t is None else tree.flatten_as(child, t, f"tangents[{i}]")
+            for i, (child, t) in enumerate(zip(self.structure.children, given, strict=True))
+        ]
+        found: list[Tensor | None] = []
+        for i, (x, t) in enumerate(zip(self.inner, [t for part in whole for t in part], strict=True)):
+            if t is not None and x._node is None:
+                raise TypeError(f"jvp: tangents[{i}] must be None, because primals[{i}] is {x.dtype} and cannot vary")
+            found.append(None if t is None else _like(t, x, f"tangents[{i}]"))
+        return found
+
+    def push(self, directions: Sequence[Tensor | None]) -> Any:
+        """The tangents of the outputs, in their form."""
+        moving = [
+            (x._node, t) for x, t in zip(self.inner, directions, strict=True) if x._node is not None and t is not None
+        ]
+        found = tape.forward(self.outs, [node for node, _ in moving], [t for _, t in moving])
+        pushed = [self._clean(_or_zeros(t, out)) for t, out in zip(found, self.outs, strict=True)]
+        return tree.unflatten(self.form, pushed)
+
+    def _depends_outside(self, outs: Sequence[Tensor]) -> bool:
+        """Whether the history of `outs` reaches a leaf other than our own stand-ins."""
+        own = {x._node for x in self.inner if x._node is not None and x._node.op is None}
+        return any(node.op is None and node not in own for node in tape.reachable([out._node for out in outs]))
+
+    def _clean(self, x: Tensor) -> Tensor:
+        """Without its history, when that ends at our stand-ins or nobody is recording."""
+        if x._node is None or (tape.is_grad_enabled() and self._depends_outside([x])):
+            return x
+        return Tensor._wrap(x.data, None, x._version)
 
 
-def _own_leaves(inner: Sequence[Tensor]) -> set[Node]:
-    return {x._node for x in inner if x._node is not None and x._node.op is None}
+def is_numbers(value: Any) -> bool:
+    """Whether a list or tuple holds plain numbers alone: then it is an array, as everywhere, and no tree."""
+    if isinstance(value, (list, tuple)):
+        return bool(value) and all(isinstance(v, (int, float, complex, np.generic)) or is_numbers(v) for v in value)
+    return False
 
 
-def _depends_outside(outs: Sequence[Tensor], inner: Sequence[Tensor]) -> bool:
-    """Whether the history of `outs` reaches a leaf other than our own stand-ins."""
-    own = _own_leaves(inner)
-    return any(node.op is None and node not in own for node in tape.reachable([out._node for out in outs]))
+def stand_in(value: Any) -> Tensor:
+    """A Tensor in the place of an argument, that shares its memory and (when recording) its history."""
+    x = asarray(value)
+    if tape.is_grad_enabled() and x.requires_grad:
+        return cast(Tensor, rules.alias(x))
+    x = x.detach()
+    x.requires_grad = tape.inexact(x.dtype)
+    return x
 
 
-def _clean(x: Any, inner: Sequence[Tensor]) -> Any:
-    """Without its history, when that ends at our stand-ins or nobody is recording."""
-    if x is None or x._node is None or (tape.is_grad_enabled() and _depends_outside([x], inner)):
-        return x
-    return Tensor._wrap(x.data, None, x._version)
+def name_of(fn: Callable[..., Any]) -> str:
+    """What messages call a function."""
+    return str(getattr(fn, "__name__", type(fn).__name__))
 
 
 def _or_zeros(x: Tensor | None, like: Tensor) -> Tensor:
@@ -226,10 +280,6 @@ def _listed(value: Any, name: str) -> list[Tensor]:
         if not isinstance(item, Tensor):
             raise TypeError(f"{name}: expected a Tensor or a tuple of Tensors, got {type(item).__name__}")
     return items
-
-
-def _same_form(value: Any, items: list[Any]) -> Any:
-    return tuple(items) if isinstance(value, (tuple, list)) else items[0]
 
 
 def _paired(given: Any, outputs: Any, outs: list[Tensor], name: str) -> list[Any]:

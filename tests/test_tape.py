@@ -518,7 +518,7 @@ def test_vjp_and_jvp_arguments() -> None:
         jvp(f, [[1]], [[1]])
     with pytest.raises(TypeError, match="tuple or list"):
         jvp(f, np.ones(1), np.ones(1))
-    with pytest.raises(TypeError, match="expected a Tensor or a tuple of Tensors, got ndarray"):
+    with pytest.raises(TypeError, match="expected a Tensor or a tree of Tensors, got ndarray"):
         vjp(lambda x: x.data, [1.0])
 
 

@@ -19,13 +19,13 @@ import itertools
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ParamSpec, Self, TypeVar
+from typing import Any, ParamSpec, Protocol, Self, TypeVar
 
 import numpy as np
 
 __all__ = [
     "Node", "Op", "Traced", "backward", "defvjp", "elementwise", "enable_grad", "forward", "inexact", "is_grad_enabled",
-    "linear", "multilinear", "no_grad", "reachable",
+    "joint", "linear", "multilinear", "no_grad", "reachable", "watch",
 ]  # fmt: skip
 
 P = ParamSpec("P")
@@ -109,6 +109,29 @@ class enable_grad(_Recording):
     value = True
 
 
+# ----- Watching -----
+
+
+class Watcher(Protocol):
+    """What is told of every operation, and of every contribution of a sweep, while it watches."""
+
+    def computed(self, op: Op, operands: Sequence[Any], result: Traced) -> None:
+        """A result was computed and, if it has a node, recorded."""
+
+    def pulled(self, op: Op, node: Node, position: int, g: Any) -> Any:
+        """Do what `op.pull` does: give the contribution of a result to the cotangent of its operand at `position`."""
+
+
+_watcher: Watcher | None = None  # of the whole process: one look at a global is all it costs the others
+
+
+def watch(watcher: Watcher | None) -> Watcher | None:
+    """Let `watcher` (None: nobody) watch the tape, and return who did before."""
+    global _watcher
+    before, _watcher = _watcher, watcher
+    return before
+
+
 # ----- The graph -----
 
 
@@ -189,7 +212,7 @@ class Node:
         if version is None:  # a number or array that never was tracked by us
             return data
         if version[0] != count:
-            what = "its result" if slot == _ANS else f"its {_ordinal(slot)} operand"
+            what = "its result" if slot == _ANS else f"its {ordinal(slot)} operand"
             raise RuntimeError(
                 f"{self.op.name} saved {what} (shape {data.shape}) for the backward pass, and it was changed in place "
                 "afterwards; call backward() before the change, or change a copy"
@@ -208,7 +231,7 @@ def inexact(dtype: Any) -> bool:
     return dtype.kind in "fc" or dtype.name.startswith(("bfloat", "float8"))
 
 
-def _ordinal(slot: int) -> str:
+def ordinal(slot: int) -> str:
     return {0: "1st", 1: "2nd", 2: "3rd"}.get(slot, f"{slot + 1}th")
 
 
@@ -233,10 +256,23 @@ class Op:
     three operands, `operands` all of them, `ans` the result, `g` the cotangent, `t` the tangent, `like` the shape and
     dtype of the operand being differentiated, `position` its place among the operands, and any other name a keyword
     parameter of the operation. The last rule serves all further operands. Made by `elementwise`, `linear`,
-    `multilinear` and `defvjp`.
+    `multilinear`, `defvjp` and `joint`.
     """
 
-    __slots__ = ("defaults", "fn", "jvps", "name", "names", "plans", "pull", "push", "rules", "view", "wants")
+    __slots__ = (
+        "at_once",
+        "defaults",
+        "fn",
+        "jvps",
+        "name",
+        "names",
+        "plans",
+        "pull",
+        "push",
+        "rules",
+        "view",
+        "wants",
+    )
 
     def __init__(
         self,
@@ -249,7 +285,9 @@ class Op:
         push: Callable[[Op, Node, int, Any], Any],
         view: bool = False,
         keep_others: bool = False,
+        at_once: bool = False,
     ) -> None:
+        self.at_once = at_once  # one call of the only rule gives the cotangents of all operands
         self.name, self.fn, self.rules, self.jvps = name, fn, rules, jvps
         self.pull, self.push, self.view = pull, push, view
         self.names = {rule: _names(rule) for rule in (*rules, *jvps) if callable(rule)}
@@ -287,6 +325,8 @@ class Op:
         if shared:
             base = operands[0]._base
             result._base = base if base is not None and base() is not None else weakref.ref(operands[0])
+        if _watcher is not None:
+            _watcher.computed(self, operands, result)
         return result
 
     def _record(self, operands: tuple[Any, ...], params: dict[str, Any], out: Any, version: list[int]) -> Node | None:
@@ -326,7 +366,7 @@ class Op:
         rule = self.rules[min(position, len(self.rules) - 1)] if self.rules else None
         if rule is None:
             raise NotImplementedError(
-                f"{self.name} has no derivative with respect to its {_ordinal(position)} operand; "
+                f"{self.name} has no derivative with respect to its {ordinal(position)} operand; "
                 "detach() that operand if its gradient is not wanted"
             )
         return rule
@@ -387,6 +427,16 @@ def defvjp(name: str, fn: Callable[..., Any], *rules: Rule | None, jvp: Rule | N
     """
     push = _push_transposed if jvp is None else _push_rule
     return Op(name, fn, rules, jvps=() if jvp is None else (jvp,), pull=_pull_rule, push=push, view=view)
+
+
+def joint(name: str, fn: Callable[..., Any], rule: Rule) -> Op:
+    """An operation whose rule gives the cotangents of all operands at once, as a sequence (None: zero)."""
+    return Op(name, fn, (rule,), pull=_pull_joint, push=_push_transposed, at_once=True)
+
+
+def _pull_joint(op: Op, node: Node, position: int, g: Any) -> Any:
+    value = op.apply(op.rule(0), node, position, g)[position]
+    return type(g)._wrap(np.zeros_like(g.data, shape=())) if value is None else value
 
 
 def _pull_rule(op: Op, node: Node, position: int, g: Any) -> Any:
@@ -538,12 +588,15 @@ def _pull_into(node: Node, g: Any, path: dict[Node, None], pending: dict[Node, A
     op = node.op
     if op is None:
         return
-    ran = False
-    for position, parent in enumerate(node.parents):
-        if parent is not None and parent in path:
-            _add(pending, parent, fit(op.pull(op, node, position, g), parent))
-            ran = True
-    if ran and not retain:
+    positions = [position for position, parent in enumerate(node.parents) if parent is not None and parent in path]
+    at_once = op.apply(op.rule(0), node, 0, g) if op.at_once and positions and _watcher is None else None
+    pull = op.pull if _watcher is None else _watcher.pulled
+    for position in positions:
+        parent: Any = node.parents[position]
+        value = pull(op, node, position, g) if at_once is None else at_once[position]
+        if value is not None:
+            _add(pending, parent, fit(value, parent))
+    if positions and not retain:
         node.free()
 
 
