@@ -1,10 +1,10 @@
 """eagerconv: an eager, NumPy-style tensor library with an autograd tape, built around convolution."""
 
-from eagerconv import algorithms, func, legacy, memory, optim, reference, tree
+from eagerconv import algorithms, fft, func, legacy, linalg, memory, optim, reference, tree
 from eagerconv.algorithms import AlgorithmError, autotune, explain
 from eagerconv.anomaly import detect_anomaly
 from eagerconv.autograd.tape import enable_grad, is_grad_enabled, no_grad
-from eagerconv.functional.array import *  # noqa: F403  # everyday functions under NumPy's names, listed in array.__all__
+from eagerconv.functional.array import *  # noqa: F403  # the array API standard, listed in array.__all__
 from eagerconv.functional.array import __all__ as _array_names
 from eagerconv.functional.conv import (
     conv1d,
@@ -91,6 +91,6 @@ __all__ = [
     # choosing and seeing
     "AlgorithmError", "CheckError", "autotune", "check", "explain", "get_num_threads", "set_num_threads", "using",
     # modules
-    "algorithms", "func", "legacy", "memory", "optim", "reference", "tree",
+    "algorithms", "fft", "func", "legacy", "linalg", "memory", "optim", "reference", "tree",
     *_array_names,
 ]  # fmt: skip

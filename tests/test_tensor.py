@@ -297,7 +297,7 @@ def test_functions_take_anything() -> None:
     assert fa.maximum(1, 2).item() == 2
     assert fa.clip(np.array([1.0, 9.0], "float32"), None, 5).dtype == np.float32
     assert fa.clip([1.0, 9.0], 2).tolist() == [2, 9]
-    assert fa.clip([1, 9], high=5).tolist() == [1, 5]
+    assert fa.clip([1, 9], max=5).tolist() == [1, 5]
 
 
 @pytest.mark.parametrize("mode", ["constant", "edge", "reflect", "symmetric", "wrap"])
