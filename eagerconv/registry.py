@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from eagerconv.kernels_cpu.direct import DIRECT
+from eagerconv.kernels_cpu.dwm import DWM
 from eagerconv.kernels_cpu.fft import FFT
 from eagerconv.kernels_cpu.gemm import GEMM
 from eagerconv.kernels_cpu.local import LOCAL
@@ -12,7 +13,7 @@ from eagerconv.kernels_cpu.winograd import WINOGRAD, WINOGRAD_F2
 from eagerconv.record import Algorithm
 
 TABLE: dict[str, tuple[Algorithm, ...]] = {
-    "cpu": tuple(map(widened, (GEMM, WINOGRAD, WINOGRAD_F2, FFT, ROWS, LOCAL, DIRECT))),
+    "cpu": tuple(map(widened, (GEMM, WINOGRAD, WINOGRAD_F2, DWM, FFT, ROWS, LOCAL, DIRECT))),
 }
 """Algorithms of each device; on equal cost the earlier one runs. `table` enters the GPU's when they are first asked for."""
 

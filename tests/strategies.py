@@ -67,8 +67,15 @@ class Problem:
             if type(self.border_mode) is tuple
             else self.border_mode
         )
-        size = tuple(max(3, self.size[i % self.ndim]) for i in pair)
         ones = (1, 1)
+        if algorithm == "winograd_dwm":  # any stride, and filters with two taps of the same phase
+            stride = tuple(self.subsample[i % self.ndim] for i in pair)
+            kernel = (max(stride[0] + 1, self.kernel[0]), self.kernel[-1])
+            size = tuple(max(kernel[i], self.size[i % self.ndim]) for i in pair)
+            return replace(
+                self, size=size, kernel=kernel, border_mode=mode, subsample=stride, dilation=ones, unshared=False
+            )
+        size = tuple(max(3, self.size[i % self.ndim]) for i in pair)
         return replace(self, size=size, kernel=(3, 3), border_mode=mode, subsample=ones, dilation=ones, unshared=False)
 
     @property

@@ -98,7 +98,7 @@ def test_the_environment_speaks_for_the_whole_process():
     for value, expected in (
         ("direct", "direct"),
         ("+gemm", "gemm"),
-        ("-gemm,-fft,-rows", "direct"),
+        ("-gemm,-fft,-rows,-winograd_dwm", "direct"),
         ("-cudnn, -direct, gemm", "gemm"),
     ):
         environment = {**os.environ, "EAGERCONV_ALGORITHMS": value}

@@ -67,7 +67,7 @@ def all_threads():
 @pytest.mark.parametrize("algorithm", SHARED)
 def test_bits_do_not_depend_on_the_number_of_threads(algorithm, slot, all_threads):
     rng = np.random.default_rng(1)
-    stride = (1, 1) if algorithm.startswith("winograd") else (2, 1) if algorithm == "rows" else (2, 2)
+    stride = (1, 1) if algorithm in ("winograd", "winograd_f2") else (2, 1) if algorithm == "rows" else (2, 2)
     x, w = rng.standard_normal((3, 10, 21, 21)), rng.standard_normal((13, 10, 3, 3))
     y = rng.standard_normal((3, 13, *(20 // s + 1 for s in stride)))
     options = {"border_mode": 1, "subsample": stride, "algorithm": algorithm}
@@ -252,7 +252,7 @@ def all_slots(w, algorithm, **options):
     return [np.rint(r.numpy()) for r in (ec.conv2d(x, w, **options), ec.conv2d_grad_wrt_inputs(y, w, x.shape, **options),
                                          ec.conv2d_grad_wrt_weights(x, y, w.shape, **options))]
 right = []
-for algorithm in ("gemm", "rows", "winograd", "winograd_f2"):
+for algorithm in ("gemm", "rows", "winograd", "winograd_f2", "winograd_dwm"):
     right += [np.array_equal(a, b) for a, b in zip(all_slots(w, algorithm), all_slots(w, "direct"))]
 w = whole(35, 13, 19, 21, 3, 3)
 local, direct = all_slots(w, "local", unshared=True), all_slots(w, "direct", unshared=True)
@@ -267,4 +267,4 @@ def test_kernels_are_right_for_shorter_registers(processor, register, dtype, tmp
     # Two lanes of float64 are the fewest there are, and what ARM has; AVX2 is what most processors have.
     code = OTHER_PROCESSOR.replace("{register}", str(register)).replace("{dtype}", dtype)
     environment = {"NUMBA_CPU_NAME": processor, "NUMBA_CPU_FEATURES": "", "EAGERCONV_CACHE_DIR": str(tmp_path)}
-    assert script(code, NUMBA_NUM_THREADS="1", **environment) == ["True"] * 15
+    assert script(code, NUMBA_NUM_THREADS="1", **environment) == ["True"] * 18

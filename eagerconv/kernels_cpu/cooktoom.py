@@ -26,7 +26,14 @@ class Form(NamedTuple):
     output: Matrix
 
 
-POINTS = {(2, 3): (0, 1, -1), (4, 3): (0, 1, -1, 2, -2)}
+HALF = Fraction(1, 2)
+POINTS: dict[tuple[int, int], tuple[int | Fraction, ...]] = {
+    (2, 3): (0, 1, -1),
+    (4, 3): (0, 1, -1, 2, -2),
+    (4, 2): (0, 1, -1, 2),
+    (4, 4): (0, 1, -1, HALF, -HALF, 2),
+    (4, 5): (0, 1, -1, 2, -2, HALF, -HALF),
+}
 """Where the polynomials are evaluated, infinity left out; small points keep the rounding errors small."""
 
 

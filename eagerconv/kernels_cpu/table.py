@@ -60,6 +60,16 @@ WINOGRAD_LENGTH = 54
 R_GRID, R_KERNEL, R_MULTIPLY, R_DIVIDE, R_STEP, R_ORIGIN, R_TAP = 34, 37, 40, 43, 46, 49, 52
 ROWS_LENGTH = 55
 
+# -- dwm (BATCH, GROUPS, ROWS, CHANNELS, A_*, SOURCE, RESULT_N, RESULT_C, SHARED, WORK, U_*, V_*, P_* and Z_START as in
+# winograd; of CIN and COUT for weights). Entries of two axes (y, x) are at NAME + 0, 1.
+D_SIZE, D_SHIFT, D_START, D_TILES, D_PIECES = 60, 62, 64, 66, 68  # of the result; of its tiles; of the windows
+D_IN, D_OUT, D_KERNEL, D_FIRST, D_DIRECTION = 70, 72, 74, 76, 78  # strides of source and result; where taps are placed
+D_LINES, D_COLUMNS, D_LINE_BLOCKS, D_COLUMN_BLOCKS, D_PITCH = 80, 81, 82, 83, 84  # of a task's tiles; lines of an image
+D_BLOCKS, D_WIDTH, D_VECTORS, D_TERM, D_RANGE = 85, 86, 87, 88, 89
+D_WIDE, D_GRID, D_TAPS = 90, 91, 92  # the square of taps: its width, its vectors with all in front, where it begins
+D_RUN_ON = 93  # whether the lines of a block go on in the next image
+D_LISTS = 94  # (place, count) of the terms of each range, block and frequency, then the terms
+
 
 def three(values: Sequence[int], filler: int) -> tuple[int, ...]:
     """One or two axes as three, by leading axes of size 1 for which every stride and offset is harmless."""

@@ -1,0 +1,498 @@
+"""Decomposed Winograd convolution: strides as phases, large filters as pieces, all of them one sum per frequency.
+
+A stride s turns an image into s*s images of its phases, on which the filter's taps t = q + s*u are s*s filters at stride 1;
+and a filter of more than r taps u = r*a + b is a sum of pieces a of r taps. With F(m, r), and m = r where there is more than
+one piece, every piece meets windows of the same grid of tiles, a windows further on. So all phases q and pieces a are terms
+of one sum over the frequencies' products, beside the channels:
+
+    result[j] = sum over c, q, a, b of g[c, q, a, b] * source[c, q][j + start + r*a + b]    on each axis
+    M[xi][tile] = sum over the terms (a, q, c) of U[xi][term] * V[xi][q, c][tile + a]
+
+Forward the phases are those of the source: source[c, q][i] = x[c, i*s + q + origin]. In the gradient with respect to inputs
+they are the result's: x[c, j*s + shift + p], and each phase p has its own filters and shares V with the others.
+
+Lanes are channels, as in winograd.py: a chunk of `lanes` channels (or what is left of them) fills one vector per phase, and
+channels that fill no vector share one with those of the next phases.
+
+    V[xi][source vector][window][lane]   U[xi][block][term][lane][width]   M[xi][block][window][width]
+
+where a block is one or two vectors of the result. Frequencies at which a filter with missing taps is zero (the last tap
+alone counts at infinity, the first at 0) are left out of the sums: the lists of terms in the table say what is needed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba.extending import intrinsic
+
+from eagerconv.kernels_cpu import table as at
+from eagerconv.kernels_cpu.cooktoom import form, transposed
+from eagerconv.kernels_cpu.dwm import BLOCK_ROWS, FORMS, SUM_ROWS
+from eagerconv.kernels_cpu.native.direct import ceil_div, helper
+from eagerconv.kernels_cpu.native.transforms import clear_vectors, lanes_to_rows, rows_to_lanes, sandwich, tile_product
+from eagerconv.kernels_cpu.native.vector import I64, Loop, Vectors, _void, copy_every_second, copy_rows, offset
+
+P = Any  # a pointer
+
+
+def terms_product(rows: int, vectors: int) -> Any:
+    """Microkernel c[i, j] (+)= sum over terms e and lanes t of a[i*lanes + A(e) + t] * b[B(e) + t, j], lanes along j.
+
+    (A, B) of a term are two elements of `terms`; b and c are packed in rows of `vectors` vectors.
+    """
+
+    @intrinsic
+    def product(typingctx: Any, a: Any, terms: Any, count: Any, b: Any, c: Any, add: Any) -> Any:
+        def codegen(builder: Any, a: Any, terms: Any, count: Any, b: Any, c: Any, add: Any) -> None:
+            v = Vectors(builder, element)
+            all_or_none = v.lanes_below(builder.select(builder.icmp_signed("!=", add, I64(0)), I64(v.lanes), I64(0)))
+            cells = [v.at(c, k * v.lanes) for k in range(rows * vectors)]
+            sums = [v.masked_load(cell, all_or_none) for cell in cells]
+            unroll = min(4, v.lanes)  # more makes LLVM hoist broadcasts until registers spill
+            with Loop(builder, count, sums) as outer:
+                entry = v.at(terms, builder.mul(outer.index, I64(2)))
+                starts = [v.at(a, builder.load(entry)), v.at(b, builder.load(v.at(entry, 1)))]
+                with Loop(builder, I64(v.lanes // unroll), [*starts, *outer.values]) as inner:
+                    a_at, b_at, *new = inner.values
+                    for t in range(unroll):
+                        columns = [v.load(v.at(b_at, (t * vectors + j) * v.lanes)) for j in range(vectors)]
+                        for i in range(rows):
+                            factor = v.broadcast(v.at(a_at, i * v.lanes + t))
+                            for j in range(vectors):
+                                new[i * vectors + j] = v.fma(factor, columns[j], new[i * vectors + j])
+                    inner.next = [v.at(a_at, unroll), v.at(b_at, unroll * vectors * v.lanes), *new]
+                outer.next = inner.results[2:]
+            for cell, total in zip(cells, outer.results, strict=True):
+                v.store(total, cell)
+
+        element = a.dtype
+        return _void(codegen, a, terms, count, b, c, add)
+
+    return product
+
+
+@intrinsic
+def move_vector(typingctx: Any, to: Any, source: Any) -> Any:
+    """Copy one vector."""
+
+    def codegen(builder: Any, to: Any, source: Any) -> None:
+        v = Vectors(builder, element)
+        v.store(v.load(source), to)
+
+    element = to.dtype
+    return _void(codegen, to, source)
+
+
+ONE, TWO = terms_product(BLOCK_ROWS, 1), terms_product(BLOCK_ROWS, 2)
+SUM, SUM_PAIR = tile_product(SUM_ROWS, 2), tile_product(2, 2)
+
+
+@helper
+def copy_strided(to: P, to_row: int, source: P, source_row: int, stride: int, rows: int, first: int, last: int,
+                 n: int) -> None:  # fmt: skip
+    """to[r, j] = source[r, j*stride] if first <= j < last else 0, for r < rows, j < n."""
+    if stride == 1:
+        copy_rows(to, to_row, source, source_row, rows, first, last, n)
+    elif stride == 2:
+        copy_every_second(to, to_row, source, source_row, rows, first, last, n)
+    else:
+        copy_rows(to, to_row, source, source_row, rows, 0, 0, n)
+        for r in range(rows):
+            a, b = offset(to, r * to_row), offset(source, r * source_row)
+            for j in range(max(first, 0), min(last, n)):
+                a[j] = b[j * stride]
+
+
+@helper
+def place_taps(w: P, g: P, row: int, rows: int, work: P) -> None:
+    """Taps of `rows` filters that lie `row` apart as vectors of lanes, each at its place of the square behind `work`."""
+    lanes, width = g[at.LANES], g[at.D_KERNEL + 1]
+    taps, grid = g[at.D_KERNEL] * width, offset(work, g[at.D_TAPS])
+    for k in range(0, taps, lanes):
+        rows_to_lanes(offset(w, k), row, rows, min(lanes, taps - k), offset(work, k * lanes), lanes)
+    for k in range(taps):
+        move_vector(offset(grid, place(g, k // width, k % width)), offset(work, k * lanes))
+
+
+@helper
+def return_taps(work: P, g: P, w: P, row: int, rows: int) -> None:
+    """The reverse of `place_taps`."""
+    lanes, width = g[at.LANES], g[at.D_KERNEL + 1]
+    taps, grid = g[at.D_KERNEL] * width, offset(work, g[at.D_TAPS])
+    for k in range(taps):
+        move_vector(offset(work, k * lanes), offset(grid, place(g, k // width, k % width)))
+    for k in range(0, taps, lanes):
+        lanes_to_rows(offset(work, k * lanes), lanes, offset(w, k), row, rows, min(lanes, taps - k))
+
+
+@helper
+def place(g: P, ky: int, kx: int) -> Any:
+    """Where filter tap (ky, kx) stands in the square of all phases and pieces."""
+    y = g[at.D_FIRST] + ky * g[at.D_DIRECTION]
+    x = g[at.D_FIRST + 1] + kx * g[at.D_DIRECTION + 1]
+    return (y * g[at.D_WIDE] + x) * g[at.LANES]
+
+
+def gathering(matrix: Any, m: int) -> Any:
+    """A helper that transforms windows, m apart, of one line of one vector of channels and phases."""
+    frequencies, window, transform = len(matrix), len(matrix[0]), sandwich(matrix)
+
+    @helper
+    def gather(a: P, g: P, view: int, sy: int, sx: int, group: int, channels: int, vector: int, image: int, y0: int, x0: int,
+               windows: int, strip: P, v: P, step: int, xi_step: int) -> None:  # fmt: skip
+        """V at v + i*step + xi*xi_step. Window i begins at (y0, x0 + i*m*sx) of the image, its pixels are sy, sx apart."""
+        lanes, height, width = g[at.LANES], g[view + at.V_SIZE + 1], g[view + at.V_SIZE + 2]
+        phases = sy * sx
+        chunk = vector // phases
+        per_phase = min(lanes, channels - chunk * lanes)
+        end = min((vector % phases + 1) * lanes, per_phase * phases)
+        a = offset(a, image * g[view + at.V_N] + (group * channels + chunk * lanes) * g[view + at.V_C])
+        across = (windows - 1) * m + window
+        row = ceil_div(across, lanes) * lanes
+        rows = offset(strip, window * row * lanes)  # (lanes, row): pixels of the same row, before they are transposed
+        for i in range(window):
+            lane, filled = vector % phases * lanes, 0
+            while lane < end:
+                q, c = lane // per_phase, lane % per_phase
+                run = min(per_phase - c, end - lane)
+                y, x = y0 + i * sy + q // sx, x0 + q % sx
+                first, last = 0, 0
+                if 0 <= y < height:
+                    first, last = ceil_div(max(-x, 0), sx), ceil_div(max(width - x, 0), sx)
+                pixels = offset(a, c * g[view + at.V_C] + y * g[view + at.V_I + 1] + x)
+                copy_strided(offset(rows, filled * row), row, pixels, g[view + at.V_C], sx, run, first, last, across)
+                lane, filled = lane + run, filled + run
+            for j in range(0, across, lanes):
+                to = offset(strip, (i * row + j) * lanes)
+                rows_to_lanes(offset(rows, j), row, filled, min(lanes, across - j), to, lanes)
+        for i in range(windows):
+            transform(
+                offset(strip, i * m * lanes), row * lanes, lanes, offset(v, i * step), frequencies * xi_step, xi_step
+            )
+
+    return gather
+
+
+@helper
+def line_of(g: P, first: int, i: int) -> Any:
+    """(image, line of tiles in it) of line i of a block that begins at line `first`, counted over all images."""
+    pitch = g[at.D_PITCH]
+    image, line = first // pitch, first % pitch + i
+    return (image + line // pitch, line % pitch) if g[at.D_RUN_ON] else (image, line)
+
+
+def kernels(m: int, r: int) -> tuple[Any, ...]:
+    """The four kernels of F(m x m, r x r), forward and gradient with respect to inputs."""
+    n = m + r - 1
+    data, filters_, outputs = form(m, r)
+    gather, filter_, output = gathering(data, m), sandwich(filters_), sandwich(outputs)
+
+    @helper
+    def transform_filters(w: P, g: P, group: int, row: int, first: int, last: int, taps: P, u: P) -> None:
+        """U of a chunk of result channels, from channel `row`, and of the source vectors first <= vector < last."""
+        lanes, pieces, width = g[at.LANES], g[at.D_PIECES] * g[at.D_PIECES + 1], g[at.D_WIDTH]
+        phases = g[at.D_IN] * g[at.D_IN + 1]
+        for chunk in range(first // phases, ceil_div(last, phases)):
+            per_phase = min(lanes, g[at.CHANNELS] - chunk * lanes)
+            used = per_phase * phases
+            for c in range(per_phase):
+                a = offset(w, group * g[at.A_GROUP] + row * g[at.A_ROW] + (chunk * lanes + c) * g[at.A_CHANNEL])
+                place_taps(a, g, g[at.A_ROW], g[at.ROWS] - row, taps)
+                for lane in range(c, used, per_phase):
+                    term = (chunk * phases + lane // lanes - first) * pieces
+                    to = offset(u, term * g[at.D_TERM] + lane % lanes * width)
+                    transform_pieces(taps, g, lane // per_phase, to)
+            for lane in range(used, ceil_div(used, lanes) * lanes):  # these must meet zeros, not leftovers
+                term = (chunk * phases + lane // lanes - first) * pieces
+                for phase in range(g[at.D_OUT] * g[at.D_OUT + 1]):
+                    for i in range(pieces):
+                        to = offset(u, phase * g[at.U_BLOCK] + (term + i) * g[at.D_TERM] + lane % lanes * width)
+                        for xi in range(n * n):
+                            clear_vectors(offset(to, xi * g[at.U_XI]), 1)
+
+    @helper
+    def transform_pieces(taps: P, g: P, phase: int, u: P) -> None:
+        """U of all phases of the result and all pieces of one phase of the source, from the square of taps."""
+        lanes, wide, ay, ax = g[at.LANES], g[at.D_WIDE], g[at.D_PIECES], g[at.D_PIECES + 1]
+        in_x, out_y, out_x = g[at.D_IN + 1], g[at.D_OUT], g[at.D_OUT + 1]
+        sy, sx = g[at.D_IN] * out_y, in_x * out_x
+        for q in range(out_y * out_x):
+            y, x = phase // in_x + out_y - 1 - q // out_x, phase % in_x + out_x - 1 - q % out_x
+            for i in range(ay * ax):
+                first = (y + i // ax * r * sy) * wide + x + i % ax * r * sx
+                to = offset(u, q * g[at.U_BLOCK] + i * g[at.D_TERM])
+                from_ = offset(taps, g[at.D_TAPS] + first * lanes)
+                filter_(from_, sy * wide * lanes, sx * lanes, to, n * g[at.U_XI], g[at.U_XI])
+
+    @helper
+    def transform_line(source: P, g: P, group: int, vector: int, first: int, i: int, tx: int, windows: int, strip: P,
+                       v: P) -> None:  # fmt: skip
+        """V of the windows from column tx of line i of a block, for one vector of the source."""
+        image, line = line_of(g, first, i)
+        if image < g[at.BATCH]:
+            sy, sx, lanes, channels = g[at.D_IN], g[at.D_IN + 1], g[at.LANES], g[at.CHANNELS]
+            y0, x0 = line * m * sy + g[at.D_START], tx * m * sx + g[at.D_START + 1]
+            gather(
+                source,
+                g,
+                at.SOURCE,
+                sy,
+                sx,
+                group,
+                channels,
+                vector,
+                image,
+                y0,
+                x0,
+                windows,
+                strip,
+                v,
+                lanes,
+                g[at.V_XI],
+            )
+
+    @helper
+    def multiply(g: P, v: P, u: P, first: int, count: int, p: P, windows: int, part: int) -> None:
+        """M (+)= U V of the blocks from `first`: all frequencies, `windows` windows, the terms of one part of U."""
+        lanes, width = g[at.LANES], g[at.D_WIDTH]
+        for xi in range(n * n):
+            for block in range(count):
+                entry = at.D_LISTS + ((part * g[at.D_BLOCKS] + first + block) * n * n + xi) * 2
+                terms, b = offset(g, g[entry]), offset(u, xi * g[at.U_XI] + block * g[at.U_BLOCK])
+                to = offset(p, xi * g[at.P_XI] + block * g[at.P_BLOCK])
+                for i in range(0, windows, BLOCK_ROWS):
+                    a, c = offset(v, xi * g[at.V_XI] + i * lanes), offset(to, i * width)
+                    if width == lanes:
+                        ONE(a, terms, g[entry + 1], b, c, part)
+                    else:
+                        TWO(a, terms, g[entry + 1], b, c, part)
+
+    @helper
+    def store_line(result: P, g: P, group: int, chunk: int, first: int, i: int, tx: int, columns: int, strip: P,
+                   p: P) -> None:  # fmt: skip
+        """The results of `columns` tiles of line i of a block, for one chunk of channels, from the products of its phases."""
+        image, line = line_of(g, first, i)
+        if line >= g[at.D_TILES]:
+            return
+        lanes, sy, sx = g[at.LANES], g[at.D_OUT], g[at.D_OUT + 1]
+        channel, count = group * g[at.ROWS] + chunk * lanes, g[at.ROWS] - chunk * lanes
+        across = columns * m * sx
+        for phase in range(sy * sx):
+            to = offset(strip, (phase // sx * across + phase % sx) * lanes)
+            for tile in range(columns):
+                products = offset(p, phase * g[at.P_BLOCK] + tile * g[at.D_WIDTH])
+                pixels = offset(to, tile * m * sx * lanes)
+                output(products, n * g[at.P_XI], g[at.P_XI], pixels, sy * across * lanes, sx * lanes)
+        y0, x0 = line * m * sy + g[at.D_SHIFT], tx * m * sx + g[at.D_SHIFT + 1]
+        height, width = g[at.D_SIZE], g[at.D_SIZE + 1]
+        left, right = max(0, -x0), min(across, width - x0)
+        for k in range(max(0, -y0), min(m * sy, height - y0)):
+            to = offset(result, image * g[at.RESULT_N] + channel * g[at.RESULT_C] + (y0 + k) * width + x0)
+            for j in range(left, right, lanes):
+                vectors = offset(strip, (k * across + j) * lanes)
+                lanes_to_rows(vectors, lanes, offset(to, j), g[at.RESULT_C], count, min(lanes, right - j))
+
+    def filters(first: int, last: int, thread: int, source: P, w: P, result: P, work: P, g: P) -> None:
+        """A task is one chunk of result channels of one group: all its filters, into the shared U."""
+        lanes = g[at.LANES]
+        chunks, halves = ceil_div(g[at.ROWS], lanes), g[at.D_WIDTH] // lanes
+        taps = offset(work, g[at.SHARED] + thread * g[at.WORK])
+        clear_vectors(taps, g[at.D_GRID])
+        for task in range(first, last):
+            group, chunk = task // chunks, task % chunks
+            block = chunk // halves * g[at.D_OUT] * g[at.D_OUT + 1]
+            u = offset(work, group * g[at.U_GROUP] + block * g[at.U_BLOCK] + chunk % halves * lanes)
+            transform_filters(w, g, group, chunk * lanes, 0, g[at.D_VECTORS], taps, u)
+
+    def tiles(first: int, last: int, thread: int, source: P, w: P, result: P, work: P, g: P) -> None:
+        """A task is a rectangle of tiles of one group: everything but the filters' transform."""
+        lanes, halo, side = g[at.LANES], g[at.D_PIECES] - 1, g[at.D_PIECES + 1] - 1
+        v = offset(work, g[at.SHARED] + thread * g[at.WORK])
+        p = offset(v, n * n * g[at.V_XI])
+        strip = offset(p, n * n * g[at.P_XI])
+        per_group, wide = g[at.D_LINE_BLOCKS] * g[at.D_COLUMN_BLOCKS], g[at.D_COLUMNS] + side
+        halves, phases = g[at.D_WIDTH] // lanes, g[at.D_OUT] * g[at.D_OUT + 1]
+        for task in range(first, last):
+            group, rest = task // per_group, task % per_group
+            l0, tx = rest // g[at.D_COLUMN_BLOCKS] * g[at.D_LINES], rest % g[at.D_COLUMN_BLOCKS] * g[at.D_COLUMNS]
+            lines = min(g[at.D_LINES], g[at.BATCH] * g[at.D_PITCH] - l0)
+            columns = min(g[at.D_COLUMNS], g[at.D_TILES + 1] - tx)
+            for vector in range(g[at.D_VECTORS]):
+                for i in range(lines + halo):
+                    to = offset(v, vector * g[at.V_BLOCK] + i * wide * lanes)
+                    transform_line(source, g, group, vector, l0, i, tx, columns + side, strip, to)
+            u = offset(work, group * g[at.U_GROUP])
+            multiply(g, v, u, 0, g[at.D_BLOCKS], p, lines * wide - side, 0)
+            for chunk in range(ceil_div(g[at.ROWS], lanes)):
+                products = offset(p, chunk // halves * phases * g[at.P_BLOCK] + chunk % halves * lanes)
+                for i in range(lines):
+                    line = offset(products, i * wide * g[at.D_WIDTH])
+                    store_line(result, g, group, chunk, l0, i, tx, columns, strip, line)
+
+    def inputs(first: int, last: int, thread: int, source: P, w: P, result: P, work: P, g: P) -> None:
+        """A task is one line of windows of one image and one vector of the source, into the shared V."""
+        lanes, vectors, wide = g[at.LANES], g[at.D_VECTORS], g[at.D_COLUMNS] + g[at.D_PIECES + 1] - 1
+        strip = offset(work, g[at.SHARED] + thread * g[at.WORK])
+        for task in range(first, last):
+            i, group, vector = task // (g[at.GROUPS] * vectors), task // vectors % g[at.GROUPS], task % vectors
+            v = offset(work, group * g[at.V_GROUP] + vector * g[at.V_BLOCK] + i * wide * lanes)
+            transform_line(source, g, group, vector, 0, i, 0, wide, strip, v)
+
+    def products(first: int, last: int, thread: int, source: P, w: P, result: P, work: P, g: P) -> None:
+        """A task is one or two chunks of result channels of one group: their filters, part by part, and all tiles."""
+        lanes, halves, phases = g[at.LANES], g[at.D_WIDTH] // g[at.LANES], g[at.D_OUT] * g[at.D_OUT + 1]
+        u = offset(work, g[at.SHARED] + thread * g[at.WORK])
+        p = offset(u, n * n * g[at.U_XI])
+        taps = offset(p, n * n * g[at.P_XI])
+        chunks, wide, vectors, part = (
+            ceil_div(g[at.ROWS], lanes),
+            g[at.D_COLUMNS] + g[at.D_PIECES + 1] - 1,
+            g[at.D_VECTORS],
+            g[at.D_RANGE],
+        )
+        per_group = ceil_div(chunks, halves)
+        lines = g[at.BATCH] * g[at.D_PITCH] - g[at.D_PIECES] + 1
+        for task in range(first, last):
+            group, c0 = task // per_group, task % per_group * halves
+            c1 = min(c0 + halves, chunks)
+            clear_vectors(taps, g[at.D_GRID])
+            for i in range(0, vectors, part):
+                for c in range(c0, c1):
+                    to = offset(u, (c - c0) * lanes)
+                    transform_filters(w, g, group, c * lanes, i, min(i + part, vectors), taps, to)
+                v = offset(work, group * g[at.V_GROUP])
+                multiply(g, v, u, c0 // halves * phases, phases, p, lines * wide - g[at.D_PIECES + 1] + 1, i // part)
+            for c in range(c0, c1):
+                for i in range(lines):
+                    line = offset(p, (c - c0) * lanes + i * wide * g[at.D_WIDTH])
+                    store_line(result, g, group, c, 0, i, 0, g[at.D_COLUMNS], taps, line)
+
+    return filters, tiles, inputs, products
+
+
+def weight_kernels(m: int, r: int) -> tuple[Any, ...]:
+    """The two kernels of the gradient with respect to weights: the transposition of F(m, r), for every phase and piece.
+
+    dw[q, a] = G^T [sum over tiles of (B^T d[q, tile + a] B) * (A dy[tile] A^T)] G. As in winograd.py `transforms` fills V and
+    Z for a block of lines of tiles, then a task of `sums` owns the filters of one chunk of input channels for two vectors
+    of output channels, and transforms their sums back after the last block.
+
+        V[xi][source vector][window][lane]   Z[xi][filter block][window][2 lanes]   U[source vector][piece][xi][lane][2 lanes]
+
+    Z is as wide as V, with zeros beyond the last tile, so that a piece only moves the beginning of V.
+    """
+    n = m + r - 1
+    data, filter_, output = form(m, r)
+    gather_x, gather_y = gathering(data, m), gathering(transposed(output), m)
+    back = sandwich(transposed(filter_))
+
+    def transforms(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) -> None:
+        """A task is one line of windows and one vector of lanes of x, or of y, of one group."""
+        lanes, halo, side = g[at.LANES], g[at.D_PIECES] - 1, g[at.D_PIECES + 1] - 1
+        x_vectors, y_vectors = g[at.D_VECTORS], ceil_div(g[at.COUT], lanes)
+        x_tasks, y_tasks = (g[at.D_LINES] + halo) * x_vectors, g[at.D_LINES] * y_vectors
+        sy, sx, wide = g[at.D_IN], g[at.D_IN + 1], g[at.D_COLUMNS] + side
+        strip = offset(work, g[at.SHARED] + thread * g[at.WORK])
+        for task in range(first, last):
+            part, rest = task // (x_tasks + y_tasks), task % (x_tasks + y_tasks)
+            block, group = part // g[at.GROUPS], part % g[at.GROUPS]
+            of_x = rest < x_tasks
+            vectors = x_vectors if of_x else y_vectors
+            rest -= 0 if of_x else x_tasks
+            i, c = rest // vectors, rest % vectors
+            image, line = line_of(g, block * g[at.D_LINES], i)
+            v = offset(work, group * g[at.V_GROUP])
+            if image < g[at.BATCH] and of_x:
+                y0, x0, to = (
+                    line * m * sy + g[at.D_START],
+                    g[at.D_START + 1],
+                    offset(v, c * g[at.V_BLOCK] + i * wide * lanes),
+                )
+                gather_x(
+                    x, g, at.X_VIEW, sy, sx, group, g[at.CIN], c, image, y0, x0, wide, strip, to, lanes, g[at.V_XI]
+                )
+            elif image < g[at.BATCH]:
+                to = offset(v, g[at.Z_START] + c // 2 * g[at.P_BLOCK] + (i * wide * 2 + c % 2) * lanes)
+                gather_y(
+                    y,
+                    g,
+                    at.Y_VIEW,
+                    1,
+                    1,
+                    group,
+                    g[at.COUT],
+                    c,
+                    image,
+                    line * m,
+                    0,
+                    wide,
+                    strip,
+                    to,
+                    2 * lanes,
+                    g[at.P_XI],
+                )
+
+    def sums(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) -> None:
+        """A task is one block of lines, one group, one chunk of input channels and two vectors of filters."""
+        lanes, side = g[at.LANES], g[at.D_PIECES + 1] - 1
+        phases, chunks, y_blocks = (
+            g[at.D_IN] * g[at.D_IN + 1],
+            ceil_div(g[at.CIN], lanes),
+            ceil_div(g[at.COUT], 2 * lanes),
+        )
+        total, wide = g[at.BATCH] * g[at.D_PITCH], g[at.D_COLUMNS] + side
+        per_block, last_block = g[at.GROUPS] * chunks * y_blocks, (total - 1) // g[at.D_LINES]
+        own = offset(work, g[at.SHARED] + thread * g[at.WORK])
+        for task in range(first, last):
+            block, owned = task // per_block, task % per_block
+            group, chunk, k = owned // (chunks * y_blocks), owned // y_blocks % chunks, owned % y_blocks
+            windows = min(g[at.D_LINES], total - block * g[at.D_LINES]) * wide - side
+            v = offset(work, group * g[at.V_GROUP])
+            z = offset(v, g[at.Z_START] + k * g[at.P_BLOCK])
+            # With one block the sums stay with the thread, else they wait for the next block.
+            u = offset(work, g[at.U_START] + owned * g[at.U_BLOCK])
+            if last_block == 0:
+                u = offset(own, g[at.D_GRID] * lanes)
+            used = min(lanes, min(lanes, g[at.CIN] - chunk * lanes) * phases)
+            rows = SUM_ROWS if lanes >= SUM_ROWS else 2  # a short vector has fewer channels than a whole block of sums
+            for xi in range(n * n):
+                entry = at.D_LISTS + (chunk * n * n + xi) * 2
+                for e in range(g[entry], g[entry] + 2 * g[entry + 1], 2):
+                    for i in range(0, used, rows):
+                        a, to = (
+                            offset(v, xi * g[at.V_XI] + g[e] + i),
+                            offset(u, g[e + 1] + (xi * lanes + i) * 2 * lanes),
+                        )
+                        if rows == SUM_ROWS:
+                            SUM(a, lanes, windows, offset(z, xi * g[at.P_XI]), to, block)
+                        else:
+                            SUM_PAIR(a, lanes, windows, offset(z, xi * g[at.P_XI]), to, block)
+            if block == last_block:
+                store_filters(w, g, group, chunk, k, u, own)
+
+    @helper
+    def store_filters(w: P, g: P, group: int, chunk: int, k: int, u: P, taps: P) -> None:
+        """The filters of one chunk of input channels and two vectors of output channels, from their sums."""
+        lanes, wide, ay, ax = g[at.LANES], g[at.D_WIDE], g[at.D_PIECES], g[at.D_PIECES + 1]
+        sy, sx, cin, cout = g[at.D_IN], g[at.D_IN + 1], g[at.CIN], g[at.COUT]
+        per_phase, step = min(lanes, cin - chunk * lanes), lanes * 2 * lanes  # from one frequency to the next
+        for f in range(k * 2 * lanes, min(cout, (k + 1) * 2 * lanes), lanes):
+            for c in range(per_phase):
+                for q in range(sy * sx):
+                    lane = q * per_phase + c
+                    for i in range(ay * ax):
+                        from_ = offset(u, (lane // lanes * ay * ax + i) * n * n * step)
+                        from_ = offset(from_, lane % lanes * 2 * lanes + f % (2 * lanes))
+                        place = (q // sx + i // ax * r * sy) * wide + q % sx + i % ax * r * sx
+                        to = offset(taps, g[at.D_TAPS] + place * lanes)
+                        back(from_, n * step, step, to, sy * wide * lanes, sx * lanes)
+                to = offset(w, ((group * cout + f) * cin + chunk * lanes + c) * g[at.FILTER])
+                return_taps(taps, g, to, cin * g[at.FILTER], cout - f)
+
+    return transforms, sums
+
+
+for _m, _r in FORMS:
+    for _kernel in (*kernels(_m, _r), *weight_kernels(_m, _r)):
+        globals()[f"{_kernel.__name__}_{_m}_{_r}"] = _kernel
