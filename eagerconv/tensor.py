@@ -526,19 +526,19 @@ class Tensor(Traced):
         self, axis: Axis = None, dtype: npt.DTypeLike | None = None, out: Any = None, keepdims: bool = False
     ) -> Tensor:
         """Sum over the given axes, or all."""
-        return self._reduced(np.sum, axis, dtype, out, keepdims)
+        return self._reduced(rules.sum, np.sum, out, axis=axis, dtype=dtype, keepdims=keepdims)
 
     def prod(
         self, axis: Axis = None, dtype: npt.DTypeLike | None = None, out: Any = None, keepdims: bool = False
     ) -> Tensor:
         """Multiply over the given axes, or all."""
-        return self._reduced(np.prod, axis, dtype, out, keepdims)
+        return self._reduced(rules.prod, np.prod, out, axis=axis, dtype=dtype, keepdims=keepdims)
 
     def mean(
         self, axis: Axis = None, dtype: npt.DTypeLike | None = None, out: Any = None, keepdims: bool = False
     ) -> Tensor:
         """Arithmetic mean over the given axes, or all."""
-        return self._reduced(np.mean, axis, dtype, out, keepdims)
+        return self._reduced(rules.mean, np.mean, out, axis=axis, dtype=dtype, keepdims=keepdims)
 
     def var(
         self,
@@ -549,7 +549,7 @@ class Tensor(Traced):
         keepdims: bool = False,
     ) -> Tensor:
         """Variance over the given axes, or all; the divisor is the number of elements less `ddof`."""
-        return self._reduced(np.var, axis, dtype, out, keepdims, ddof=ddof)
+        return self._reduced(rules.var, np.var, out, axis=axis, dtype=dtype, ddof=ddof, keepdims=keepdims)
 
     def std(
         self,
@@ -560,35 +560,23 @@ class Tensor(Traced):
         keepdims: bool = False,
     ) -> Tensor:
         """Standard deviation, the square root of `var`."""
-        return self._reduced(np.std, axis, dtype, out, keepdims, ddof=ddof)
+        return self._reduced(rules.std, np.std, out, axis=axis, dtype=dtype, ddof=ddof, keepdims=keepdims)
 
     def max(self, axis: Axis = None, out: Any = None, keepdims: bool = False) -> Tensor:
         """Largest element over the given axes, or all; ties share the gradient equally."""
-        return self._reduced(np.max, axis, None, out, keepdims)
+        return self._reduced(rules.max, np.max, out, axis=axis, keepdims=keepdims)
 
     def min(self, axis: Axis = None, out: Any = None, keepdims: bool = False) -> Tensor:
         """Smallest element over the given axes, or all; ties share the gradient equally."""
-        return self._reduced(np.min, axis, None, out, keepdims)
+        return self._reduced(rules.min, np.min, out, axis=axis, keepdims=keepdims)
 
-    def all(self, axis: Axis = None, out: Any = None, keepdims: bool = False) -> Tensor:
-        """Whether all elements along the axes are true."""
-        return self._reduced(np.all, axis, None, out, keepdims)
+    def _reduced(self, row: tape.Op, function: Any, out: Any, **params: Any) -> Tensor:
+        if out is None:
+            return cast(Tensor, row(self, **params))
+        return cast(Tensor, dispatch.call(function, (self,), {"out": out, **params}, Tensor))
 
-    def any(self, axis: Axis = None, out: Any = None, keepdims: bool = False) -> Tensor:
-        """Whether any element along the axes is true."""
-        return self._reduced(np.any, axis, None, out, keepdims)
-
-    def _reduced(
-        self, function: Any, axis: Axis, dtype: npt.DTypeLike | None, out: Any, keepdims: bool, **others: Any
-    ) -> Tensor:
-        if dtype is not None:
-            others["dtype"] = dtype
-        if out is not None:
-            others["out"] = out
-        others["axis"], others["keepdims"] = axis, keepdims
-        result: Tensor = dispatch.call(function, (self,), others, Tensor)
-        return result
-
+    all = _method(np.all, "Whether all elements along the axes are true.")
+    any = _method(np.any, "Whether any element along the axes is true.")
     argmax = _method(np.argmax, "Index of the first largest element along an axis, or in the flattened tensor.")
     argmin = _method(np.argmin, "Index of the first smallest element along an axis, or in the flattened tensor.")
     argsort = _method(np.argsort, "The indices that would sort along an axis.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -98,7 +98,7 @@ def all(x: Any, /, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
     >>> all([[True, False], [True, True]], axis=0)
     tensor([ True, False], dtype=bool)
     """
-    return asarray(x).all(axis, keepdims=keepdims)
+    return cast(Tensor, asarray(x).all(axis, keepdims=keepdims))
 
 
 @documented()
@@ -108,7 +108,7 @@ def any(x: Any, /, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
     >>> any([[True, False], [False, False]], axis=0)
     tensor([ True, False], dtype=bool)
     """
-    return asarray(x).any(axis, keepdims=keepdims)
+    return cast(Tensor, asarray(x).any(axis, keepdims=keepdims))
 
 
 @documented()
@@ -118,8 +118,7 @@ def count_nonzero(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Te
     >>> count_nonzero([0.0, 2.0, 3.0])
     tensor(2, dtype=int64)
     """
-    out: Tensor = asarray(apply(np.count_nonzero, asarray(x), axis=axis, keepdims=keepdims))
-    return out
+    return asarray(apply(np.count_nonzero, asarray(x), axis=axis, keepdims=keepdims))
 
 
 @documented()

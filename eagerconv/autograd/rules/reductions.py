@@ -27,41 +27,41 @@ from eagerconv.autograd.tape import Op, defvjp, linear
 
 sum = linear(
     "sum",
-    lambda a, axis=None, dtype=None, keepdims=False: np.sum(a, axis, dtype, keepdims=keepdims),
+    lambda a, axis=None, dtype=None, keepdims=False: a.sum(axis, dtype, keepdims=keepdims),
     lambda g, like, axis: keep(g, like, axis),
 )
 mean = linear(
     "mean",
-    lambda a, axis=None, dtype=None, keepdims=False: np.mean(a, axis, dtype, keepdims=keepdims),
+    lambda a, axis=None, dtype=None, keepdims=False: a.mean(axis, dtype, keepdims=keepdims),
     lambda g, like, axis: keep(g, like, axis) / reduced_size(like, axis),
 )
 prod = defvjp(
     "prod",
-    lambda a, axis=None, dtype=None, keepdims=False: np.prod(a, axis, dtype, keepdims=keepdims),
+    lambda a, axis=None, dtype=None, keepdims=False: a.prod(axis, dtype, keepdims=keepdims),
     lambda g, x, ans, like, axis: keep(g, like, axis) * conj(_prod_others(x, ans, axis)),
     jvp=lambda t, x, ans, axis, keepdims: sum(t * _prod_others(x, ans, axis), axis=axis, keepdims=keepdims),
 )
 var = defvjp(
     "var",
-    lambda a, axis=None, dtype=None, ddof=0, keepdims=False: np.var(a, axis, dtype, ddof=ddof, keepdims=keepdims),
+    lambda a, axis=None, dtype=None, ddof=0, keepdims=False: a.var(axis, dtype, ddof=ddof, keepdims=keepdims),
     lambda g, x, like, axis, ddof: keep(g, like, axis) * _var_slope(x, axis, ddof),
     jvp=lambda t, x, axis, ddof, keepdims: _along(t, _var_slope(x, axis, ddof), axis, keepdims),
 )
 std = defvjp(
     "std",
-    lambda a, axis=None, dtype=None, ddof=0, keepdims=False: np.std(a, axis, dtype, ddof=ddof, keepdims=keepdims),
+    lambda a, axis=None, dtype=None, ddof=0, keepdims=False: a.std(axis, dtype, ddof=ddof, keepdims=keepdims),
     lambda g, x, ans, like, axis, ddof: keep(g, like, axis) * _std_slope(x, ans, axis, ddof),
     jvp=lambda t, x, ans, axis, ddof, keepdims: _along(t, _std_slope(x, ans, axis, ddof), axis, keepdims),
 )
 max = defvjp(
     "max",
-    lambda a, axis=None, keepdims=False: np.max(a, axis, keepdims=keepdims),
+    lambda a, axis=None, keepdims=False: a.max(axis, keepdims=keepdims),
     lambda g, x, ans, axis, like: keep(g, like, axis) * _winners(x, ans, axis),
     jvp=lambda t, x, ans, axis, keepdims: sum(t * _winners(x, ans, axis), axis=axis, keepdims=keepdims),
 )
 min = defvjp(
     "min",
-    lambda a, axis=None, keepdims=False: np.min(a, axis, keepdims=keepdims),
+    lambda a, axis=None, keepdims=False: a.min(axis, keepdims=keepdims),
     lambda g, x, ans, axis, like: keep(g, like, axis) * _winners(x, ans, axis),
     jvp=lambda t, x, ans, axis, keepdims: sum(t * _winners(x, ans, axis), axis=axis, keepdims=keepdims),
 )
