@@ -113,15 +113,9 @@ CASES = [
 ]
 
 
-def differentiable(op: Op) -> bool:
-    return any(rule is not None for rule in op.rules)
-
-
-def test_every_row_has_a_sample_and_its_own_name() -> None:
-    """Rows that are functions of NumPy have theirs in test_rules_numpy.py."""
-    called = {id(row) for row in rules.functions().values()}
-    assert set(SAMPLES) >= {name for name, op in TABLE.items() if differentiable(op) and id(op) not in called}
-    assert set(SAMPLES) <= set(TABLE)
+def test_samples_and_names() -> None:
+    """test_rules_numpy.py sees to it that every row has a sample, here or there."""
+    assert set(SAMPLES) <= {name for name, op in TABLE.items() if op.rules}
     assert [name for name, op in TABLE.items() if op.name != name] == []
 
 

@@ -14,18 +14,22 @@ from typing import Any
 
 import numpy as np
 
-from eagerconv.autograd.rules import indexing, products, reductions, shapes, ufuncs
+from eagerconv.autograd.rules import calculus, fft, indexing, linalg, products, reductions, shapes, sorting, ufuncs
+from eagerconv.autograd.rules.calculus import *  # noqa: F403
+from eagerconv.autograd.rules.fft import *  # noqa: F403
 from eagerconv.autograd.rules.indexing import *  # noqa: F403
+from eagerconv.autograd.rules.linalg import *  # noqa: F403
 from eagerconv.autograd.rules.operands import Table
 from eagerconv.autograd.rules.products import *  # noqa: F403
 from eagerconv.autograd.rules.reductions import *  # noqa: F403
 from eagerconv.autograd.rules.reductions import ACCUMULATE as ACCUMULATE
 from eagerconv.autograd.rules.reductions import REDUCE as REDUCE
 from eagerconv.autograd.rules.shapes import *  # noqa: F403
+from eagerconv.autograd.rules.sorting import *  # noqa: F403
 from eagerconv.autograd.rules.ufuncs import *  # noqa: F403
 from eagerconv.autograd.tape import Op
 
-_TABLES = (ufuncs, indexing, shapes, reductions, products)
+_TABLES = (ufuncs, indexing, shapes, reductions, sorting, products, calculus, linalg, fft)
 
 
 def table() -> dict[str, Op]:

@@ -275,9 +275,12 @@ def _winners(x: Any, ans: Any, axis: Any) -> Any:
 
 
 def _prod_others(x: Any, ans: Any, axis: Any) -> Any:
-    """The product of all other elements: the whole over each, or, where that would be 0/0, those before times after."""
-    if not (value(x) == 0).any():
-        return keep(ans, x, axis) / x
+    """The product of all other elements: the whole over each, where that is not 0/0."""
+    return prod_others(x, axis) if (value(x) == 0).any() else keep(ans, x, axis) / x
+
+
+def prod_others(x: Any, axis: Any) -> Any:
+    """The product of all other elements, as those before times those after."""
     axes = reduced_axes(x, axis)
     ends = tuple(range(x.ndim - len(axes), x.ndim))
     rows = moveaxis(x, axes, ends)
