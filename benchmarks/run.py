@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 
-from benchmarks import overhead, startup, unshared
+from benchmarks import overhead, startup, tape, unshared
 from benchmarks.harness import RESULTS, headline, machine
 
 BENCHMARKS = {
     "overhead": overhead.measure,
     "startup": startup.measure,
+    "tape": tape.measure,
     "unshared": unshared.measure,
 }
 

@@ -257,6 +257,31 @@ def test_backward_gives_memory_back_while_the_result_lives(no_gc: None) -> None:
     assert ref() is None
 
 
+def test_backward_frees_as_it_goes(no_gc: None) -> None:
+    """When the sweep comes to a tensor, everything that was computed from it is gone already, cotangents too."""
+    x = leaf(1.0, 2.0)
+    tensors, alive, seen = [x], [], []
+    for _ in range(4):
+        tensors.append(tensors[-1] * tensors[-1])
+
+    def watch(place: int) -> Any:
+        def hook(g: Any) -> None:
+            alive.append([ref() is not None for ref in arrays[place + 1 :]])
+            seen.append(weakref.ref(g.data))
+            if len(seen) > 2:
+                assert seen[-3]() is None
+
+        return hook
+
+    for place, t in enumerate(tensors):
+        t.register_hook(watch(place))
+    arrays = [weakref.ref(t.data) for t in tensors]
+    y = tensors[-1].sum()
+    del tensors, t
+    y.backward()
+    assert alive == [[False] * n for n in range(5)]
+
+
 def test_only_what_a_rule_names_is_saved(no_gc: None) -> None:
     w = leaf(1.0, 2.0)
     for op in (rules.multiply, rules.matmul):
