@@ -130,7 +130,7 @@ def generic(x: Any) -> Any:
     """A function written for the standard, that knows no library."""
     xp = x.__array_namespace__()
     centred = x - xp.mean(x, axis=-1, keepdims=True)
-    spread = xp.sqrt(xp.sum(centred * centred, axis=-1))
+    spread = xp.sqrt(xp.vecdot(centred, centred, axis=-1))
     return xp.sum(xp.where(x > 0, xp.exp(-centred), xp.square(x)), axis=0) * xp.max(spread)
 
 
@@ -209,6 +209,12 @@ def test_sorting_downwards_keeps_the_order_of_equal_elements(stable: bool) -> No
     assert order.tolist() == expected  # Python's sort is stable
     np.testing.assert_array_equal(values.data, -np.sort(-x, axis=1))
     assert ec.take_along_axis(x, order).tolist() == values.tolist()
+
+
+def test_gradient_of_sort_and_take() -> None:
+    a = np.random.default_rng(0).standard_normal((2, 5))
+    check_grads(lambda x: ec.sort(x, descending=True), (a,))
+    check_grads(lambda x: ec.take(x, [0, 0, 3], axis=1), (a,))
 
 
 def test_correction_and_ddof_are_the_same() -> None:
