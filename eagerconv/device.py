@@ -1,13 +1,20 @@
-"""The device of each array type; arrays of a library that is not NumPy are known without importing it."""
+"""Devices: where an array lives, how to move it, and where new arrays are made. No library is imported before it is needed."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
 
 DEVICES: dict[type, str] = {np.ndarray: "cpu"}
 """The device of each array type met so far; `of` enters CuPy's."""
+
+NAMES = ("cpu", "cuda")
+
+_default: ContextVar[str] = ContextVar("device", default="cpu")
 
 
 def of(array: Any) -> str | None:
@@ -23,3 +30,73 @@ def of(array: Any) -> str | None:
     if device is None and kind.__module__.partition(".")[0] == "cupy" and kind.__name__ == "ndarray":
         device = DEVICES[kind] = "cuda"  # an array of CuPy's: it has been imported, but not by us
     return device
+
+
+def known(device: str) -> str:
+    """The device, if there is one of that name.
+
+    Raises
+    ------
+    ValueError
+        For another name.
+    """
+    if device not in NAMES:
+        raise ValueError(f"device must be one of {', '.join(map(repr, NAMES))}, not {device!r}")
+    return device
+
+
+def default() -> str:
+    """The device on which new arrays are made: "cpu" outside `with device(...)`."""
+    return _default.get()
+
+
+def move(array: Any, device: str) -> Any:
+    """The array on a device: itself if it is there, else a copy.
+
+    Raises
+    ------
+    ValueError
+        If there is no device of that name.
+    DeviceError
+        If this machine has no GPU that can be used; the message tells what is missing.
+    """
+    if of(array) == known(device):
+        return array
+    from eagerconv.kernels_gpu.cuda import runtime
+
+    return runtime().get(array) if device == "cpu" else runtime().put(array)
+
+
+@contextmanager
+def device(name: str) -> Iterator[None]:
+    """Make new tensors on a device inside a `with` block, in this thread: those of `zeros`, `ones`, `asarray` and their kin.
+
+    Tensors and arrays that are on a device stay there.
+
+    Parameters
+    ----------
+    name : {"cpu", "cuda"}
+
+    Raises
+    ------
+    ValueError
+        If there is no device of that name.
+    DeviceError
+        If this machine has no GPU that can be used; the message tells what is missing.
+
+    Examples
+    --------
+    >>> import eagerconv as ec
+    >>> with ec.device("cpu"):
+    ...     ec.zeros(2).device
+    'cpu'
+    """
+    if known(name) == "cuda":
+        from eagerconv.kernels_gpu.cuda import runtime
+
+        runtime()
+    token = _default.set(name)
+    try:
+        yield
+    finally:
+        _default.reset(token)

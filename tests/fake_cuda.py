@@ -146,6 +146,12 @@ class FakeRuntime:
     def synchronize(self) -> None:
         pass
 
+    def put(self, array: Any) -> Any:
+        return on_device(array)
+
+    def get(self, array: Any) -> Any:
+        return np.array(array)
+
     def address(self, array: Any) -> int:
         assert type(array) is CudaArray, "an array of the CPU was passed to the GPU"
         return array.ctypes.data

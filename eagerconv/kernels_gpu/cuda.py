@@ -65,6 +65,12 @@ class Runtime(Protocol):
     def synchronize(self) -> None:
         """Wait for the current stream."""
 
+    def put(self, array: Any) -> Any:
+        """Return a copy of an array of the CPU on the current device."""
+
+    def get(self, array: Any) -> Any:
+        """Return a copy of an array on the CPU."""
+
     def address(self, array: Any) -> int:
         """Return the device address of the first element of an array."""
 
@@ -201,6 +207,14 @@ class CupyRuntime:
     def synchronize(self) -> None:
         """Wait for the current stream."""
         self.xp.cuda.get_current_stream().synchronize()
+
+    def put(self, array: Any) -> Any:
+        """Return a copy on the current device."""
+        return self.xp.asarray(array)
+
+    def get(self, array: Any) -> Any:
+        """Return a copy on the CPU."""
+        return self.xp.asnumpy(array)
 
     def address(self, array: Any) -> int:
         """Return the device address of the first element."""
