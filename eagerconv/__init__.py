@@ -4,6 +4,7 @@ from eagerconv import algorithms, fft, func, legacy, linalg, memory, optim, refe
 from eagerconv.algorithms import AlgorithmError, autotune, explain
 from eagerconv.anomaly import detect_anomaly
 from eagerconv.autograd.tape import enable_grad, is_grad_enabled, no_grad
+from eagerconv.devices import device
 from eagerconv.functional.array import *  # noqa: F403  # the array API standard, listed in array.__all__
 from eagerconv.functional.array import __all__ as _array_names
 from eagerconv.functional.conv import (
@@ -71,7 +72,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     # tensors
-    "Tensor", "asarray", "tensor",
+    "Tensor", "asarray", "tensor", "device",
     # convolution
     "conv1d", "conv1d_grad_wrt_inputs", "conv1d_grad_wrt_weights", "conv1d_transpose",
     "conv2d", "conv2d_grad_wrt_inputs", "conv2d_grad_wrt_weights", "conv2d_transpose",

@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from eagerconv import device as devices
-from eagerconv import tuning
+from eagerconv import devices, tuning
 from eagerconv.kernels_cpu.threads import get_num_threads
 from eagerconv.policy import Observer, Policy, current, in_force
 from eagerconv.record import OPERANDS, SLOT_NAMES, Algorithm, Plan, Request

@@ -11,10 +11,10 @@ from typing import Any, SupportsIndex, TypeAlias, cast
 import numpy as np
 import numpy.typing as npt
 
-from eagerconv import dispatch
+from eagerconv import devices, dispatch
 from eagerconv.autograd import rules, tape
 from eagerconv.autograd.tape import Node, Traced
-from eagerconv.device import DEVICES
+from eagerconv.devices import DEVICES
 
 __all__ = ["Axis", "Tensor", "asarray", "tensor"]
 
@@ -115,8 +115,8 @@ class Tensor(Traced):
 
     @property
     def device(self) -> str:
-        """Where the data lives: "cpu" for a NumPy array."""
-        return DEVICES.get(type(self.data), "cpu")
+        """Where the data lives: "cpu" for a NumPy array, "cuda" for one of CuPy's."""
+        return devices.of(self.data) or "cpu"
 
     @property
     def is_leaf(self) -> bool:
@@ -145,7 +145,7 @@ class Tensor(Traced):
         self._node = Node.leaf(self) if value else None
 
     def __repr__(self) -> str:
-        text = np.array2string(np.asarray(self.data), separator=", ", prefix="tensor(")
+        text = np.array2string(devices.move(self.data, "cpu"), separator=", ", prefix="tensor(")
         tail = f", dtype={self.dtype.name}" + (f", device={self.device!r}" if self.device != "cpu" else "")
         return f"tensor({text}{tail}{', requires_grad=True' if self.requires_grad else ''})"
 
@@ -178,7 +178,17 @@ class Tensor(Traced):
     # ----- Out of the tape -----
 
     def numpy(self) -> Array:
-        """The NumPy array of this tensor, sharing its memory; read-only when a gradient is required."""
+        """The NumPy array of this tensor, sharing its memory; read-only when a gradient is required.
+
+        Raises
+        ------
+        TypeError
+            If the tensor is on another device than the CPU.
+        """
+        if self.device != "cpu":
+            raise TypeError(
+                f"the tensor is on {self.device!r}, and NumPy's arrays are on the CPU; use x.to('cpu').numpy()"
+            )
         if self._node is None:
             return cast(Array, self.data)
         view = self.data.view()
@@ -237,11 +247,27 @@ class Tensor(Traced):
     def __dlpack_device__(self) -> tuple[Any, int]:
         return cast("tuple[Any, int]", self.data.__dlpack_device__())
 
+    def to(self, device: str) -> Tensor:
+        """Move to a device, through which gradients flow back; the tensor itself, if it is there.
+
+        Parameters
+        ----------
+        device : {"cpu", "cuda"}
+
+        Raises
+        ------
+        ValueError
+            If there is no device of that name.
+        DeviceError
+            If this machine has no GPU that can be used; the message tells what is missing.
+        """
+        if devices.known(device) == self.device:
+            return self
+        return cast(Tensor, _moved(self, target=device, source=self.device))
+
     def to_device(self, device: str, /, *, stream: Any = None) -> Tensor:
-        """Move to a device: the tensor itself, for the one it is on."""
-        if device != self.device:
-            raise ValueError(f"device must be {self.device!r}, where this tensor is, not {device!r}")
-        return self
+        """Move to a device: `to` under the name of the array API standard."""
+        return self.to(device)
 
     def detach(self) -> Tensor:
         """The same memory without a history; in-place changes of either are still noticed by the tape."""
@@ -691,8 +717,8 @@ def tensor(
         A number, nested sequence, array or Tensor. Never shared, and without its history.
     dtype : dtype, optional
         Element type; default: as NumPy decides.
-    device : {None, "cpu"}
-        Where to put it.
+    device : {"cpu", "cuda"}, optional
+        Where to put it. Default: arrays stay where they are, other data go to the default device (see `device`).
     requires_grad : bool
         Record operations on it, for gradients.
 
@@ -713,10 +739,14 @@ def tensor(
     tensor([[1., 2.],
             [3., 4.]], dtype=float32, requires_grad=True)
     """
-    _check_device(device)
-    array = np.array(data.data if isinstance(data, Traced) else data, dtype=dtype, copy=True, order="C")
+    array = data.data if isinstance(data, Traced) else data
+    here = devices.of(array)
+    if here in (None, "cpu"):
+        array = np.array(array, dtype=dtype, copy=True, order="C")
+    else:
+        array = array.astype(array.dtype if dtype is None else dtype, order="C", copy=True)
     _supported(array.dtype)
-    result = Tensor._wrap(array)
+    result = Tensor._wrap(devices.move(array, device or here or devices.default()))
     result.requires_grad = requires_grad
     return result
 
@@ -732,8 +762,8 @@ def asarray(
         A Tensor is returned as it is, history included; an array is wrapped; anything else is converted.
     dtype : dtype, optional
         Element type; a copy is made if it differs.
-    device : {None, "cpu"}
-        Where to put it.
+    device : {"cpu", "cuda"}, optional
+        Where to put it. Default: arrays stay where they are, other data go to the default device (see `device`).
     copy : bool, optional
         True: always copy, history included; False: raise where a copy is needed.
 
@@ -755,20 +785,27 @@ def asarray(
     >>> a
     array([5., 0., 0.])
     """
-    if isinstance(data, Tensor) and device is None:
+    if isinstance(data, Tensor):
+        if device is not None and devices.known(device) != data.device:
+            if copy is False:
+                raise ValueError(f"asarray: {data.device} to {device} needs a copy, which copy=False forbids")
+            return asarray(data, dtype).to(device)
         fits = dtype is None or data.dtype == np.dtype(dtype)
         if copy is False and not fits:
             raise ValueError(f"asarray: {data.dtype} to {np.dtype(dtype)} needs a copy, which copy=False forbids")
         return (data.clone() if copy else data) if fits else data.astype(cast(Any, dtype))
-    _check_device(device)
-    if isinstance(data, Tensor):
-        return asarray(data, dtype, None, copy)
-    if type(data) in DEVICES and dtype is None:
+    here = devices.of(data)
+    if here is not None and dtype is None:
         array = data.copy() if copy else data
-    else:
+    elif here in (None, "cpu"):
         array = np.asarray(data, dtype=dtype, copy=copy)
+    else:
+        array = data.astype(dtype, copy=bool(copy))
     _supported(array.dtype)
-    return Tensor._wrap(array)
+    target = device or here or devices.default()
+    if copy is False and target != (here or "cpu"):
+        raise ValueError(f"asarray: {here or 'cpu'} to {target} needs a copy, which copy=False forbids")
+    return Tensor._wrap(devices.move(array, target))
 
 
 def cotangent(out: Tensor, gradient: Any, caller: str) -> Tensor:
@@ -808,9 +845,12 @@ def _overrides(x: Any) -> bool:
     return getattr(type(x), "__array_ufunc__", None) is not None
 
 
-def _check_device(device: str | None) -> None:
-    if device not in (None, *DEVICES.values()):
-        raise ValueError(f"device must be one of {', '.join(sorted(set(DEVICES.values())))} or None, not {device!r}")
+# The transpose of moving there is moving back.
+_moved: tape.Op = tape.linear(
+    "to",
+    lambda x, target, source: devices.move(x, target),
+    lambda g, target, source: _moved(g, target=source, source=target),
+)
 
 
 def _rebuild(data: Any, requires_grad: bool) -> Tensor:

@@ -1,9 +1,15 @@
-"""Settings that every test shares: the Hypothesis profile."""
+"""What every test shares: the Hypothesis profile, and a GPU or its stand-in."""
 
 from __future__ import annotations
 
+import os
+
+import fake_cuda
 import pytest
 from hypothesis import settings
+
+from eagerconv import devices
+from eagerconv.kernels_gpu import cuda, cudnn_backend
 
 # No deadline: the first example may wait for Numba to compile. The blob lets a failure seen elsewhere be replayed.
 settings.register_profile("eagerconv", deadline=None, print_blob=True)
@@ -12,8 +18,6 @@ settings.load_profile("eagerconv")
 
 def pytest_collection_modifyitems(items):
     """Skip what needs a GPU where there is none."""
-    from eagerconv.kernels_gpu import cuda
-
     try:
         cuda.runtime()
     except cuda.DeviceError as error:
@@ -21,3 +25,21 @@ def pytest_collection_modifyitems(items):
         for item in items:
             if item.get_closest_marker("gpu"):
                 item.add_marker(skip)
+
+
+@pytest.fixture(scope="module", params=["fake", pytest.param("card", marks=pytest.mark.gpu)])
+def place(request):
+    """Where arrays go: our libcudnn in the place of the real one and our array type in CuPy's, or a GPU."""
+    if request.param == "card":
+        yield fake_cuda.Card()
+        return
+    if fake_cuda.NO_COMPILER:
+        pytest.skip(fake_cuda.NO_COMPILER)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(os.environ, "EAGERCONV_CUDNN", str(fake_cuda.fake_cudnn()))
+        patch.setattr(cudnn_backend, "_load_cublaslt", lambda: None)
+        patch.setitem(devices.DEVICES, fake_cuda.CudaArray, "cuda")
+        patch.setattr(cuda, "_runtime", fake_cuda.FakeRuntime())
+        fake_cuda.forget()
+        yield fake_cuda.Fake()
+        fake_cuda.forget()

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import hashlib
 import math
 import re
@@ -19,9 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
+from eagerconv import algorithms
 from eagerconv.kernels_cpu.table import as_table
-from eagerconv.kernels_gpu import cuda
+from eagerconv.kernels_gpu import cuda, cudnn, cudnn_backend
 
 HERE = Path(__file__).parent / "cuda"
 NO_COMPILER = None if shutil.which("g++") else "needs g++, to compile CUDA sources for the CPU"
@@ -29,7 +32,30 @@ ORDERS = {"forward": 0, "reversed": 1, "shuffled": 2}
 
 
 class CudaArray(np.ndarray):
-    """NumPy's memory in the role of a GPU's."""
+    """NumPy's memory in the role of a GPU's; like CuPy's arrays it refuses to meet arrays of the CPU."""
+
+    def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
+        return _returned(getattr(ufunc, method)(*_plain(inputs), **_plain(kwargs)))
+
+    def __array_function__(self, function, types, args, kwargs):
+        return _returned(function(*_plain(args), **_plain(kwargs)))
+
+
+def _plain(value):
+    """The same arguments as NumPy's arrays; those that were so before do not belong here."""
+    if isinstance(value, CudaArray):
+        return value.view(np.ndarray)
+    if type(value) is np.ndarray and value.ndim:
+        raise TypeError("Unsupported type <class 'numpy.ndarray'>")
+    if isinstance(value, dict):
+        return {name: _plain(v) for name, v in value.items()}
+    return type(value)(map(_plain, value)) if type(value) in (list, tuple) else value
+
+
+def _returned(out):
+    if isinstance(out, tuple):
+        return tuple(map(_returned, out))
+    return np.asarray(out).view(CudaArray) if isinstance(out, (np.ndarray, np.generic)) else out
 
 
 def on_device(a: Any) -> CudaArray:
@@ -175,7 +201,7 @@ class FakeRuntime:
             cuda.leading(x)  # cuBLAS takes no others
         assert cuda.leading(out)[0] == 0, "cuBLAS writes rows"
         product = np.matmul(np.asarray(a, out.dtype), np.asarray(b, out.dtype))
-        out[...] = product + out if add else product
+        out[...] = product.view(CudaArray) + out if add else product
 
     def rfftn(self, a: Any, lengths: Any) -> Any:
         return np.fft.rfftn(a, lengths, tuple(range(-len(lengths), 0))).view(CudaArray)
@@ -187,3 +213,47 @@ class FakeRuntime:
 def fake_cudnn() -> Path:
     """The path of our libcudnn."""
     return build((HERE / "fake_cudnn.cpp").read_text(), "-cudnn")
+
+
+# ----- Where tests put their arrays -----
+
+
+class Fake:
+    """CUDA played by the CPU."""
+
+    put = staticmethod(on_device)
+    get = staticmethod(np.array)
+
+    def keep(self, a):
+        """The array itself, strides and all."""
+        return a.view(CudaArray)
+
+
+class Card:
+    """A real GPU."""
+
+    def __init__(self):
+        self.cupy = pytest.importorskip("cupy", exc_type=ImportError)
+
+    def put(self, a):
+        return self.cupy.asarray(a)
+
+    def get(self, a):
+        return self.cupy.asnumpy(a)
+
+    def keep(self, a):
+        """A copy of all the memory that the array spans, read with the same strides."""
+        low, high = np.lib.array_utils.byte_bounds(a)
+        memory = self.cupy.asarray(np.frombuffer(ctypes.string_at(low, high - low), np.uint8))
+        return self.cupy.ndarray(a.shape, a.dtype, memory.data + (a.ctypes.data - low), a.strides)
+
+
+def forget():
+    """Drop plans, so that none of a fake outlives it."""
+    algorithms._planned.cache_clear()
+    cudnn._trial.cache_clear()
+    cudnn._local.engines.clear()
+    cudnn._fastest.clear()
+    cudnn._local.handles.clear()
+    cudnn_backend.library.cache_clear()
+    gc.collect()

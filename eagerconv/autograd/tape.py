@@ -23,6 +23,8 @@ from typing import Any, ParamSpec, Protocol, Self, TypeVar
 
 import numpy as np
 
+from eagerconv import devices
+
 __all__ = [
     "Node", "Op", "Traced", "backward", "defvjp", "elementwise", "enable_grad", "forward", "inexact", "is_grad_enabled",
     "joint", "linear", "multilinear", "no_grad", "reachable", "watch",
@@ -313,7 +315,13 @@ class Op:
                 arrays.append(operand.data)
             else:
                 arrays.append(operand)
-        out = self.fn(*arrays, **params)
+        try:
+            out = self.fn(*arrays, **params)
+        except TypeError as error:
+            if len(places := {place for x in arrays if (place := devices.of(x))}) > 1:
+                names = " and ".join(sorted(places))
+                raise TypeError(f"{self.name}: operands on {names}; move one, as in x.to('cpu')") from error
+            raise
         if kind is None:
             return out
         if isinstance(out, np.generic):

@@ -1,0 +1,116 @@
+"""Tensors on a device and between devices: a GPU where there is one, else its stand-in."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import eagerconv as ec
+from eagerconv import devices
+from eagerconv.kernels_gpu import cuda
+
+
+@pytest.fixture
+def tensor():
+    return ec.tensor([[1.0, -2.0], [3.0, 4.0]], requires_grad=True)
+
+
+def test_to_moves_there_and_back(place, tensor):
+    there = tensor.to("cuda")
+    assert (there.device, tensor.device) == ("cuda", "cpu")
+    np.testing.assert_array_equal(place.get(there.data), tensor.detach())
+    assert there.to("cuda") is there
+    np.testing.assert_array_equal(there.to("cpu").detach(), tensor.detach())
+    assert ec.asarray(tensor, device="cuda").device == "cuda"
+    assert ec.tensor([1.0], device="cuda").device == "cuda"
+    assert ec.tensor(there).device == "cuda"
+    assert ec.asarray(there, dtype="float32").device == "cuda"
+    assert "device='cuda'" in repr(there)
+
+
+def test_gradients_come_back_to_where_the_leaf_is(place, tensor):
+    (tensor.to("cuda") ** 2).sum().to("cpu").backward()
+    assert tensor.grad.device == "cpu"
+    np.testing.assert_array_equal(tensor.grad, 2 * tensor.detach())
+    there = ec.tensor(np.ones(3), device="cuda", requires_grad=True)
+    (3 * there).sum().backward()
+    assert there.grad.device == "cuda"
+
+
+def test_everyday_operations_stay_on_the_device(place):
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((3, 4)), rng.standard_normal((4, 5))
+
+    def network(x, w):
+        h = ec.relu(x @ w)
+        h = ec.concatenate([h, ec.exp(-h * h)], axis=1)
+        h = ec.log_softmax(h[:, 1:].reshape(3, -1), axis=1)
+        return (h - h.mean()).sum(axis=0)[:3] @ ec.stack([h[0, :3], h[1, :3]], axis=1)
+
+    results = []
+    for where in ("cpu", "cuda"):
+        x, w = (ec.tensor(v, device=where, requires_grad=True) for v in (a, b))
+        out = network(x, w)
+        assert out.device == where
+        (out * out).sum().backward()
+        assert x.grad.device == w.grad.device == where
+        results.append([t.detach().to("cpu").numpy() for t in (out, x.grad, w.grad)])
+    for cpu, gpu in zip(*results, strict=True):
+        np.testing.assert_allclose(gpu, cpu, rtol=1e-12)
+
+
+def test_different_devices_raise_and_name_both(place, tensor):
+    with pytest.raises(TypeError, match=r"add: operands on cpu and cuda; move one"):
+        tensor + tensor.to("cuda")
+    with pytest.raises(TypeError, match=r"on 'cuda'.*x\.to\('cpu'\)"):
+        tensor.to("cuda").numpy()
+    with pytest.raises(ValueError, match="needs a copy"):
+        ec.asarray(tensor, device="cuda", copy=False)
+    with pytest.raises(ValueError, match=r"device must be one of 'cpu', 'cuda', not 'gpu'"):
+        tensor.to("gpu")
+
+
+def test_the_default_device_is_for_new_tensors_of_this_block(place, tensor):
+    with ec.device("cuda"):
+        assert ec.asarray([1.0]).device == "cuda"
+        assert ec.asarray(np.ones(3)).device == "cpu"
+        with ec.device("cpu"):
+            assert ec.asarray([1.0]).device == "cpu"
+    assert ec.asarray([1.0]).device == "cpu"
+
+
+def test_without_a_gpu_the_message_is_one_clear_sentence(monkeypatch, tensor):
+    monkeypatch.setattr(cuda, "_runtime", None)
+    monkeypatch.setattr(cuda, "gpus", lambda: 0)
+    with pytest.raises(cuda.DeviceError, match=r"no CUDA device: .*use the CPU"):
+        tensor.to("cuda")
+    with pytest.raises(cuda.DeviceError), ec.device("cuda"):
+        pass
+    assert devices.default() == "cpu"
+
+
+@pytest.mark.parametrize("error", [ImportError("no module"), PermissionError("home"), RuntimeError("broken")])
+def test_a_cupy_that_cannot_be_imported_is_told(monkeypatch, error):
+    class Broken:
+        def find_spec(self, name, path=None, target=None):
+            if name == "cupy":
+                raise error
+
+    monkeypatch.setattr(cuda, "gpus", lambda: 1)
+    monkeypatch.delitem(sys.modules, "cupy", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
+    with pytest.raises(cuda.DeviceError, match=f"cannot be imported.*{error}.*pip install"):
+        cuda._cupy()
+
+
+def test_detection_is_silent_and_quick():
+    program = (
+        "import time, sys, eagerconv.kernels_gpu.cuda as cuda\n"
+        "start = time.perf_counter(); cuda.gpus(); first = time.perf_counter() - start\n"
+        "start = time.perf_counter(); cuda.gpus(); print(time.perf_counter() - start < 1e-3, 'cupy' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert (done.stdout.split(), done.stderr) == (["True", "False"], "")
