@@ -45,6 +45,13 @@ def known(device: str) -> str:
     return device
 
 
+def present() -> list[str]:
+    """The devices of this machine, as far as the drivers tell."""
+    from eagerconv.kernels_gpu.cuda import gpus
+
+    return ["cpu", "cuda"] if gpus() else ["cpu"]
+
+
 def default() -> str:
     """The device on which new arrays are made: "cpu" outside `with device(...)`."""
     return _default.get()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from eagerconv.device import DEVICES
+from eagerconv import devices
 from eagerconv.tensor import Tensor, asarray
 
 __all__ = [
@@ -200,11 +200,11 @@ class NamespaceInfo:
 
     def default_device(self) -> str:
         """Where new tensors are."""
-        return "cpu"
+        return devices.default()
 
     def devices(self) -> list[str]:
         """Where tensors may be."""
-        return sorted(set(DEVICES.values()))
+        return devices.present()
 
     def default_dtypes(self, *, device: str | None = None) -> dict[str, DType]:
         """What tensors have when no dtype is given: NumPy's."""

@@ -75,7 +75,9 @@ def test_different_devices_raise_and_name_both(place, tensor):
 
 def test_the_default_device_is_for_new_tensors_of_this_block(place, tensor):
     with ec.device("cuda"):
-        assert ec.asarray([1.0]).device == "cuda"
+        made = [ec.asarray([1.0]), ec.zeros((2, 3)), ec.full(2, 7), ec.arange(3), ec.eye(2), ec.tensor(1.0)]
+        assert {t.device for t in made} == {"cuda"}
+        assert ec.ones_like(np.ones(3)).device == "cpu"
         assert ec.asarray(np.ones(3)).device == "cpu"
         with ec.device("cpu"):
             assert ec.asarray([1.0]).device == "cpu"

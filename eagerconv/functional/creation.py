@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from eagerconv import devices
 from eagerconv.functional.wrapping import apply, documented
 from eagerconv.tensor import Tensor, asarray
 
@@ -23,8 +24,8 @@ DType = npt.DTypeLike | None
 _LIKE = "dtype, optional\n    Element type; default: that of x."
 
 
-def _made(array: Any, device: str | None, requires_grad: bool) -> Tensor:
-    out = asarray(array, device=device)
+def _made(array: Any, device: str | None, requires_grad: bool = False) -> Tensor:
+    out = asarray(array, device=device or devices.default())
     out.requires_grad = requires_grad
     return out
 
@@ -126,7 +127,7 @@ def arange(
     """
     first, last = (0, start) if stop is None else (start, stop)
     count: Any = np.arange  # its overloads know of no number that may be either
-    return asarray(count(first, last, step, dtype), device=device)
+    return _made(count(first, last, step, dtype), device)
 
 
 @documented(
@@ -150,7 +151,7 @@ def linspace(
     >>> linspace(0, 1, 3)
     tensor([0. , 0.5, 1. ], dtype=float64)
     """
-    return asarray(np.linspace(start, stop, num, endpoint, dtype=dtype), device=device)
+    return _made(np.linspace(start, stop, num, endpoint, dtype=dtype), device)
 
 
 @documented(n_rows="int\n    Number of rows.", n_cols="int, optional\n    Number of columns; default: as many as rows.")
@@ -163,7 +164,7 @@ def eye(
     tensor([[1., 0.],
             [0., 1.]], dtype=float64)
     """
-    return asarray(np.eye(n_rows, n_cols, k, np.float64 if dtype is None else dtype), device=device)
+    return _made(np.eye(n_rows, n_cols, k, np.float64 if dtype is None else dtype), device)
 
 
 @documented()

@@ -27,7 +27,7 @@ _PARAMETERS = {
     "include_initial": "bool\n    Begin with the value of no elements at all.",
     "shape": "int or sequence of ints\n    The shape of the result.",
     "dtype": "dtype, optional\n    Element type of the result; default: as NumPy decides.",
-    "device": 'str, optional\n    Where the result is: "cpu".',
+    "device": '{"cpu", "cuda"}, optional\n    Where the result is; default: with x, or on the default device.',
     "copy": "bool, optional\n    True: always copy; False: raise where a copy is needed; default: where needed.",
     "requires_grad": "bool\n    Record operations on it, for gradients.",
     "fill_value": "number\n    The value of every element.",
