@@ -111,14 +111,20 @@ def test_tails_borders_groups_and_both_ways_of_cutting(name, slot, flip, monkeyp
 
 
 @every_form
-@pytest.mark.parametrize("slot", ["y", "x", "w"])
-def test_the_gradient_wrt_weights_in_several_blocks_of_tiles(name, slot, monkeypatch):
-    monkeypatch.setattr(winograd, "SHARED_BYTES", 100_000)
+@pytest.mark.parametrize("in_parts", [True, False])
+def test_the_gradient_wrt_weights_in_parts_rounds_and_blocks(name, in_parts, monkeypatch):
+    small = {"SHARED_BYTES": 100_000, "PART_CHANNELS": 32, "PART_TILES": 20, "WEIGHT_TILES": 11}
+    for limit, value in small.items():
+        monkeypatch.setattr(winograd, limit, value)
+    monkeypatch.setattr(winograd, "_in_parts", lambda request, m: in_parts)
     ec.algorithms._planned.cache_clear()
     rng = np.random.default_rng(3)
-    x, w, y = (rng.integers(-3, 4, s).astype(float) for s in ((3, 20, 21, 17), (40, 20, 3, 3), (3, 40, 21, 17)))
-    got = contraction(slot, x, w, y, border_mode=1, algorithm=name).numpy()
-    assert np.array_equal(np.rint(got), contraction(slot, x, w, y, border_mode=1, algorithm="direct").numpy())
+    for groups, flip, dtype in ((1, True, "d"), (1, False, "f"), (2, True, "f")):
+        shapes = ((3, 52 * groups, 21, 17), (41 * groups, 52, 3, 3), (3, 41 * groups, 21, 17))
+        x, w, y = (rng.integers(-3, 4, s).astype(dtype) for s in shapes)
+        options = {"border_mode": 1, "num_groups": groups, "filter_flip": flip}
+        got = contraction("w", x, w, y, algorithm=name, **options).numpy()
+        assert np.array_equal(np.rint(got), contraction("w", x, w, y, algorithm="direct", **options).numpy())
     ec.algorithms._planned.cache_clear()
 
 

@@ -54,7 +54,9 @@ U_GROUP, U_BLOCK, U_XI = 44, 45, 46  # filters: from group to group, result bloc
 V_GROUP, V_BLOCK, V_XI = 47, 48, 49  # sources, likewise; V_BLOCK from one vector of channels, or tile, to the next
 P_BLOCK, P_XI = 50, 51  # products, or transformed y
 Z_START, U_START = 52, 53
-WINOGRAD_LENGTH = 54
+CHANNEL_BLOCK, FILTER_BLOCK = 54, 55  # of one block of sums of the gradient with respect to weights
+PART, PARTS = 56, 57  # tiles of one part, number of parts
+WINOGRAD_LENGTH = 58
 
 # -- rows (BATCH, GROUPS, ROWS, CHANNELS, A_*, SOURCE and WORK as in the gathering products; for weights, as in direct)
 R_GRID, R_KERNEL, R_MULTIPLY, R_DIVIDE, R_STEP, R_ORIGIN, R_TAP = 34, 37, 40, 43, 46, 49, 52

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from math import prod
 
 import numpy as np
 
@@ -18,7 +19,10 @@ BLOCK_ROWS = 14  # tiles of one block of sums: with two vectors of channels, 28 
 SUM_ROWS = 8  # input channels of one block of sums in the gradient with respect to weights
 TILES = 28  # tiles of one task, a multiple of BLOCK_ROWS: V, M and a filter block stay in the second-level cache
 CHUNK = 64  # channels whose filters are transformed at once where the filters are cut into blocks
-SHARED_BYTES = 12 << 20  # of transformed tiles held at once for the gradient with respect to weights
+PART_CHANNELS = 64  # and filters whose sums are held at once where tiles are taken in parts
+PART_TILES = 256  # of a part, at least
+WEIGHT_TILES = 28  # transformed at a time then
+SHARED_BYTES = 24 << 20  # of transformed tiles held at once for the gradient with respect to weights
 
 FILTERS_BYTES = 1 << 20  # transformed filters of more than this are cut into blocks if there are at most
 FEW_TILES = 160
@@ -115,23 +119,48 @@ def _images_plan(request: Request, m: int) -> Plan:
     return launch.plan(result_shape, dtype)
 
 
+def _in_parts(request: Request, m: int) -> bool:
+    """Whether the gradient with respect to weights does everything for some tiles at a time, for blocks of channels."""
+    spec = request.spec
+    tiles = spec.batch * prod(-(-g // m) for g in spec.out)
+    return tiles >= 96 and max(spec.cin, spec.cout) <= 2 * PART_CHANNELS
+
+
 def _weights_layout(request: Request, m: int) -> dict[int, int]:
     spec, n_lanes, n = request.spec, lanes(request.dtype), m + 2
     down, across = (-(-g // m) for g in spec.out)
-    x_vectors, y_blocks = -(-spec.cin // n_lanes), -(-spec.cout // (2 * n_lanes))
-    lines = spec.batch * down
-    per_line = spec.groups * n * n * (x_vectors + 2 * y_blocks) * n_lanes * across * request.dtype.itemsize
-    block = max(1, min(lines, SHARED_BYTES // per_line))  # rows of tiles whose transforms are held at once
-    v_xi, p_block = block * across * x_vectors * n_lanes + n_lanes, block * across * 2 * n_lanes
-    p_xi = y_blocks * p_block + n_lanes
-    sums = n * n * n_lanes * 2 * n_lanes
-    held = spec.groups * n * n * (v_xi + p_xi)
-    waiting = spec.groups * x_vectors * y_blocks * sums if block < lines else 0
+    total = spec.batch * down * across
+    in_parts = _in_parts(request, m)
+    largest = PART_CHANNELS if in_parts else 2 * n_lanes
+    c_block, f_block = (
+        min(-(-c // v) * v, largest // v * v) for c, v in ((spec.cin, n_lanes), (spec.cout, 2 * n_lanes))
+    )
+    c_blocks, f_blocks = -(-spec.cin // c_block), -(-spec.cout // f_block)
+    owned = spec.groups * c_blocks * f_blocks
+    u_xi = c_block * f_block + n_lanes
+    strip = max(n * (across * m + 2 + n_lanes) * n_lanes, 10 * n_lanes * n_lanes) + 16 * n_lanes
+    if in_parts:
+        parts = 1
+        while parts < 16 and (parts * 2 * PART_TILES <= total or parts * owned < 2):
+            parts *= 2
+        tiles, part = WEIGHT_TILES, -(-total // parts)
+        parts = -(-total // part)
+    else:
+        per_line = spec.groups * n * n * (c_blocks * c_block + f_blocks * f_block) * across * request.dtype.itemsize
+        tiles, part, parts = max(1, min(spec.batch * down, SHARED_BYTES // per_line)) * across, total, 1
+    v_xi, p_xi = tiles * c_block + n_lanes, tiles * f_block + n_lanes
+    v_block, p_block = n * n * v_xi, n * n * p_xi
+    if in_parts:
+        held, waiting, work = 0, parts * owned * n * n * u_xi, v_block + p_block
+    else:
+        held = spec.groups * (c_blocks * v_block + f_blocks * p_block)
+        waiting, work = owned * n * n * u_xi if tiles < total else 0, n * n * u_xi
     return {
-        at.TILES: block, at.LANES: n_lanes, at.SHARED: held + waiting, at.FILTER: spec.cin * 9, at.U_BLOCK: sums,
-        at.WORK: max(n * (across * m + 2 + n_lanes) * n_lanes, 64 * n_lanes + sums) + 16 * n_lanes,
-        at.V_GROUP: n * n * (v_xi + p_xi), at.V_BLOCK: x_vectors * n_lanes, at.V_XI: v_xi,
-        at.Z_START: n * n * v_xi, at.P_BLOCK: p_block, at.P_XI: p_xi, at.U_START: held,
+        at.TILES: tiles, at.LANES: n_lanes, at.SHARED: held + waiting, at.WORK: work + strip, at.FILTER: spec.cin * 9,
+        at.U_BLOCK: n * n * u_xi, at.U_XI: u_xi, at.U_START: held,
+        at.V_GROUP: c_blocks * v_block + f_blocks * p_block, at.V_BLOCK: v_block, at.V_XI: v_xi,
+        at.Z_START: c_blocks * v_block, at.P_BLOCK: p_block, at.P_XI: p_xi,
+        at.CHANNEL_BLOCK: c_block, at.FILTER_BLOCK: f_block, at.PART: part, at.PARTS: parts,
     }  # fmt: skip
 
 
@@ -148,19 +177,24 @@ def _weights_plan(request: Request, m: int) -> Plan:
     for entry, value in layout.items():
         table[entry] = value
 
-    n_lanes, block, lines = layout[at.LANES], layout[at.TILES], spec.batch * -(-spec.out[0] // m)
-    vectors = spec.groups * (-(-spec.cin // n_lanes) + -(-spec.cout // n_lanes))
-    owned = spec.groups * -(-spec.cin // n_lanes) * -(-spec.cout // (2 * n_lanes))
-    transforms, sums = kernel(f"winograd:transforms_{m}", dtype), kernel(f"winograd:sums_{m}", dtype)
-    stages = []
-    for i, first in enumerate(range(0, lines, block)):
-        stages.append((transforms, range(first * vectors, min(first + block, lines) * vectors)))
-        stages.append((sums, range(i * owned, (i + 1) * owned)))
-    shape = spec.shape("w")
+    n_lanes = layout[at.LANES]
+    c_vectors, f_vectors = -(-spec.cin // n_lanes), -(-spec.cout // n_lanes)
+    owned = spec.groups * -(-spec.cin // layout[at.CHANNEL_BLOCK]) * -(-spec.cout // layout[at.FILTER_BLOCK])
+    stages: list[tuple[str, range]]
+    if _in_parts(request, m):
+        stages = [("parts", range(layout[at.PARTS] * owned)), ("join", range(spec.groups * c_vectors * f_vectors))]
+    else:
+        down, across = (-(-g // m) for g in spec.out)
+        lines, block, vectors = spec.batch * down, layout[at.TILES] // across, spec.groups * (c_vectors + f_vectors)
+        stages = []
+        for i, first in enumerate(range(0, lines, block)):
+            stages.append(("transforms", range(first * vectors, min(first + block, lines) * vectors)))
+            stages.append(("sums", range(i * owned, (i + 1) * owned)))
+    kernels = [(kernel(f"winograd:{name}_{m}", dtype), tasks) for name, tasks in stages]
     work, shared = layout[at.WORK] * dtype.itemsize, layout[at.SHARED] * dtype.itemsize
-    launch = Launch(stages, request.threads, work, as_table(table), shared)
+    launch = Launch(kernels, request.threads, work, as_table(table), shared)
 
-    return launch.plan(shape, dtype, "w")
+    return launch.plan(spec.shape("w"), dtype, "w")
 
 
 # --------------------------------------------------------------------------------------------------------- the algorithm

@@ -38,12 +38,25 @@ def rows_to_lanes(typingctx: Any, source: Any, source_row: Any, rows: Any, colum
 
     def codegen(builder: Any, source: Any, source_row: Any, rows: Any, columns: Any, to: Any, to_step: Any) -> None:
         v = Vectors(builder, element)
+        pointers = [source]
+        for _ in range(1, v.lanes):
+            pointers.append(v.at(pointers[-1], source_row))
+        mask = v.lanes_below(columns)
+        with builder.if_else(builder.icmp_signed(">=", rows, I64(v.lanes))) as (all_rows, some_rows):
+            with all_rows:  # the common case: one mask serves all
+                whole = [v.masked_load(pointer, mask) for pointer in pointers]
+                whole_block = builder.block
+            with some_rows:
+                part = []
+                for i, pointer in enumerate(pointers):
+                    present = builder.select(builder.icmp_signed("<", I64(i), rows), columns, I64(0))
+                    part.append(v.masked_load(pointer, v.lanes_below(present)))
+                part_block = builder.block
         loaded = []
-        pointer = source
-        for i in range(v.lanes):
-            present = builder.select(builder.icmp_signed("<", I64(i), rows), columns, I64(0))
-            loaded.append(v.masked_load(pointer, v.lanes_below(present)))
-            pointer = v.at(pointer, source_row)
+        for pair in zip(whole, part, strict=True):
+            loaded.append(builder.phi(v.type))
+            for value, block in zip(pair, (whole_block, part_block), strict=True):
+                loaded[-1].add_incoming(value, block)
         for vector in _transposed(v, loaded):
             v.store(vector, to)
             to = v.at(to, to_step)
@@ -87,6 +100,21 @@ def clear_vectors(typingctx: Any, to: Any, count: Any) -> Any:
 
     element = to.dtype
     return _void(codegen, to, count)
+
+
+@intrinsic
+def add_vectors(typingctx: Any, to: Any, source: Any, step: Any, count: Any) -> Any:
+    """to[i*step : +lanes] += source[i*step : +lanes] for i < count."""
+
+    def codegen(builder: Any, to: Any, source: Any, step: Any, count: Any) -> None:
+        v = Vectors(builder, element)
+        with Loop(builder, count, []) as loop:
+            shift = builder.mul(loop.index, step)
+            cell = v.at(to, shift)
+            v.store(builder.fadd(v.load(cell), v.load(v.at(source, shift))), cell)
+
+    element = to.dtype
+    return _void(codegen, to, source, step, count)
 
 
 def sandwich(matrix: Matrix) -> Any:
@@ -156,11 +184,11 @@ def _combination(v: Vectors, terms: list[tuple[float, Any]]) -> Any:
 
 
 def tile_product(rows: int, vectors: int) -> Any:
-    """Microkernel c[i, j] (+)= sum over t < count of a[i + t*a_step] * b[t, j], lanes along j; b and c are packed."""
+    """Microkernel c[i, j] (+)= sum over t < count of a[i + t*a_step] * b[j + t*b_step], lanes along j; c is packed."""
 
     @intrinsic
-    def product(typingctx: Any, a: Any, a_step: Any, count: Any, b: Any, c: Any, add: Any) -> Any:
-        def codegen(builder: Any, a: Any, a_step: Any, count: Any, b: Any, c: Any, add: Any) -> None:
+    def product(typingctx: Any, a: Any, a_step: Any, count: Any, b: Any, b_step: Any, c: Any, add: Any) -> Any:
+        def codegen(builder: Any, a: Any, a_step: Any, count: Any, b: Any, b_step: Any, c: Any, add: Any) -> None:
             v = Vectors(builder, element)
             all_or_none = v.lanes_below(builder.select(builder.icmp_signed("!=", add, I64(0)), I64(v.lanes), I64(0)))
             cells = [v.at(c, k * v.lanes) for k in range(rows * vectors)]
@@ -171,12 +199,12 @@ def tile_product(rows: int, vectors: int) -> Any:
                     factor = v.broadcast(v.at(a_at, i))
                     for j in range(vectors):
                         sums[i * vectors + j] = v.fma(factor, columns[j], sums[i * vectors + j])
-                loop.next = [v.at(a_at, a_step), v.at(b_at, vectors * v.lanes), *sums]
+                loop.next = [v.at(a_at, a_step), v.at(b_at, b_step), *sums]
             for cell, total in zip(cells, loop.results[2:], strict=True):
                 v.store(total, cell)
 
         element = a.dtype
-        return _void(codegen, a, a_step, count, b, c, add)
+        return _void(codegen, a, a_step, count, b, b_step, c, add)
 
     return product
 

@@ -24,6 +24,7 @@ from eagerconv.kernels_cpu import table as at
 from eagerconv.kernels_cpu.cooktoom import form, transposed
 from eagerconv.kernels_cpu.native.direct import ceil_div, helper
 from eagerconv.kernels_cpu.native.transforms import (
+    add_vectors,
     block_product,
     clear_vectors,
     lanes_to_rows,
@@ -50,15 +51,6 @@ def load_taps(w: P, g: P, row: int, rows: int, taps: P) -> None:
     for k in range(0, 9, lanes):
         place, step = (8 - k, -lanes) if g[at.BACKWARDS] else (k, lanes)
         rows_to_lanes(offset(w, k), row, rows, min(lanes, 9 - k), offset(taps, place * lanes), step)
-
-
-@helper
-def store_taps(taps: P, g: P, w: P, row: int, rows: int) -> None:
-    """The reverse of `load_taps`."""
-    lanes = g[at.LANES]
-    for k in range(0, 9, lanes):
-        place, step = (8 - k, -lanes) if g[at.BACKWARDS] else (k, lanes)
-        lanes_to_rows(offset(taps, place * lanes), step, offset(w, k), row, rows, min(lanes, 9 - k))
 
 
 def gathering(transform: Any, m: int, window: int) -> Any:
@@ -221,85 +213,190 @@ def kernels(m: int) -> tuple[Any, ...]:
     return filters, tiles, inputs, products
 
 
-def weight_kernels(m: int) -> tuple[Any, Any]:
-    """The two kernels of the gradient with respect to 3x3 weights, from m*m outputs at a time.
+def weight_kernels(m: int) -> tuple[Any, ...]:
+    """The kernels of the gradient with respect to 3x3 weights, from m*m outputs at a time.
 
-    The transposition of F(m, 3): dw = G^T [sum over tiles of (B^T d B) * (A dy A^T)] G. The tiles are taken in blocks of
-    whole rows of tiles; `transforms` fills V and Z for a block, and a task of `sums` owns one vector of input channels and
-    two of filters, adds up their products of the block, and after the last block transforms them back. So sums run over
-    the tiles in the same order whatever the number of threads.
+    The transposition of F(m, 3): dw = G^T [sum over tiles of (B^T d B) * (A dy A^T)] G. Channels and filters are cut into
+    blocks whose sums U fit the second-level cache:
 
-        V[xi][tile][channel]    Z[xi][filter block][tile][2 lanes]    U[xi][lane of channels][2 lanes]
+        V[channel block][xi][tile][channel]    Z[filter block][xi][tile][filter]
+        U[channel block][filter block][xi][pair of filter vectors][channel][2 lanes]
+
+    Few channels, many tiles: a task of `parts` owns one pair of blocks and one part of the tiles, and does everything for
+    a few tiles at a time in the thread's own memory; `join` adds up the parts. Many channels, few tiles: `transforms`
+    fills V and Z for all tiles (or for as many as memory should hold, in several rounds), then a task of `sums` owns a
+    pair of blocks. Parts, rounds and the order of the sums never depend on the number of threads.
     """
     n = m + 2
     data, filter_, output = form(m, 3)
     gather_x, gather_y = gathering(sandwich(data), m, n), gathering(sandwich(transposed(output)), m, m)
     back = sandwich(transposed(filter_))
 
+    @helper
+    def transform_x(x: P, g: P, group: int, c: int, first: int, last: int, strip: P, v: P) -> None:
+        """V of the tiles first <= t < last, counted over all images, for the channels c <= . < c + lanes."""
+        across, down = ceil_div(g[at.GRID_X], m), ceil_div(g[at.GRID_Y], m)
+        channel, count, step = group * g[at.CIN] + c, g[at.CIN] - c, g[at.CHANNEL_BLOCK]
+        t = first
+        while t < last:
+            line, tx = t // across, t % across
+            run = min(across - tx, last - t)
+            y0, x0, to = line % down * m + g[at.BASE_Y], tx * m + g[at.BASE_X], offset(v, (t - first) * step)
+            gather_x(x, g, at.X_VIEW, line // down, channel, count, y0, x0, run, strip, to, step, g[at.V_XI])
+            t += run
+
+    @helper
+    def transform_y(y: P, g: P, group: int, f: int, first: int, last: int, strip: P, z: P) -> None:
+        """Z of the tiles first <= t < last, counted over all images, for the filters f <= . < f + lanes."""
+        across, down = ceil_div(g[at.GRID_X], m), ceil_div(g[at.GRID_Y], m)
+        channel, count, step = group * g[at.COUT] + f, g[at.COUT] - f, g[at.FILTER_BLOCK]
+        t = first
+        while t < last:
+            line, tx = t // across, t % across
+            run = min(across - tx, last - t)
+            y0, x0, to = line % down * m, tx * m, offset(z, (t - first) * step)
+            gather_y(y, g, at.Y_VIEW, line // down, channel, count, y0, x0, run, strip, to, step, g[at.P_XI])
+            t += run
+
+    @helper
+    def multiply(g: P, v: P, z: P, channels: int, filters: int, tiles: int, u: P, add: int) -> None:
+        """U (+)= V^T Z for all frequencies of one pair of blocks."""
+        lanes = g[at.LANES]
+        pair = g[at.CHANNEL_BLOCK] * 2 * lanes
+        rows = SUM_ROWS if lanes >= SUM_ROWS else 2  # a short vector has fewer channels than a whole block of sums
+        for xi in range(n * n):
+            for f in range(0, filters, 2 * lanes):
+                b, c = offset(z, xi * g[at.P_XI] + f), offset(u, xi * g[at.U_XI] + f // (2 * lanes) * pair)
+                for i in range(0, channels, rows):
+                    a, to = offset(v, xi * g[at.V_XI] + i), offset(c, i * 2 * lanes)
+                    if rows == SUM_ROWS:
+                        SUM(a, g[at.CHANNEL_BLOCK], tiles, b, g[at.FILTER_BLOCK], to, add)
+                    else:
+                        SUM_PAIR(a, g[at.CHANNEL_BLOCK], tiles, b, g[at.FILTER_BLOCK], to, add)
+
+    @helper
+    def store_filters(w: P, g: P, group: int, c: int, f: int, u: P, strip: P) -> None:
+        """G^T U G for a vector of channels from c and one of filters from f, whose sums begin at u."""
+        lanes, count = g[at.LANES], min(g[at.LANES], g[at.CIN] - c)
+        first, step = (8 * lanes, -lanes) if g[at.BACKWARDS] else (0, lanes)
+        for i in range(count):
+            back(
+                offset(u, i * 2 * lanes),
+                n * g[at.U_XI],
+                g[at.U_XI],
+                offset(strip, 9 * i * lanes + first),
+                3 * step,
+                step,
+            )
+        to = offset(w, (group * g[at.COUT] + f) * g[at.FILTER] + c * 9)
+        for k in range(0, 9 * count, lanes):  # the taps of neighbouring channels are neighbours
+            columns, vectors = min(lanes, 9 * count - k), offset(strip, k * lanes)
+            lanes_to_rows(vectors, lanes, offset(to, k), g[at.FILTER], g[at.COUT] - f, columns)
+
+    @helper
+    def store_block(w: P, g: P, group: int, c0: int, channels: int, f0: int, filters: int, u: P, strip: P) -> None:
+        """`store_filters` for a pair of blocks."""
+        lanes = g[at.LANES]
+        for f in range(0, filters, lanes):
+            sums = offset(u, f // (2 * lanes) * g[at.CHANNEL_BLOCK] * 2 * lanes + f % (2 * lanes))
+            for c in range(0, channels, lanes):
+                store_filters(w, g, group, c0 + c, f0 + f, offset(sums, c * 2 * lanes), strip)
+
+    def parts(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) -> None:
+        """A task is one part of the tiles, one group, one block of channels and one of filters, into the shared U."""
+        lanes, cin, cout, block = g[at.LANES], g[at.CIN], g[at.COUT], g[at.TILES]
+        c_blocks, f_blocks = ceil_div(cin, g[at.CHANNEL_BLOCK]), ceil_div(cout, g[at.FILTER_BLOCK])
+        v = offset(work, g[at.SHARED] + thread * g[at.WORK])
+        z = offset(v, n * n * g[at.V_XI])
+        strip = offset(z, n * n * g[at.P_XI])
+        total = g[at.BATCH] * ceil_div(g[at.GRID_Y], m) * ceil_div(g[at.GRID_X], m)
+        for task in range(first, last):
+            part, owned = task // (g[at.GROUPS] * c_blocks * f_blocks), task % (g[at.GROUPS] * c_blocks * f_blocks)
+            group = owned // (c_blocks * f_blocks)
+            c0, f0 = owned // f_blocks % c_blocks * g[at.CHANNEL_BLOCK], owned % f_blocks * g[at.FILTER_BLOCK]
+            channels, filters = min(g[at.CHANNEL_BLOCK], cin - c0), min(g[at.FILTER_BLOCK], cout - f0)
+            u = offset(work, g[at.U_START] + task * g[at.U_BLOCK])
+            begin, end = part * g[at.PART], min((part + 1) * g[at.PART], total)
+            for t0 in range(begin, end, block):
+                t1 = min(t0 + block, end)
+                for c in range(0, channels, lanes):
+                    transform_x(x, g, group, c0 + c, t0, t1, strip, offset(v, c))
+                for f in range(0, filters, lanes):
+                    transform_y(y, g, group, f0 + f, t0, t1, strip, offset(z, f))
+                multiply(g, v, z, channels, filters, t1 - t0, u, t0 - begin)
+
+    def join(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) -> None:
+        """A task is one group, one vector of channels and one of filters: adds up its parts, in order, in the first one."""
+        lanes = g[at.LANES]
+        c_vectors, f_vectors = ceil_div(g[at.CIN], lanes), ceil_div(g[at.COUT], lanes)
+        c_blocks, f_blocks = ceil_div(g[at.CIN], g[at.CHANNEL_BLOCK]), ceil_div(g[at.COUT], g[at.FILTER_BLOCK])
+        strip = offset(work, g[at.SHARED] + thread * g[at.WORK])
+        for task in range(first, last):
+            group, c, f = (
+                task // (c_vectors * f_vectors),
+                task // f_vectors % c_vectors * lanes,
+                task % f_vectors * lanes,
+            )
+            blocks = (group * c_blocks + c // g[at.CHANNEL_BLOCK]) * f_blocks + f // g[at.FILTER_BLOCK]
+            c_in, f_in = c % g[at.CHANNEL_BLOCK], f % g[at.FILTER_BLOCK]
+            within = (f_in // (2 * lanes) * g[at.CHANNEL_BLOCK] + c_in) * 2 * lanes + f_in % (2 * lanes)
+            u = offset(work, g[at.U_START] + blocks * g[at.U_BLOCK] + within)
+            for part in range(1, g[at.PARTS]):
+                more = offset(u, part * g[at.GROUPS] * c_blocks * f_blocks * g[at.U_BLOCK])
+                for xi in range(n * n):
+                    add_vectors(offset(u, xi * g[at.U_XI]), offset(more, xi * g[at.U_XI]), 2 * lanes, lanes)
+            store_filters(w, g, group, c, f, u, strip)
+
     def transforms(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) -> None:
         """A task is one row of tiles of one image and one vector of channels, of x or of y, of one group."""
-        lanes, across, down = g[at.LANES], ceil_div(g[at.GRID_X], m), ceil_div(g[at.GRID_Y], m)
+        lanes, across = g[at.LANES], ceil_div(g[at.GRID_X], m)
         strip = offset(work, g[at.SHARED] + thread * g[at.WORK])
         x_vectors = ceil_div(g[at.CIN], lanes)
         vectors = x_vectors + ceil_div(g[at.COUT], lanes)
+        per_round = g[at.TILES] // across
         for task in range(first, last):
-            line, rest = task // (g[at.GROUPS] * vectors), task % (g[at.GROUPS] * vectors)
-            group, c = rest // vectors, rest % vectors
-            image, y0, tile = line // down, line % down * m, line % g[at.TILES] * across
-            to = offset(work, group * g[at.V_GROUP])
-            if c < x_vectors:
-                channel, count = group * g[at.CIN] + c * lanes, g[at.CIN] - c * lanes
-                to = offset(to, tile * g[at.V_BLOCK] + c * lanes)
-                y0, x0 = y0 + g[at.BASE_Y], g[at.BASE_X]
-                gather_x(x, g, at.X_VIEW, image, channel, count, y0, x0, across, strip, to, g[at.V_BLOCK], g[at.V_XI])
+            # Neighbouring rows of tiles one after the other, as they lie in V and Z.
+            begin = task // (per_round * g[at.GROUPS] * vectors) * per_round
+            lines = min(per_round, g[at.BATCH] * ceil_div(g[at.GRID_Y], m) - begin)
+            rest = task - begin * g[at.GROUPS] * vectors
+            line, group, c = rest % lines, rest // lines // vectors, rest // lines % vectors * lanes
+            to, t0 = offset(work, group * g[at.V_GROUP]), (begin + line) * across
+            if c < x_vectors * lanes:
+                to = offset(to, c // g[at.CHANNEL_BLOCK] * g[at.V_BLOCK] + c % g[at.CHANNEL_BLOCK])
+                to = offset(to, line * across * g[at.CHANNEL_BLOCK])
+                transform_x(x, g, group, c, t0, t0 + across, strip, to)
             else:
-                f = (c - x_vectors) * lanes
-                channel, count = group * g[at.COUT] + f, g[at.COUT] - f
-                to = offset(to, g[at.Z_START] + f // (2 * lanes) * g[at.P_BLOCK] + tile * 2 * lanes + f % (2 * lanes))
-                gather_y(y, g, at.Y_VIEW, image, channel, count, y0, 0, across, strip, to, 2 * lanes, g[at.P_XI])
+                f = c - x_vectors * lanes
+                to = offset(to, g[at.Z_START] + f // g[at.FILTER_BLOCK] * g[at.P_BLOCK] + f % g[at.FILTER_BLOCK])
+                to = offset(to, line * across * g[at.FILTER_BLOCK])
+                transform_y(y, g, group, f, t0, t0 + across, strip, to)
 
     def sums(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) -> None:
-        """A task is one block of tiles, one group, one vector of input channels and two vectors of filters."""
-        lanes, cin, cout = g[at.LANES], g[at.CIN], g[at.COUT]
-        lines, across = g[at.BATCH] * ceil_div(g[at.GRID_Y], m), ceil_div(g[at.GRID_X], m)
-        x_vectors, y_blocks = ceil_div(cin, lanes), ceil_div(cout, 2 * lanes)
-        per_block = g[at.GROUPS] * x_vectors * y_blocks
-        taps = offset(work, g[at.SHARED] + thread * g[at.WORK] + 16 * lanes)
+        """A task is one round of tiles, one group, one block of filters and one of channels."""
+        cin, cout = g[at.CIN], g[at.COUT]
+        c_blocks, f_blocks = ceil_div(cin, g[at.CHANNEL_BLOCK]), ceil_div(cout, g[at.FILTER_BLOCK])
+        total = g[at.BATCH] * ceil_div(g[at.GRID_Y], m) * ceil_div(g[at.GRID_X], m)
+        rounds = ceil_div(total, g[at.TILES])
+        mine = offset(work, g[at.SHARED] + thread * g[at.WORK])
+        strip = offset(mine, g[at.U_BLOCK])
         for task in range(first, last):
-            block, owned = task // per_block, task % per_block
-            group, c0, k = owned // (x_vectors * y_blocks), owned // y_blocks % x_vectors * lanes, owned % y_blocks
-            tiles = min(g[at.TILES], lines - block * g[at.TILES]) * across
-            v = offset(work, group * g[at.V_GROUP] + c0)
-            z = offset(work, group * g[at.V_GROUP] + g[at.Z_START] + k * g[at.P_BLOCK])
-            # With one block of tiles the sums stay with the thread, else they wait for the next block.
-            u = (
-                offset(taps, 48 * lanes)
-                if lines <= g[at.TILES]
-                else offset(work, g[at.U_START] + owned * g[at.U_BLOCK])
-            )
-            for xi in range(n * n):
-                rows = (
-                    SUM_ROWS if lanes >= SUM_ROWS else 2
-                )  # a short vector has fewer channels than a whole block of sums
-                for i in range(0, lanes, rows):
-                    a, to = offset(v, xi * g[at.V_XI] + i), offset(u, (xi * lanes + i) * 2 * lanes)
-                    if rows == SUM_ROWS:
-                        SUM(a, g[at.V_BLOCK], tiles, offset(z, xi * g[at.P_XI]), to, block)
-                    else:
-                        SUM_PAIR(a, g[at.V_BLOCK], tiles, offset(z, xi * g[at.P_XI]), to, block)
-            if (block + 1) * g[at.TILES] < lines:
-                continue
-            for f0 in range(k * 2 * lanes, min(cout, (k + 1) * 2 * lanes), lanes):
-                for c in range(min(lanes, cin - c0)):
-                    step = lanes * 2 * lanes  # from one frequency to the next
-                    back(offset(u, c * 2 * lanes + f0 % (2 * lanes)), n * step, step, taps, 3 * lanes, lanes)
-                    to = offset(w, (group * cout + f0) * g[at.FILTER] + (c0 + c) * 9)
-                    store_taps(taps, g, to, g[at.FILTER], cout - f0)
+            turn, owned = task // (g[at.GROUPS] * c_blocks * f_blocks), task % (g[at.GROUPS] * c_blocks * f_blocks)
+            group = owned // (c_blocks * f_blocks)
+            c, f = owned % c_blocks, owned // c_blocks % f_blocks
+            c0, f0 = c * g[at.CHANNEL_BLOCK], f * g[at.FILTER_BLOCK]
+            channels, filters = min(g[at.CHANNEL_BLOCK], cin - c0), min(g[at.FILTER_BLOCK], cout - f0)
+            v = offset(work, group * g[at.V_GROUP] + c * g[at.V_BLOCK])
+            z = offset(work, group * g[at.V_GROUP] + g[at.Z_START] + f * g[at.P_BLOCK])
+            # With one round the sums stay with the thread, else they wait for the next round.
+            u = mine if rounds == 1 else offset(work, g[at.U_START] + owned * g[at.U_BLOCK])
+            multiply(g, v, z, channels, filters, min(g[at.TILES], total - turn * g[at.TILES]), u, turn)
+            if turn == rounds - 1:
+                store_block(w, g, group, c0, channels, f0, filters, u, strip)
 
-    return transforms, sums
+    return parts, join, transforms, sums
 
 
 filters_2, tiles_2, inputs_2, products_2 = kernels(2)
 filters_4, tiles_4, inputs_4, products_4 = kernels(4)
-transforms_2, sums_2 = weight_kernels(2)
-transforms_4, sums_4 = weight_kernels(4)
+parts_2, join_2, transforms_2, sums_2 = weight_kernels(2)
+parts_4, join_4, transforms_4, sums_4 = weight_kernels(4)
