@@ -10,14 +10,16 @@ import numpy as np
 from eagerconv.kernels_cpu import table as at
 from eagerconv.kernels_cpu.direct import contiguous
 from eagerconv.kernels_cpu.gemm import lanes
-from eagerconv.kernels_cpu.jit import kernel
+from eagerconv.kernels_cpu.jit import kernel, register_bytes
 from eagerconv.kernels_cpu.table import as_table, view
 from eagerconv.kernels_cpu.threads import Launch
 from eagerconv.record import Algorithm, Plan, Request
 
-BLOCK_ROWS = 14  # tiles of one block of sums: with two vectors of channels, 28 of 32 registers
+# Tiles of one block of sums, with two vectors of channels: as many as the registers (AVX2 has 16, others 32) can hold, and
+# fewer where that divides the tiles better.
+BLOCK_ROWS = (6, 5, 4, 2) if register_bytes() == 32 else (14, 13, 12, 11, 8, 4)
 SUM_ROWS = 8  # input channels of one block of sums in the gradient with respect to weights
-TILES = 28  # tiles of one task, a multiple of BLOCK_ROWS: V, M and a filter block stay in the second-level cache
+TILES = 28  # tiles of one task: V, M and a filter block stay in the second-level cache
 CHUNK = 64  # channels whose filters are transformed at once where the filters are cut into blocks
 PART_CHANNELS = 64  # and filters whose sums are held at once where tiles are taken in parts
 PART_TILES = 256  # of a part, at least
@@ -52,27 +54,39 @@ def _cut(request: Request, m: int) -> bool:
     )
 
 
+def _block_rows(tiles: int) -> int:
+    """The number of rows of a block of sums with which `tiles` tiles take the least time."""
+    # Each block loads its two vectors of filters once for all rows: that costs about as much as one row.
+    return min(BLOCK_ROWS, key=lambda rows: -(-tiles // rows) * (rows + 1))
+
+
 def _layout(request: Request, m: int) -> dict[int, int]:
     """Sizes and distances in the workspace, as entries of the table."""
     spec, n_lanes, n = request.spec, lanes(request.dtype), m + 2
     rows, channels, across, down = _geometry(request, m)
     padded, out_blocks = -(-channels // n_lanes) * n_lanes, -(-rows // (2 * n_lanes))
-    strip = n * (across * m + 2 + n_lanes) * n_lanes + 48 * n_lanes
+    strip = max(n * (across * m + 2 + n_lanes), 10 * n_lanes) * n_lanes + 16 * n_lanes
+    total = spec.batch * across * down
     gap = n_lanes  # a vector more from frequency to frequency: they must not share their cache sets
     if _cut(request, m):
-        tiles = -(-spec.batch * across * down // BLOCK_ROWS) * BLOCK_ROWS
+        block = _block_rows(total)
+        tiles = -(-total // block) * block
         chunk = min(CHUNK, padded)
         u_xi, v_xi, p_xi = chunk * 2 * n_lanes + gap, padded * tiles + gap, tiles * 2 * n_lanes + gap
         shared, work = spec.groups * n * n * v_xi, n * n * (u_xi + p_xi) + strip
     else:
         # Fewer tiles at a time where there would be too few tasks.
-        few = spec.groups * spec.batch * across * down < 2 * TILES * request.threads
-        tiles, chunk = BLOCK_ROWS if few else TILES, padded
+        block = _block_rows(total if spec.groups * total < 2 * TILES * request.threads else TILES)
+        tiles, chunk = (
+            block if spec.groups * total < 2 * TILES * request.threads else -(-TILES // block) * block,
+            padded,
+        )
         u_xi = out_blocks * padded * 2 * n_lanes + gap
         v_xi, p_xi = padded * tiles + gap, out_blocks * tiles * 2 * n_lanes + gap
         shared, work = spec.groups * n * n * u_xi, n * n * (v_xi + p_xi) + strip
     return {
-        at.TILES: tiles, at.CHANNEL_CHUNK: chunk // n_lanes, at.LANES: n_lanes, at.SHARED: shared, at.WORK: work,
+        at.TILES: tiles, at.ROW_BLOCK: block, at.CHANNEL_CHUNK: chunk // n_lanes, at.LANES: n_lanes,
+        at.SHARED: shared, at.WORK: work,
         at.U_GROUP: n * n * u_xi, at.U_BLOCK: padded * 2 * n_lanes, at.U_XI: u_xi,
         at.V_GROUP: n * n * v_xi, at.V_BLOCK: tiles * n_lanes, at.V_XI: v_xi,
         at.P_BLOCK: tiles * 2 * n_lanes, at.P_XI: p_xi,
@@ -234,8 +248,9 @@ def _cost(request: Request, m: int) -> float:
         blocks = -(-rows // 2)
         filters = n * n * channels * n_lanes * blocks * 2 * n_lanes * request.dtype.itemsize
         tasks = blocks if _cut(request, m) else -(-tiles // TILES)
+        block = _block_rows(tiles)
         seconds = tiles * (channels * SECONDS_IN[m] + rows * SECONDS_OUT[m])
-        seconds += -(-tiles // BLOCK_ROWS) * BLOCK_ROWS * n * n * channels * n_lanes * 2 * blocks * SECONDS_PER_FMA
+        seconds += -(-tiles // block) * block * n * n * channels * n_lanes * 2 * blocks * SECONDS_PER_FMA
         seconds += channels * n_lanes * rows * SECONDS_FILTER[m]
         if filters > FILTERS_BYTES and not _cut(request, m):
             seconds += tasks * filters * SECONDS_PER_BYTE

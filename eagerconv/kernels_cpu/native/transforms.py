@@ -219,28 +219,48 @@ def block_product(rows: int, vectors: int) -> Any:
     @intrinsic
     def product(typingctx: Any, a: Any, a_block: Any, blocks: Any, b: Any, c: Any, add: Any) -> Any:
         def codegen(builder: Any, a: Any, a_block: Any, blocks: Any, b: Any, c: Any, add: Any) -> None:
-            v = Vectors(builder, element)
-            all_or_none = v.lanes_below(builder.select(builder.icmp_signed("!=", add, I64(0)), I64(v.lanes), I64(0)))
-            cells = [v.at(c, k * v.lanes) for k in range(rows * vectors)]
-            sums = [v.masked_load(cell, all_or_none) for cell in cells]
-            unroll = min(4, v.lanes)  # more makes LLVM hoist broadcasts until registers spill
-            with Loop(builder, blocks, [a, b, *sums]) as outer:
-                a_start, b_start, *outer_sums = outer.values
-                with Loop(builder, I64(v.lanes // unroll), [a_start, b_start, *outer_sums]) as inner:
-                    a_at, b_at, *inner_sums = inner.values
-                    for t in range(unroll):
-                        columns = [v.load(v.at(b_at, (t * vectors + j) * v.lanes)) for j in range(vectors)]
-                        for i in range(rows):
-                            factor = v.broadcast(v.at(a_at, i * v.lanes + t))
-                            for j in range(vectors):
-                                k = i * vectors + j
-                                inner_sums[k] = v.fma(factor, columns[j], inner_sums[k])
-                    inner.next = [v.at(a_at, unroll), v.at(b_at, unroll * vectors * v.lanes), *inner_sums]
-                outer.next = [v.at(a_start, a_block), *inner.results[1:]]
-            for cell, total in zip(cells, outer.results[2:], strict=True):
-                v.store(total, cell)
+            _block(Vectors(builder, element), rows, vectors, a, a_block, blocks, b, c, add)
 
         element = a.dtype
         return _void(codegen, a, a_block, blocks, b, c, add)
 
     return product
+
+
+def block_products(choices: tuple[int, ...], vectors: int) -> Any:
+    """`block_product` with its number of rows, one of `choices`, as the first argument."""
+
+    @intrinsic
+    def product(typingctx: Any, rows: Any, a: Any, a_block: Any, blocks: Any, b: Any, c: Any, add: Any) -> Any:
+        def codegen(builder: Any, rows: Any, *args: Any) -> None:
+            for choice in choices:
+                with builder.if_then(builder.icmp_signed("==", rows, I64(choice))):
+                    _block(Vectors(builder, element), choice, vectors, *args)
+
+        element = a.dtype
+        return _void(codegen, rows, a, a_block, blocks, b, c, add)
+
+    return product
+
+
+def _block(v: Vectors, rows: int, vectors: int, a: Any, a_block: Any, blocks: Any, b: Any, c: Any, add: Any) -> None:
+    builder = v.builder
+    all_or_none = v.lanes_below(builder.select(builder.icmp_signed("!=", add, I64(0)), I64(v.lanes), I64(0)))
+    cells = [v.at(c, k * v.lanes) for k in range(rows * vectors)]
+    sums = [v.masked_load(cell, all_or_none) for cell in cells]
+    unroll = min(4, v.lanes)  # more makes LLVM hoist broadcasts until registers spill
+    with Loop(builder, blocks, [a, b, *sums]) as outer:
+        a_start, b_start, *outer_sums = outer.values
+        with Loop(builder, I64(v.lanes // unroll), [a_start, b_start, *outer_sums]) as inner:
+            a_at, b_at, *inner_sums = inner.values
+            for t in range(unroll):
+                columns = [v.load(v.at(b_at, (t * vectors + j) * v.lanes)) for j in range(vectors)]
+                for i in range(rows):
+                    factor = v.broadcast(v.at(a_at, i * v.lanes + t))
+                    for j in range(vectors):
+                        k = i * vectors + j
+                        inner_sums[k] = v.fma(factor, columns[j], inner_sums[k])
+            inner.next = [v.at(a_at, unroll), v.at(b_at, unroll * vectors * v.lanes), *inner_sums]
+        outer.next = [v.at(a_start, a_block), *inner.results[1:]]
+    for cell, total in zip(cells, outer.results[2:], strict=True):
+        v.store(total, cell)

@@ -43,6 +43,26 @@ def offset(typingctx: Any, pointer: Any, elements: Any) -> Any:
     return pointer(pointer, elements), codegen
 
 
+@intrinsic
+def prefetch(typingctx: Any, pointer: Any, elements: Any) -> Any:
+    """Ask for that much memory to be brought near; cache lines of 64 bytes."""
+    element = pointer.dtype
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        per_line = 64 * 8 // element.bitwidth
+        argument_types = [args[0].type, I32, I32, I32]
+        name = "llvm.prefetch.p0"
+        known = builder.module.globals.get(name)
+        function = known or ir.Function(builder.module, ir.FunctionType(ir.VoidType(), argument_types), name)
+        lines = builder.sdiv(builder.add(args[1], I64(per_line - 1)), I64(per_line))
+        with Loop(builder, lines, []) as loop:
+            address = builder.gep(args[0], [builder.mul(loop.index, I64(per_line))])
+            builder.call(function, [address, I32(0), I32(3), I32(1)])  # for reading, into all caches, data
+        return context.get_dummy_value()
+
+    return types.void(pointer, elements), codegen
+
+
 class Vectors:
     """Emits vector instructions for one element type into a builder."""
 

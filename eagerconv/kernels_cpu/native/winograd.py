@@ -25,32 +25,21 @@ from eagerconv.kernels_cpu.cooktoom import form, transposed
 from eagerconv.kernels_cpu.native.direct import ceil_div, helper
 from eagerconv.kernels_cpu.native.transforms import (
     add_vectors,
-    block_product,
+    block_products,
     clear_vectors,
     lanes_to_rows,
     rows_to_lanes,
     sandwich,
     tile_product,
 )
-from eagerconv.kernels_cpu.native.vector import offset
+from eagerconv.kernels_cpu.native.vector import offset, prefetch
 from eagerconv.kernels_cpu.winograd import BLOCK_ROWS, SUM_ROWS
 
 P = Any  # a pointer
 
-BLOCK = block_product(BLOCK_ROWS, 2)
+BLOCK = block_products(BLOCK_ROWS, 2)
+AHEAD = 8  # filters asked for before they are needed
 SUM, SUM_PAIR = tile_product(SUM_ROWS, 2), tile_product(2, 2)
-
-
-@helper
-def load_taps(w: P, g: P, row: int, rows: int, taps: P) -> None:
-    """Nine taps as vectors of channels that lie `row` apart, in the order of their offsets.
-
-    A transpose writes whole squares, so there must be room for a square before the taps and behind them.
-    """
-    lanes = g[at.LANES]
-    for k in range(0, 9, lanes):
-        place, step = (8 - k, -lanes) if g[at.BACKWARDS] else (k, lanes)
-        rows_to_lanes(offset(w, k), row, rows, min(lanes, 9 - k), offset(taps, place * lanes), step)
 
 
 def gathering(transform: Any, m: int, window: int) -> Any:
@@ -93,15 +82,25 @@ def kernels(m: int) -> tuple[Any, ...]:
     def transform_filters(w: P, g: P, group: int, m0: int, first: int, last: int, taps: P, u: P) -> None:
         """U of one vector of result channels, from m0, and of the channels first <= r < last: u + (r - first)*2*lanes."""
         lanes = g[at.LANES]
-        for r in range(first, last):
-            to = offset(u, (r - first) * 2 * lanes)
-            if r < g[at.CHANNELS]:
-                a = offset(w, group * g[at.A_GROUP] + m0 * g[at.A_ROW] + r * g[at.A_CHANNEL])
-                load_taps(a, g, g[at.A_ROW], g[at.ROWS] - m0, taps)
-                filter_(taps, 3 * lanes, lanes, to, n * g[at.U_XI], g[at.U_XI])
-            else:  # lanes without a channel must meet zeros, not leftovers
-                for xi in range(n * n):
-                    clear_vectors(offset(to, xi * g[at.U_XI]), 1)
+        backwards = g[at.BACKWARDS]
+        begin, step = (8 * lanes, -lanes) if backwards else (0, lanes)
+        rows, stop = g[at.ROWS] - m0, min(last, g[at.CHANNELS])
+        together = lanes if g[at.A_CHANNEL] == 9 else 1  # filters whose taps are neighbours
+        for r0 in range(first, stop, together):
+            count = min(together, stop - r0)
+            a = offset(w, group * g[at.A_GROUP] + m0 * g[at.A_ROW] + r0 * g[at.A_CHANNEL])
+            if together == 1 and g[at.A_ROW] == 9 and r0 + AHEAD < stop:  # no processor guesses steps of many pages
+                prefetch(offset(a, AHEAD * g[at.A_CHANNEL]), 9 * min(lanes, rows))
+            for k in range(0, 9 * count, lanes):
+                rows_to_lanes(
+                    offset(a, k), g[at.A_ROW], rows, min(lanes, 9 * count - k), offset(taps, k * lanes), lanes
+                )
+            for i in range(count):
+                to = offset(u, (r0 + i - first) * 2 * lanes)
+                filter_(offset(taps, 9 * i * lanes + begin), 3 * step, step, to, n * g[at.U_XI], g[at.U_XI])
+        for r in range(stop, last):  # lanes without a channel must meet zeros, not leftovers
+            for xi in range(n * n):
+                clear_vectors(offset(u, (r - first) * 2 * lanes + xi * g[at.U_XI]), 1)
 
     @helper
     def transform_tiles(source: P, g: P, group: int, c: int, first: int, last: int, strip: P, v: P) -> None:
@@ -140,17 +139,19 @@ def kernels(m: int) -> tuple[Any, ...]:
     @helper
     def multiply(g: P, v: P, vectors: int, u: P, p: P, tiles: int, add: int) -> None:
         """M (+)= U V for one result block: all frequencies, `tiles` tiles, `vectors` vectors of channels."""
-        lanes = g[at.LANES]
+        lanes, rows = g[at.LANES], g[at.ROW_BLOCK]
         for xi in range(n * n):
-            for i in range(0, tiles, BLOCK_ROWS):
-                a, c = offset(v, xi * g[at.V_XI] + i * lanes), offset(p, xi * g[at.P_XI] + i * 2 * lanes)
-                BLOCK(a, g[at.V_BLOCK], vectors, offset(u, xi * g[at.U_XI]), c, add)
+            a, b, c = offset(v, xi * g[at.V_XI]), offset(u, xi * g[at.U_XI]), offset(p, xi * g[at.P_XI])
+            if xi + 1 < n * n:
+                prefetch(offset(a, g[at.V_XI]), vectors * g[at.V_BLOCK])
+            for i in range(0, tiles, rows):
+                BLOCK(rows, offset(a, i * lanes), g[at.V_BLOCK], vectors, b, offset(c, i * 2 * lanes), add)
 
     def filters(first: int, last: int, thread: int, source: P, w: P, result: P, work: P, g: P) -> None:
         """A task is one vector of result channels of one group: all its filters, into the shared U."""
         lanes = g[at.LANES]
         vectors, padded = ceil_div(g[at.ROWS], lanes), ceil_div(g[at.CHANNELS], lanes) * lanes
-        taps = offset(work, g[at.SHARED] + thread * g[at.WORK] + 16 * lanes)
+        taps = offset(work, g[at.SHARED] + thread * g[at.WORK])
         for task in range(first, last):
             group, c = task // vectors, task % vectors
             u = offset(work, group * g[at.U_GROUP] + c // 2 * g[at.U_BLOCK] + c % 2 * lanes)
@@ -178,13 +179,13 @@ def kernels(m: int) -> tuple[Any, ...]:
                 store_tiles(result, g, group, c, t0, t1, strip, products)
 
     def inputs(first: int, last: int, thread: int, source: P, w: P, result: P, work: P, g: P) -> None:
-        """A task is one row of tiles of one image and one vector of channels of one group, into the shared V."""
+        """A task is one group, one vector of channels and one row of tiles of one image, into the shared V."""
         lanes, across = g[at.LANES], ceil_div(g[at.GRID_X], m)
         strip = offset(work, g[at.SHARED] + thread * g[at.WORK])
-        vectors = ceil_div(g[at.CHANNELS], lanes)
+        vectors, lines = ceil_div(g[at.CHANNELS], lanes), g[at.BATCH] * ceil_div(g[at.GRID_Y], m)
         for task in range(first, last):
-            line, vector = task // (g[at.GROUPS] * vectors), task % (g[at.GROUPS] * vectors)
-            group, c, t0 = vector // vectors, vector % vectors, line * across
+            vector, t0 = task // lines, task % lines * across
+            group, c = vector // vectors, vector % vectors
             v = offset(work, group * g[at.V_GROUP] + c * g[at.V_BLOCK] + t0 * lanes)
             transform_tiles(source, g, group, c, t0, t0 + across, strip, v)
 
@@ -193,7 +194,7 @@ def kernels(m: int) -> tuple[Any, ...]:
         lanes, chunk = g[at.LANES], g[at.CHANNEL_CHUNK]  # vectors of channels whose filters are transformed at once
         u = offset(work, g[at.SHARED] + thread * g[at.WORK])
         p = offset(u, n * n * g[at.U_XI])
-        taps = offset(p, n * n * g[at.P_XI] + 16 * lanes)
+        taps = offset(p, n * n * g[at.P_XI])
         tiles = g[at.BATCH] * ceil_div(g[at.GRID_Y], m) * ceil_div(g[at.GRID_X], m)
         in_vectors, out_vectors = ceil_div(g[at.CHANNELS], lanes), ceil_div(g[at.ROWS], lanes)
         blocks = ceil_div(out_vectors, 2)
