@@ -252,8 +252,7 @@ def forget():
     """Drop plans, so that none of a fake outlives it."""
     algorithms._planned.cache_clear()
     cudnn._trial.cache_clear()
-    cudnn._local.engines.clear()
     cudnn._fastest.clear()
-    cudnn._local.handles.clear()
+    cudnn._handles.of.clear()
     cudnn_backend.library.cache_clear()
     gc.collect()

@@ -60,26 +60,32 @@ _fastest: dict[Any, int] = {}
 """Place of the measured best among the plans of a request, in the heuristic's order."""
 
 
-class _Local(threading.local):
-    """What one thread keeps, because neither handles nor plans may be shared: a handle and its stream for each device."""
+class _Handles(threading.local):
+    """Handles may not be shared between threads: each has its own, with its stream, for each device."""
 
     def __init__(self) -> None:
-        self.handles: dict[int, tuple[Any, int]] = {}
-        self.engines: dict[Any, _Engines] = {}
+        self.of: dict[int, tuple[Any, int]] = {}
 
 
-_local = _Local()
+class _Plans(threading.local):
+    """Nor may plans: each thread has its own, for each device and alignment that a request meets."""
+
+    def __init__(self) -> None:
+        self.of: dict[tuple[int, Alignments], _Engines] = {}
+
+
+_handles = _Handles()
 
 
 def _handle(cuda: Runtime) -> Any:
     """The handle of this thread for the current device, on the current stream."""
     device, stream = cuda.device(), cuda.stream()
-    handle, last = _local.handles.get(device, (None, None))
+    handle, last = _handles.of.get(device, (None, None))
     if handle is None:
         handle = backend.new_handle()
     if last != stream:  # setting it takes microseconds, even to what it was
         backend.set_stream(handle, stream)
-        _local.handles[device] = (handle, stream)
+        _handles.of[device] = (handle, stream)
     return handle
 
 
@@ -181,8 +187,10 @@ def _plan(request: Request) -> Contraction:
     a_order, b_order, order = _orders(request)
     copies = tuple(ordered != given for ordered, given in zip((a_order, b_order), request.strides, strict=True))
 
+    plans, plain = _Plans(), order == contiguous(shape)
+
     def new(cuda: Runtime) -> Any:
-        if order == contiguous(shape):
+        if plain:
             return cuda.empty(shape, dtype)
         last = cuda.empty((shape[0], *shape[2:], shape[1]), dtype)
         return cuda.xp.moveaxis(last, -1, 1)
@@ -199,10 +207,10 @@ def _plan(request: Request) -> Contraction:
             workspace = cuda.empty((max(plan.workspace, 1),), "uint8")
             plan.execute(handle, addresses, cuda.address(workspace))
 
-        key = (request, cuda.device(), alignments)
-        engines = _local.engines.get(key)
+        key = (cuda.device(), alignments)
+        engines = plans.of.get(key)
         if engines is None:
-            engines = _local.engines[key] = _Engines(request, key[1], alignments)
+            engines = plans.of[key] = _Engines(request, *key)
             if request.tuned:
                 engines.tune(lambda plan: _seconds(cuda, lambda: execute(plan)))
         while True:
