@@ -184,11 +184,11 @@ def _combination(v: Vectors, terms: list[tuple[float, Any]]) -> Any:
 
 
 def tile_product(rows: int, vectors: int) -> Any:
-    """Microkernel c[i, j] (+)= sum over t < count of a[i + t*a_step] * b[j + t*b_step], lanes along j; c is packed."""
+    """Microkernel c[i, j] (+)= sum over t < count of a[i + t*a_step] * b[t, j], lanes along j; b and c are packed."""
 
     @intrinsic
-    def product(typingctx: Any, a: Any, a_step: Any, count: Any, b: Any, b_step: Any, c: Any, add: Any) -> Any:
-        def codegen(builder: Any, a: Any, a_step: Any, count: Any, b: Any, b_step: Any, c: Any, add: Any) -> None:
+    def product(typingctx: Any, a: Any, a_step: Any, count: Any, b: Any, c: Any, add: Any) -> Any:
+        def codegen(builder: Any, a: Any, a_step: Any, count: Any, b: Any, c: Any, add: Any) -> None:
             v = Vectors(builder, element)
             all_or_none = v.lanes_below(builder.select(builder.icmp_signed("!=", add, I64(0)), I64(v.lanes), I64(0)))
             cells = [v.at(c, k * v.lanes) for k in range(rows * vectors)]
@@ -199,12 +199,12 @@ def tile_product(rows: int, vectors: int) -> Any:
                     factor = v.broadcast(v.at(a_at, i))
                     for j in range(vectors):
                         sums[i * vectors + j] = v.fma(factor, columns[j], sums[i * vectors + j])
-                loop.next = [v.at(a_at, a_step), v.at(b_at, b_step), *sums]
+                loop.next = [v.at(a_at, a_step), v.at(b_at, vectors * v.lanes), *sums]
             for cell, total in zip(cells, loop.results[2:], strict=True):
                 v.store(total, cell)
 
         element = a.dtype
-        return _void(codegen, a, a_step, count, b, b_step, c, add)
+        return _void(codegen, a, a_step, count, b, c, add)
 
     return product
 

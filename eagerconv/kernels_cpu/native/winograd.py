@@ -220,7 +220,7 @@ def weight_kernels(m: int) -> tuple[Any, ...]:
     The transposition of F(m, 3): dw = G^T [sum over tiles of (B^T d B) * (A dy A^T)] G. Channels and filters are cut into
     blocks whose sums U fit the second-level cache:
 
-        V[channel block][xi][tile][channel]    Z[filter block][xi][tile][filter]
+        V[channel block][xi][tile][channel]    Z[filter block][xi][pair of filter vectors][tile][2 lanes]
         U[channel block][filter block][xi][pair of filter vectors][channel][2 lanes]
 
     Few channels, many tiles: a task of `parts` owns one pair of blocks and one part of the tiles, and does everything for
@@ -250,7 +250,7 @@ def weight_kernels(m: int) -> tuple[Any, ...]:
     def transform_y(y: P, g: P, group: int, f: int, first: int, last: int, strip: P, z: P) -> None:
         """Z of the tiles first <= t < last, counted over all images, for the filters f <= . < f + lanes."""
         across, down = ceil_div(g[at.GRID_X], m), ceil_div(g[at.GRID_Y], m)
-        channel, count, step = group * g[at.COUT] + f, g[at.COUT] - f, g[at.FILTER_BLOCK]
+        channel, count, step = group * g[at.COUT] + f, g[at.COUT] - f, 2 * g[at.LANES]
         t = first
         while t < last:
             line, tx = t // across, t % across
@@ -266,14 +266,14 @@ def weight_kernels(m: int) -> tuple[Any, ...]:
         pair = g[at.CHANNEL_BLOCK] * 2 * lanes
         rows = SUM_ROWS if lanes >= SUM_ROWS else 2  # a short vector has fewer channels than a whole block of sums
         for xi in range(n * n):
-            for f in range(0, filters, 2 * lanes):
-                b, c = offset(z, xi * g[at.P_XI] + f), offset(u, xi * g[at.U_XI] + f // (2 * lanes) * pair)
+            for k in range(ceil_div(filters, 2 * lanes)):
+                b, c = offset(z, xi * g[at.P_XI] + k * g[at.TILES] * 2 * lanes), offset(u, xi * g[at.U_XI] + k * pair)
                 for i in range(0, channels, rows):
                     a, to = offset(v, xi * g[at.V_XI] + i), offset(c, i * 2 * lanes)
                     if rows == SUM_ROWS:
-                        SUM(a, g[at.CHANNEL_BLOCK], tiles, b, g[at.FILTER_BLOCK], to, add)
+                        SUM(a, g[at.CHANNEL_BLOCK], tiles, b, to, add)
                     else:
-                        SUM_PAIR(a, g[at.CHANNEL_BLOCK], tiles, b, g[at.FILTER_BLOCK], to, add)
+                        SUM_PAIR(a, g[at.CHANNEL_BLOCK], tiles, b, to, add)
 
     @helper
     def store_filters(w: P, g: P, group: int, c: int, f: int, u: P, strip: P) -> None:
@@ -323,7 +323,8 @@ def weight_kernels(m: int) -> tuple[Any, ...]:
                 for c in range(0, channels, lanes):
                     transform_x(x, g, group, c0 + c, t0, t1, strip, offset(v, c))
                 for f in range(0, filters, lanes):
-                    transform_y(y, g, group, f0 + f, t0, t1, strip, offset(z, f))
+                    z_at = f // (2 * lanes) * block * 2 * lanes + f % (2 * lanes)
+                    transform_y(y, g, group, f0 + f, t0, t1, strip, offset(z, z_at))
                 multiply(g, v, z, channels, filters, t1 - t0, u, t0 - begin)
 
     def join(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) -> None:
@@ -369,7 +370,7 @@ def weight_kernels(m: int) -> tuple[Any, ...]:
             else:
                 f = c - x_vectors * lanes
                 to = offset(to, g[at.Z_START] + f // g[at.FILTER_BLOCK] * g[at.P_BLOCK] + f % g[at.FILTER_BLOCK])
-                to = offset(to, line * across * g[at.FILTER_BLOCK])
+                to = offset(to, line * across * 2 * lanes)
                 transform_y(y, g, group, f, t0, t0 + across, strip, to)
 
     def sums(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) -> None:
