@@ -109,7 +109,7 @@ class Table:
         cells = [self.columns, *([_text(value) for value in row] for row in self.rows)]
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         numeric = [
-            all(isinstance(v, (int, float, type(None))) for v in column) for column in zip(*self.rows, strict=True)
+            all(isinstance(row[i], (int, float, type(None))) for row in self.rows) for i in range(len(self.columns))
         ]
         lines = [
             "| "
