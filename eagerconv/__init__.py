@@ -1,10 +1,12 @@
 """eagerconv: an eager, NumPy-style tensor library with an autograd tape, built around convolution."""
 
-from eagerconv import algorithms, fft, func, legacy, linalg, memory, optim, reference, tree
+from eagerconv import algorithms, fft, func, init, legacy, linalg, memory, optim, reference, tree
 from eagerconv.algorithms import AlgorithmError, autotune, explain
 from eagerconv.anomaly import detect_anomaly
 from eagerconv.autograd.tape import enable_grad, is_grad_enabled, no_grad
 from eagerconv.devices import device
+from eagerconv.functional.activations import *  # noqa: F403
+from eagerconv.functional.activations import __all__ as _activation_names
 from eagerconv.functional.array import *  # noqa: F403  # the array API standard, listed in array.__all__
 from eagerconv.functional.array import __all__ as _array_names
 from eagerconv.functional.conv import (
@@ -21,17 +23,12 @@ from eagerconv.functional.conv import (
     conv3d_grad_wrt_weights,
     conv3d_transpose,
 )
-from eagerconv.functional.nn import (
-    cross_entropy,
-    dropout,
-    linear,
-    log_softmax,
-    mse_loss,
-    relu,
-    sigmoid,
-    softmax,
-)
-from eagerconv.functional.pooling import avg_pool2d, max_pool2d, pool_1d, pool_2d, pool_3d
+from eagerconv.functional.losses import *  # noqa: F403
+from eagerconv.functional.losses import __all__ as _loss_names
+from eagerconv.functional.nn import dropout, linear
+from eagerconv.functional.normalisation import batch_norm, group_norm, instance_norm, layer_norm
+from eagerconv.functional.pooling import *  # noqa: F403
+from eagerconv.functional.pooling import __all__ as _pooling_names
 from eagerconv.functional.shapes import (
     assert_conv_shape,
     assert_shape,
@@ -85,13 +82,13 @@ __all__ = [
     "get_conv_gradinputs_shape_1axis", "get_conv_gradweights_shape", "get_conv_gradweights_shape_1axis",
     "get_conv_output_shape", "get_conv_shape_1axis",
     # networks
-    "avg_pool2d", "cross_entropy", "dropout", "linear", "log_softmax", "max_pool2d", "mse_loss", "pool_1d", "pool_2d",
-    "pool_3d", "relu", "sigmoid", "softmax",
+    "batch_norm", "dropout", "group_norm", "instance_norm", "layer_norm", "linear",
+    *_activation_names, *_loss_names, *_pooling_names,
     # derivatives
     "check_grads", "detect_anomaly", "enable_grad", "grad", "is_grad_enabled", "jvp", "no_grad", "vjp",
     # choosing and seeing
     "AlgorithmError", "CheckError", "autotune", "check", "explain", "get_num_threads", "set_num_threads", "using",
     # modules
-    "algorithms", "fft", "func", "legacy", "linalg", "memory", "optim", "reference", "tree",
+    "algorithms", "fft", "func", "init", "legacy", "linalg", "memory", "optim", "reference", "tree",
     *_array_names,
 ]  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import warnings
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+import eagerconv as ec
 from eagerconv.functional import nn, pooling
 from eagerconv.gradcheck import check_grads
 from eagerconv.tensor import asarray, tensor
@@ -27,45 +29,251 @@ def test_activations_against_pytorch(name: str) -> None:
     torch = pytest.importorskip("torch")
     x, ref = tensor(X, requires_grad=True), torch.tensor(X, requires_grad=True)
     axis = (0,) if "softmax" in name else ()
-    out, expected = getattr(nn, name)(x, *axis), getattr(torch, name)(ref, *axis)
+    out, expected = getattr(ec, name)(x, *axis), getattr(torch, name)(ref, *axis)
     np.testing.assert_allclose(out.numpy(), expected.detach().numpy(), rtol=1e-12)
     (out * out).sum().backward()
     (expected * expected).sum().backward()
     np.testing.assert_allclose(x.grad.data, ref.grad.numpy(), rtol=1e-10, atol=1e-15)
 
 
+ACTIVATIONS: dict[str, tuple[Any, ...]] = {
+    "relu": (), "leaky_relu": (0.2,), "elu": (1.5,), "selu": (), "gelu": (), "silu": (), "mish": (), "softplus": (2.0,),
+    "softsign": (), "hardtanh": (-1.5, 0.5), "hardsigmoid": (), "hardswish": (), "log_sigmoid": (), "sigmoid": (),
+    "prelu": (np.array([0.25]),),
+}  # fmt: skip
+THEIRS: dict[str, Any] = {  # another name; and where PyTorch takes a short cut in float64, the long way
+    "log_sigmoid": lambda x: -(-x).logaddexp(0 * x.detach()),
+    "softplus": lambda x, beta: (beta * x).logaddexp(0 * x.detach()) / beta,
+    "hardsigmoid": lambda x: (x / 6 + 0.5).clip(0, 1),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations_against_pytorch_on_a_wide_range(name: str, dtype: str) -> None:
+    torch = pytest.importorskip("torch")
+    grid = np.linspace(-40.03, 40.01, 4001).astype(dtype)
+    arguments = [a.astype(dtype) if isinstance(a, np.ndarray) else a for a in ACTIVATIONS[name]]
+    x, ref = tensor(grid, requires_grad=True), torch.tensor(grid, requires_grad=True)
+    out = getattr(ec, name)(x, *arguments)
+    there = [torch.tensor(a) if isinstance(a, np.ndarray) else a for a in arguments]
+    function = THEIRS.get(name) or getattr(torch.nn.functional, name)
+    expected = function(ref, *there)
+    assert out.dtype == dtype
+    rtol, atol = (1e-12, 1e-14) if dtype == "float64" else (2e-5, 2e-6)
+    np.testing.assert_allclose(out.numpy(), expected.detach().numpy(), rtol=rtol, atol=atol)
+    out.backward(np.ones_like(grid))
+    expected.backward(torch.ones_like(ref))
+    assert x.grad.dtype == dtype
+    np.testing.assert_allclose(x.grad.data, ref.grad.numpy(), rtol=rtol, atol=atol)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations_differentiate_twice(name: str) -> None:
+    check_grads(lambda x: getattr(ec, name)(x, *ACTIVATIONS[name]), [2.7 * X + 0.1])
+
+
+@pytest.mark.parametrize("slope", [-0.5, 0.0, 1.0, 1.5])
+def test_leaky_relu_of_any_slope(slope: float) -> None:
+    torch = pytest.importorskip("torch")
+    x, ref = tensor(X, requires_grad=True), torch.tensor(X, requires_grad=True)
+    out, expected = ec.leaky_relu(x, slope), torch.nn.functional.leaky_relu(ref, slope)
+    np.testing.assert_array_equal(out.numpy(), expected.detach().numpy())
+    out.sum().backward()
+    expected.sum().backward()
+    np.testing.assert_array_equal(x.grad.data, ref.grad.numpy())
+
+
+def test_gelu_by_tanh() -> None:
+    torch = pytest.importorskip("torch")
+    expected = torch.nn.functional.gelu(torch.tensor(X), approximate="tanh").numpy()
+    np.testing.assert_allclose(ec.gelu(X, "tanh").data, expected, rtol=1e-12)
+    with pytest.raises(ValueError, match="approximate must be 'none' or 'tanh', not 'erf'"):
+        ec.gelu(X, "erf")
+
+
+LABELS = np.array([[2, 0, -7, 1], [1, 1, -7, 0]])
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_cross_entropy_of_images_against_pytorch(smoothing: float, reduction: str) -> None:
+    torch = pytest.importorskip("torch")
+    logits = rng.standard_normal((2, 3, 4))
+    x, ref = tensor(logits, requires_grad=True), torch.tensor(logits, requires_grad=True)
+    options = {"label_smoothing": smoothing, "ignore_index": -7, "reduction": reduction}
+    out = ec.cross_entropy(x, LABELS, **options)
+    expected = torch.nn.functional.cross_entropy(ref, torch.tensor(LABELS), **options)
+    np.testing.assert_allclose(out.numpy(), expected.detach().numpy(), rtol=1e-12)
+    (out * out).sum().backward()
+    (expected * expected).sum().backward()
+    np.testing.assert_allclose(x.grad.data, ref.grad.numpy(), rtol=1e-10, atol=1e-15)
+    check_grads(lambda x: ec.cross_entropy(x, LABELS, **options), [logits])
+    ours = ec.nll_loss(ec.log_softmax(logits, axis=1), LABELS, ignore_index=-7, reduction=reduction)
+    np.testing.assert_allclose(ours.data, ec.cross_entropy(logits, LABELS, 0.0, -7, reduction).data, rtol=1e-12)
+
+
+LOSSES: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
+    "mse_loss": ((X, X[::-1]), {}), "l1_loss": ((X, X[::-1]), {}), "huber_loss": ((2 * X, X[::-1]), {"delta": 0.7}),
+    "binary_cross_entropy_with_logits": ((9 * X, (X[::-1] > 0).astype(float)), {}),
+    "kl_div": ((np.log(np.abs(X)), np.abs(X[::-1]) * (X > 0)), {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_against_pytorch(name: str, reduction: str) -> None:
+    torch = pytest.importorskip("torch")
+    (a, b), options = LOSSES[name]
+    x, ref = tensor(a, requires_grad=True), torch.tensor(a, requires_grad=True)
+    out = getattr(ec, name)(x, b, **options, reduction=reduction)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # PyTorch doubts its own default for kl_div
+        expected = getattr(torch.nn.functional, name)(ref, torch.tensor(b.copy()), **options, reduction=reduction)
+    np.testing.assert_allclose(out.numpy(), expected.detach().numpy(), rtol=1e-12, atol=1e-14)
+    (out * out).sum().backward()
+    (expected * expected).sum().backward()
+    np.testing.assert_allclose(x.grad.data, ref.grad.numpy(), rtol=1e-10, atol=1e-14)
+    check_grads(lambda x: getattr(ec, name)(x, b, **options, reduction=reduction), [a])
+
+
+def test_losses_have_their_options() -> None:
+    torch = pytest.importorskip("torch")
+    weight = np.array([0.5, 1.0, 4.0])
+    yes = (X > 0).astype(float)
+    ours = ec.binary_cross_entropy_with_logits(X, yes, pos_weight=weight)
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(
+        torch.tensor(X), torch.tensor(yes), pos_weight=torch.tensor(weight)
+    )
+    assert ours.item() == pytest.approx(expected.item())
+    log_p, log_q = ec.log_softmax(X).data, ec.log_softmax(X * X).data
+    by_log = ec.kl_div(log_p, log_q, log_target=True).item()
+    assert by_log == pytest.approx(ec.kl_div(log_p, np.exp(log_q)).item())
+    assert by_log == pytest.approx((np.exp(log_q) * (log_q - log_p)).sum() / 4)
+    for bad, message in (
+        ({"reduction": "average"}, "reduction must be one of"), ({"label_smoothing": 2.0}, "from 0 to 1"),
+        ({"labels": [7, 7, 7, 7], "ignore_index": 7}, "the mean over no examples is not defined"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            ec.cross_entropy(X, **{"labels": [0, 1, 2, 0], **bad})
+    with pytest.raises(ValueError, match="delta must be above 0"):
+        ec.huber_loss(X, X, delta=0)
+
+
+# ----- Normalisation -----
+
+IMAGES = rng.standard_normal((4, 6, 3, 5)) * 3 + 1
+SCALE, SHIFT = rng.standard_normal(6), rng.standard_normal(6)
+
+
+def normalisations(F: Any) -> dict[str, Any]:
+    """The same calls, of our functions or PyTorch's, as functions of images, scale and shift."""
+    return {
+        "batch": (lambda x, w, b: F.batch_norm(x, None, None, w, b, True))
+        if F is not ec
+        else (lambda x, w, b: ec.batch_norm(x, None, w, b)[0]),
+        "group": lambda x, w, b: F.group_norm(x, 2, w, b),
+        "instance": (lambda x, w, b: F.instance_norm(x, weight=w, bias=b)),
+        "layer": lambda x, w, b: F.layer_norm(x, (3, 5), w[:5] + 0 * x[0, 0], b[:5] + 0 * x[0, 0]),
+    }
+
+
+@pytest.mark.parametrize("name", ["batch", "group", "instance", "layer"])
+def test_normalisation_against_pytorch(name: str) -> None:
+    torch = pytest.importorskip("torch")
+    ours = [tensor(a, requires_grad=True) for a in (IMAGES, SCALE, SHIFT)]
+    theirs = [torch.tensor(a, requires_grad=True) for a in (IMAGES, SCALE, SHIFT)]
+    out = normalisations(ec)[name](*ours)
+    expected = normalisations(torch.nn.functional)[name](*theirs)
+    np.testing.assert_allclose(out.numpy(), expected.detach().numpy(), rtol=1e-10, atol=1e-12)
+    (out * out * out).sum().backward()
+    (expected**3).sum().backward()
+    for mine, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(mine.grad.data, other.grad.numpy(), rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["batch", "group", "instance", "layer"])
+def test_normalisation_differentiates_twice(name: str) -> None:
+    f = normalisations(ec)[name]
+    check_grads(lambda x: f(x, SCALE, SHIFT) ** 2, [IMAGES[:2]], rtol=1e-4)
+    assert f(*(a.astype("float32") for a in (IMAGES, SCALE, SHIFT))).dtype == np.float32
+
+
+def test_running_statistics_against_pytorch() -> None:
+    torch = pytest.importorskip("torch")
+    running: Any = {"mean": np.zeros(6), "var": np.ones(6)}
+    mean, var = torch.zeros(6, dtype=torch.float64), torch.ones(6, dtype=torch.float64)
+    for step in range(3):
+        _, new = ec.batch_norm(IMAGES + step, running, momentum=0.3)
+        torch.nn.functional.batch_norm(torch.tensor(IMAGES + step), mean, var, training=True, momentum=0.3)
+        assert new is not running
+        running = new
+    np.testing.assert_allclose(running["mean"], mean.numpy(), rtol=1e-12)
+    np.testing.assert_allclose(running["var"], var.numpy(), rtol=1e-12)
+    out, same = ec.batch_norm(IMAGES, running, SCALE, SHIFT, training=False)
+    expected = torch.nn.functional.batch_norm(
+        torch.tensor(IMAGES), mean, var, torch.tensor(SCALE), torch.tensor(SHIFT), training=False
+    )
+    np.testing.assert_allclose(out, expected.numpy(), rtol=1e-12)
+    assert same is running
+    check_grads(lambda x: ec.batch_norm(x, running, SCALE, SHIFT, training=False)[0] ** 2, [IMAGES])
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: ec.batch_norm(X, None, SCALE), ValueError, r"weight must have shape \(C,\) = \(3,\), got \(6,\)"),
+        (lambda: ec.batch_norm(X, training=False), ValueError, "none were given"),
+        (lambda: ec.batch_norm(X[:1]), ValueError, "one value per channel"),
+        (lambda: ec.batch_norm(X, {"mean": SCALE, "var": SCALE}), ValueError, r"running\['mean'\] must have shape"),
+        (lambda: ec.batch_norm(X[0]), ValueError, "2 axes or more"),
+        (lambda: ec.batch_norm(X + 1j), TypeError, "must be real"),
+        (lambda: ec.group_norm(X, 2), ValueError, "num_groups=2 must divide the 3 channels"),
+        (
+            lambda: ec.layer_norm(X, 4),
+            ValueError,
+            r"the last axes of the input \(4, 3\) must be normalized_shape=\(4,\)",
+        ),
+        (lambda: ec.layer_norm(X, 3, SCALE), ValueError, r"weight must have shape normalized_shape=\(3,\)"),
+    ],
+)
+def test_normalisation_errors(call: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        call()
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_cross_entropy(dtype: str) -> None:
     labels = np.array([2, 0, 0, 1])
     x = tensor(X, dtype, requires_grad=True)
-    loss = nn.cross_entropy(x, labels)
+    loss = ec.cross_entropy(x, labels)
     p = np.exp(X) / np.exp(X).sum(1, keepdims=True)
     assert loss.dtype == dtype
     np.testing.assert_allclose(loss.item(), -np.log(p[np.arange(4), labels]).mean(), rtol=1e-6)
     loss.backward()
     np.testing.assert_allclose(x.grad.data, (p - np.eye(3)[labels]) / 4, rtol=1e-5, atol=1e-7)
-    check_grads(nn.cross_entropy, [X, labels])
+    check_grads(ec.cross_entropy, [X, labels])
 
 
 def test_cross_entropy_errors() -> None:
     with pytest.raises(TypeError, match=r"labels must be integers.*not float64"):
-        nn.cross_entropy(X, [0.0, 1.0, 2.0, 0.0])
+        ec.cross_entropy(X, [0.0, 1.0, 2.0, 0.0])
     for logits, labels in ((X, [0, 1]), (X[0], 1), (X, np.zeros((4, 1), int))):
-        with pytest.raises(ValueError, match=r"expected logits \(N, K\) and labels \(N,\)"):
-            nn.cross_entropy(logits, labels)
+        with pytest.raises(ValueError, match=r"expected logits \(N, K, ...\) and labels \(N, ...\)"):
+            ec.cross_entropy(logits, labels)
     for labels in ([0, 1, 2, 3], [-1, 0, 0, 0]):
         with pytest.raises(ValueError, match="labels must lie from 0 to K - 1 = 2"):
-            nn.cross_entropy(X, labels)
+            ec.cross_entropy(X, labels)
     with pytest.raises(ValueError, match="no examples"):
-        nn.cross_entropy(X[:0], np.zeros(0, int))
+        ec.cross_entropy(X[:0], np.zeros(0, int))
 
 
 def test_mse_loss() -> None:
-    assert nn.mse_loss(X, X + 2).item() == pytest.approx(4)
-    assert nn.mse_loss([1j], [1.0 + 0j]).item() == 2
-    check_grads(nn.mse_loss, [X, X * X])
+    assert ec.mse_loss(X, X + 2).item() == pytest.approx(4)
+    assert ec.mse_loss([1j], [1.0 + 0j]).item() == 2
+    check_grads(ec.mse_loss, [X, X * X])
     with pytest.raises(ValueError, match=r"same shape, got \(4, 3\) and \(4, 1\)"):
-        nn.mse_loss(X, X[:, :1])
+        ec.mse_loss(X, X[:, :1])
 
 
 def test_linear() -> None:
@@ -245,3 +453,40 @@ def test_pool_records_nothing_large() -> None:
     y = pooling.max_pool2d(x, 2)
     assert {entry[0].shape for entry in y._node.saved.values()} == {(2, 8, 8), (2, 4, 4)}
     assert pooling.pool_2d(x, 2, mode="sum")._node.saved == {}
+
+
+# ----- Adaptive and global pooling -----
+
+
+@pytest.mark.parametrize("kind", ["avg", "max"])
+@pytest.mark.parametrize(("size", "out"), [((7,), (3,)), ((7, 5), (3, 5)), ((8, 6), (4, 2)), ((3, 4, 5), (2, 6, 3))])
+def test_adaptive_pool_against_pytorch(kind: str, size: tuple[int, ...], out: tuple[int, ...]) -> None:
+    torch = pytest.importorskip("torch")
+    x = np.floor(rng.standard_normal((2, 3, *size)) * 3)  # with ties
+    ours, ref = tensor(x, requires_grad=True), torch.tensor(x, requires_grad=True)
+    expected = getattr(torch.nn.functional, f"adaptive_{kind}_pool{len(size)}d")(ref, out)
+    result = getattr(ec, f"adaptive_{kind}_pool")(ours, out)
+    np.testing.assert_allclose(result.numpy(), expected.detach().numpy(), rtol=1e-12, atol=1e-14)
+    (result * result).sum().backward()
+    (expected * expected).sum().backward()
+    np.testing.assert_allclose(ours.grad.data, ref.grad.numpy(), rtol=1e-12, atol=1e-14)
+    check_grads(lambda x: getattr(ec, f"adaptive_{kind}_pool")(x, out) ** 2, [rng.standard_normal((2, *size))])
+
+
+def test_global_and_other_pools() -> None:
+    np.testing.assert_allclose(ec.global_avg_pool(IMAGES), IMAGES.mean((2, 3)))
+    np.testing.assert_array_equal(ec.global_max_pool(IMAGES, keepdims=True), IMAGES.max((2, 3), keepdims=True))
+    np.testing.assert_array_equal(
+        ec.pool(IMAGES, (2, 3, 1, 2)), pool_by_loops(IMAGES, (2, 3, 1, 2), True, (2, 3, 1, 2), (0,) * 4, "max")
+    )
+    for nd in (1, 2, 3):
+        for kind, mode in (("max", "max"), ("avg", "average_inc_pad")):
+            np.testing.assert_array_equal(
+                getattr(ec, f"{kind}_pool{nd}d")(IMAGES, 2, pad=1), POOL[nd](IMAGES, 2, pad=1, mode=mode)
+            )
+    with pytest.raises(TypeError, match="output_size must be a tuple with one int per pooled axis, not 3"):
+        ec.adaptive_avg_pool(IMAGES, 3)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"must have 2 pooled axes that are not empty, got shape \(3, 0\)"):
+        ec.adaptive_avg_pool(np.ones((3, 0)), (2, 2))
+    with pytest.raises(ValueError, match="with spatial axes"):
+        ec.global_avg_pool(X)

@@ -1,4 +1,4 @@
-"""Layers and losses without state: activations, linear, dropout, cross-entropy, mean squared error."""
+"""Layers without state: linear and dropout."""
 
 from __future__ import annotations
 
@@ -6,98 +6,9 @@ from typing import Any, cast
 
 import numpy as np
 
-from eagerconv.autograd import rules
 from eagerconv.tensor import Tensor, asarray
 
-__all__ = ["cross_entropy", "dropout", "linear", "log_softmax", "mse_loss", "relu", "sigmoid", "softmax"]
-
-
-def relu(x: Any) -> Tensor:
-    """Rectified linear unit, max(x, 0); its gradient at zero is zero.
-
-    Parameters
-    ----------
-    x : array_like
-        Real numbers, in any shape.
-
-    Returns
-    -------
-    Tensor
-        Of the same shape.
-
-    Examples
-    --------
-    >>> relu([-1.0, 2.0])
-    tensor([0., 2.], dtype=float64)
-    """
-    return cast(Tensor, rules.relu(asarray(x)))
-
-
-def sigmoid(x: Any) -> Tensor:
-    """Logistic function, 1 / (1 + exp(-x)), without overflow.
-
-    Parameters
-    ----------
-    x : array_like
-        Real numbers, in any shape.
-
-    Returns
-    -------
-    Tensor
-        Of the same shape.
-
-    Examples
-    --------
-    >>> sigmoid([-1000.0, 0.0])
-    tensor([0. , 0.5], dtype=float64)
-    """
-    return cast(Tensor, rules.sigmoid(asarray(x)))
-
-
-def softmax(x: Any, axis: int | tuple[int, ...] = -1) -> Tensor:
-    """Exponentials divided by their sum along an axis, without overflow.
-
-    Parameters
-    ----------
-    x : array_like
-        Real numbers.
-    axis : int or tuple of ints
-        Where the result sums to one.
-
-    Returns
-    -------
-    Tensor
-        Of the same shape.
-
-    Examples
-    --------
-    >>> softmax([1000.0, 1000.0])
-    tensor([0.5, 0.5], dtype=float64)
-    """
-    return cast(Tensor, rules.softmax(asarray(x), axis=axis))
-
-
-def log_softmax(x: Any, axis: int | tuple[int, ...] = -1) -> Tensor:
-    """Logarithm of `softmax`, exact also where that is nearly zero.
-
-    Parameters
-    ----------
-    x : array_like
-        Real numbers.
-    axis : int or tuple of ints
-        Where the exponentials of the result sum to one.
-
-    Returns
-    -------
-    Tensor
-        Of the same shape.
-
-    Examples
-    --------
-    >>> log_softmax([0.0, 1000.0])
-    tensor([-1000.,     0.], dtype=float64)
-    """
-    return cast(Tensor, rules.log_softmax(asarray(x), axis=axis))
+__all__ = ["dropout", "linear"]
 
 
 def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:
@@ -185,76 +96,3 @@ def dropout(x: Any, p: float, rng: np.random.Generator, training: bool = True) -
     keep = rng.random(out.shape, dtype=np.float32) >= p
     factors = keep * np.asarray(1 / (1 - p) if p < 1 else 0, out.dtype)
     return cast(Tensor, out * factors)
-
-
-def cross_entropy(logits: Any, labels: Any) -> Tensor:
-    """Mean negative log-probability of the true class, when softmax turns logits into probabilities.
-
-    Parameters
-    ----------
-    logits : array_like, shape (N, K)
-        One row of K scores per example.
-    labels : array_like of ints, shape (N,)
-        The true class of each example, from 0 to K - 1.
-
-    Returns
-    -------
-    Tensor
-        A single number.
-
-    Raises
-    ------
-    TypeError
-        If the labels are not integers.
-    ValueError
-        If the shapes do not fit, there is no example, or a label is out of range.
-
-    Examples
-    --------
-    >>> cross_entropy([[0.0, 0.0], [1000.0, 0.0]], [1, 0])
-    tensor(0.34657359, dtype=float64)
-    """
-    x, classes = asarray(logits), asarray(labels)
-    if classes.dtype.kind not in "iu":
-        raise TypeError(f"cross_entropy: labels must be integers, the index of the class, not {classes.dtype}")
-    if x.ndim != 2 or classes.shape != x.shape[:1]:
-        raise ValueError(f"cross_entropy: expected logits (N, K) and labels (N,), got {x.shape} and {classes.shape}")
-    n, k = x.shape
-    if not n:
-        raise ValueError("cross_entropy: the mean over a batch of no examples is not defined")
-    if classes.data.min() < 0 or classes.data.max() >= k:
-        raise ValueError(
-            f"cross_entropy: labels must lie from 0 to K - 1 = {k - 1}, got some from {classes.data.min()} to "
-            f"{classes.data.max()}"
-        )
-    return -log_softmax(x)[np.arange(n), classes.data].mean()
-
-
-def mse_loss(input: Any, target: Any) -> Tensor:
-    """Mean squared error: the mean of |input - target|**2 over all elements.
-
-    Parameters
-    ----------
-    input, target : array_like
-        Of the same shape: here broadcasting is a mistake more often than a wish.
-
-    Returns
-    -------
-    Tensor
-        A single number.
-
-    Raises
-    ------
-    ValueError
-        If the shapes differ.
-
-    Examples
-    --------
-    >>> mse_loss([1.0, 2.0], [1.0, 4.0])
-    tensor(2., dtype=float64)
-    """
-    x, y = asarray(input), asarray(target)
-    if x.shape != y.shape:
-        raise ValueError(f"mse_loss: input and target must have the same shape, got {x.shape} and {y.shape}")
-    d = x - y
-    return (d * d.conjugate()).real.mean()

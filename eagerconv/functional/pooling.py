@@ -1,9 +1,9 @@
-"""Pooling over windows of the last one, two or three axes, in Theano's vocabulary."""
+"""Pooling over windows of the last axes, in Theano's vocabulary and in the names known from other libraries."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -13,7 +13,10 @@ from eagerconv.autograd import rules
 from eagerconv.autograd.tape import Op, defvjp, linear
 from eagerconv.tensor import Tensor, asarray
 
-__all__ = ["avg_pool2d", "max_pool2d", "pool_1d", "pool_2d", "pool_3d"]
+__all__ = [
+    "adaptive_avg_pool", "adaptive_max_pool", "avg_pool1d", "avg_pool2d", "avg_pool3d", "global_avg_pool",
+    "global_max_pool", "max_pool1d", "max_pool2d", "max_pool3d", "pool", "pool_1d", "pool_2d", "pool_3d",
+]  # fmt: skip
 
 Ints = int | tuple[int, ...]
 MODES = ("max", "sum", "average_inc_pad", "average_exc_pad")
@@ -189,6 +192,37 @@ def pool_3d(
     return _pool("pool_3d", 3, input, ws, ignore_border, stride, pad, mode)
 
 
+def pool(
+    input: Any,
+    ws: Sequence[int],
+    ignore_border: bool = True,
+    stride: Ints | None = None,
+    pad: Ints = 0,
+    mode: str = "max",
+) -> Tensor:
+    """Reduce windows of as many of the last axes as `ws` has entries; parameters as for `pool_2d`.
+
+    Examples
+    --------
+    >>> pool(np.arange(16.0).reshape(2, 2, 2, 2), (2, 2, 2, 2), mode="sum")
+    tensor([[[[120.]]]], dtype=float64)
+    """
+    if not isinstance(ws, (tuple, list)) or not ws:
+        raise TypeError(f"pool: ws must be a tuple with one int per pooled axis, not {ws!r}")
+    return _pool("pool", len(ws), input, tuple(ws), ignore_border, stride, pad, mode)
+
+
+def max_pool1d(input: Any, ws: Ints, stride: Ints | None = None, pad: Ints = 0) -> Tensor:
+    """Largest element of each window: `pool_1d` in mode "max".
+
+    Examples
+    --------
+    >>> max_pool1d([1.0, 3.0, 2.0, 4.0], 2)
+    tensor([3., 4.], dtype=float64)
+    """
+    return _pool("max_pool1d", 1, input, ws, True, stride, pad, "max")
+
+
 def max_pool2d(input: Any, ws: Ints, stride: Ints | None = None, pad: Ints = 0) -> Tensor:
     """Largest element of each window: `pool_2d` in mode "max".
 
@@ -200,6 +234,28 @@ def max_pool2d(input: Any, ws: Ints, stride: Ints | None = None, pad: Ints = 0) 
     return _pool("max_pool2d", 2, input, ws, True, stride, pad, "max")
 
 
+def max_pool3d(input: Any, ws: Ints, stride: Ints | None = None, pad: Ints = 0) -> Tensor:
+    """Largest element of each window: `pool_3d` in mode "max".
+
+    Examples
+    --------
+    >>> max_pool3d(np.arange(8.0).reshape(2, 2, 2), 2)
+    tensor([[[7.]]], dtype=float64)
+    """
+    return _pool("max_pool3d", 3, input, ws, True, stride, pad, "max")
+
+
+def avg_pool1d(input: Any, ws: Ints, stride: Ints | None = None, pad: Ints = 0) -> Tensor:
+    """Mean of each window, padding included: `pool_1d` in mode "average_inc_pad".
+
+    Examples
+    --------
+    >>> avg_pool1d([1.0, 3.0, 2.0, 4.0], 2)
+    tensor([2., 3.], dtype=float64)
+    """
+    return _pool("avg_pool1d", 1, input, ws, True, stride, pad, "average_inc_pad")
+
+
 def avg_pool2d(input: Any, ws: Ints, stride: Ints | None = None, pad: Ints = 0) -> Tensor:
     """Mean of each window, padding included: `pool_2d` in mode "average_inc_pad".
 
@@ -209,6 +265,117 @@ def avg_pool2d(input: Any, ws: Ints, stride: Ints | None = None, pad: Ints = 0) 
     tensor([[2.5]], dtype=float64)
     """
     return _pool("avg_pool2d", 2, input, ws, True, stride, pad, "average_inc_pad")
+
+
+def avg_pool3d(input: Any, ws: Ints, stride: Ints | None = None, pad: Ints = 0) -> Tensor:
+    """Mean of each window, padding included: `pool_3d` in mode "average_inc_pad".
+
+    Examples
+    --------
+    >>> avg_pool3d(np.arange(8.0).reshape(2, 2, 2), 2)
+    tensor([[[3.5]]], dtype=float64)
+    """
+    return _pool("avg_pool3d", 3, input, ws, True, stride, pad, "average_inc_pad")
+
+
+def global_avg_pool(input: Any, keepdims: bool = False) -> Tensor:
+    """Mean over space: (N, C, ...) -> (N, C), or (N, C, 1, ...) with `keepdims`.
+
+    Examples
+    --------
+    >>> global_avg_pool([[[1.0, 2.0], [3.0, 5.0]]])
+    tensor([[1.5, 4. ]], dtype=float64)
+    """
+    x = asarray(input)
+    return x.mean(axis=_space("global_avg_pool", x), keepdims=keepdims)
+
+
+def global_max_pool(input: Any, keepdims: bool = False) -> Tensor:
+    """Largest element over space: (N, C, ...) -> (N, C), or (N, C, 1, ...) with `keepdims`; ties share the gradient.
+
+    Examples
+    --------
+    >>> global_max_pool([[[1.0, 2.0], [3.0, 5.0]]])
+    tensor([[2., 5.]], dtype=float64)
+    """
+    x = asarray(input)
+    return x.max(axis=_space("global_max_pool", x), keepdims=keepdims)
+
+
+def adaptive_avg_pool(input: Any, output_size: tuple[int, ...]) -> Tensor:
+    """Mean of windows that share out the last axes into a given number each.
+
+    Parameters
+    ----------
+    input : array_like, shape (..., *sizes)
+        One size per entry of `output_size`.
+    output_size : tuple of ints
+        How many windows per axis: window o of m reaches from floor(o n / m) to ceil((o + 1) n / m), as in PyTorch. They
+        may overlap by one element.
+
+    Returns
+    -------
+    Tensor, shape (..., *output_size)
+
+    Raises
+    ------
+    TypeError
+        If `output_size` is not a tuple of ints.
+    ValueError
+        If the input has fewer axes, or an axis is empty.
+
+    Examples
+    --------
+    >>> adaptive_avg_pool([1.0, 2.0, 3.0, 4.0, 5.0], (2,))
+    tensor([2., 4.], dtype=float64)
+    """
+    return _adaptive("adaptive_avg_pool", input, output_size, "average_exc_pad")
+
+
+def adaptive_max_pool(input: Any, output_size: tuple[int, ...]) -> Tensor:
+    """Largest element of the windows of `adaptive_avg_pool`; the gradient goes to the first, row by row.
+
+    Examples
+    --------
+    >>> adaptive_max_pool([1.0, 2.0, 3.0, 4.0, 5.0], (2,))
+    tensor([3., 5.], dtype=float64)
+    """
+    return _adaptive("adaptive_max_pool", input, output_size, "max")
+
+
+def _space(name: str, x: Tensor) -> tuple[int, ...]:
+    if x.ndim < 3:
+        raise ValueError(f"{name}: the input must have shape (N, C, ...) with spatial axes, got {x.shape}")
+    return tuple(range(2, x.ndim))
+
+
+def _adaptive(name: str, input: Any, output_size: Any, mode: str) -> Tensor:
+    """Axis by axis, the last one first: the mean and the largest element of a box are those of its rows'."""
+    x = asarray(input)
+    if not isinstance(output_size, (tuple, list)) or not output_size:
+        raise TypeError(f"{name}: output_size must be a tuple with one int per pooled axis, not {output_size!r}")
+    nd = len(output_size)
+    sizes = _per_axis(name, "output_size", output_size, nd, 1)
+    lengths = x.shape[x.ndim - nd :] if x.ndim >= nd else ()
+    if not lengths or not all(lengths):
+        raise ValueError(f"{name}: the input must have {nd} pooled axes that are not empty, got shape {x.shape}")
+    if not any(n % m for n, m in zip(lengths, sizes, strict=True)):  # equal windows that do not overlap
+        return _pool(name, nd, x, tuple(n // m for n, m in zip(lengths, sizes, strict=True)), True, None, 0, mode)
+    for axis in range(x.ndim - 1, x.ndim - nd - 1, -1):
+        n, m = x.shape[axis], sizes[axis - x.ndim + nd]
+        begin, end = np.arange(m) * n // m, -(-np.arange(1, m + 1) * n // m)
+        width = int((end - begin).max())
+        inside = begin[:, None] + np.arange(width) < end[:, None]  # (m, width)
+        taken = np.where(inside, begin[:, None] + np.arange(width), end[:, None] - 1)
+        axes = tuple(range(axis)) + tuple(range(axis + 1, x.ndim)) + (axis,)  # the pooled axis last
+        rows = x.transpose(axes)[..., taken.ravel()]  # (..., m * width): each window, its last element repeated
+        if mode == "max":
+            rows = _pool(name, 1, rows, width, True, None, 0, mode)
+        else:
+            weights = (inside / inside.sum(1, keepdims=True)).astype(x.dtype if x.dtype.kind == "f" else float)
+            rows = sum_windows(rows * weights.ravel(), w=_windows(name, rows.shape[-1:], width, True, None, 0))
+        x = rows.transpose(tuple(int(a) for a in np.argsort(axes)))
+    return x
 
 
 def _pool(

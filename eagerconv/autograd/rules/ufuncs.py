@@ -172,8 +172,8 @@ FUNCTIONS: Table = {
 
 
 def _sigmoid(x: Any) -> Any:
-    e = np.exp(-np.abs(x))  # never overflows
-    return np.where(x >= 0, 1, e) / (1 + e)
+    with np.errstate(over="ignore"):  # to infinity, whose reciprocal is the right answer
+        return 1 / (1 + np.exp(-x))
 
 
 def _or_one(x: Any) -> Any:

@@ -1,0 +1,500 @@
+"""Activations: functions of single numbers between the layers of a network, and softmax."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any, cast
+
+import numpy as np
+
+from eagerconv.autograd import rules
+from eagerconv.autograd.tape import elementwise
+from eagerconv.tensor import Tensor, asarray
+
+__all__ = [
+    "elu", "gelu", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "log_sigmoid", "log_softmax", "mish", "prelu",
+    "relu", "selu", "sigmoid", "silu", "softmax", "softplus", "softsign",
+]  # fmt: skip
+
+# ----- Rows: what would be several operations, in one -----
+
+
+def _as(x: Any, value: float) -> Any:
+    """A number in the precision of x, which choosing between it and others then keeps."""
+    return np.asarray(value, x.dtype)
+
+
+_leaky = elementwise(
+    "leaky_relu",
+    lambda x, slope: (np.maximum if slope <= 1 else np.minimum)(x, x * slope),
+    lambda x, slope: _sides(x, slope),
+)
+_elu = elementwise(
+    "elu",
+    lambda x, alpha: np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0))),
+    lambda x, ans, alpha: rules.where(x > 0, _as(x, 1), ans + alpha),
+)
+_silu = elementwise("silu", lambda x: x * rules.sigmoid.fn(x), lambda x: _silu_slope(x))
+_softplus = elementwise("softplus", lambda x: np.logaddexp(x, _as(x, 0)), lambda x: rules.sigmoid(x))
+_normal_cdf = elementwise(
+    "normal_cdf", lambda x: _cdf(x), lambda x: rules.exp(x * x * -0.5) * (1 / math.sqrt(2 * math.pi))
+)
+
+
+def _sides(x: Any, slope: float) -> Any:
+    """1 where x is positive, `slope` elsewhere; for ordinary slopes without `where`, which is slow."""
+    if 0 <= slope <= 1:
+        return rules.maximum((x > 0).astype(x.dtype), slope)
+    return rules.where(x > 0, _as(x, 1), _as(x, slope))
+
+
+def _silu_slope(x: Any) -> Any:
+    s = rules.sigmoid(x)
+    return s * (1 + x * (1 - s))
+
+
+def _cdf(x: Any) -> Any:
+    """The standard normal distribution function, to the last digit but one: erfc(-x / sqrt 2) / 2.
+
+    erfc(z) = t exp(P(t) - z**2) with t = 2 / (2 + z), where P is smooth enough for a polynomial (the form of Press et
+    al., Numerical Recipes, section 6.2); it interpolates math.erfc. Done in pieces that stay in the cache.
+    """
+    flat = np.ascontiguousarray(x).reshape(-1)
+    out = np.empty_like(flat)
+    first, *others = _polynomial(22 if flat.dtype == np.float64 else 10)
+    for begin in range(0, flat.size, 8192):
+        part = flat[begin : begin + 8192]
+        z = np.minimum(np.abs(part) * math.sqrt(0.5), 6)  # beyond, what is added to 0 or taken from 1 is below 1e-17
+        t = 2 / (2 + z)
+        u = (t - 0.625) / 0.375  # t in [0.25, 1] as u in [-1, 1], where powers lose no digits
+        power = first * u
+        for coefficient in others[:-1]:
+            power += coefficient
+            power *= u
+        power += others[-1] - z * z
+        tail = 0.5 * t * np.exp(power)
+        out[begin : begin + 8192] = np.where(part > 0, 1 - tail, tail)
+    return out.reshape(x.shape)
+
+
+@functools.cache
+def _polynomial(degree: int) -> list[float]:
+    """The coefficients of P in powers of u, the highest first."""
+
+    def smooth(t: Any) -> Any:
+        z = 2 / t - 2
+        return np.log([math.erfc(value) for value in z]) - np.log(t) + z * z
+
+    by_chebyshev = np.polynomial.Chebyshev.interpolate(smooth, degree, domain=(0.25, 1))
+    coefficients: list[float] = np.polynomial.chebyshev.cheb2poly(by_chebyshev.coef).tolist()
+    return coefficients[::-1]
+
+
+# ----- What users call -----
+
+
+def relu(x: Any) -> Tensor:
+    """Rectified linear unit, max(x, 0); its gradient at zero is zero.
+
+    Parameters
+    ----------
+    x : array_like
+        Real numbers, in any shape.
+
+    Returns
+    -------
+    Tensor
+        Of the same shape.
+
+    Examples
+    --------
+    >>> relu([-1.0, 2.0])
+    tensor([0., 2.], dtype=float64)
+    """
+    return cast(Tensor, rules.relu(asarray(x)))
+
+
+def leaky_relu(x: Any, slope: float = 0.01) -> Tensor:
+    """Itself where x is positive, slope * x elsewhere.
+
+    Parameters
+    ----------
+    x : array_like
+        Real numbers, in any shape.
+    slope : float
+        Of the negative side, and at zero.
+
+    Returns
+    -------
+    Tensor
+        Of the same shape.
+
+    Examples
+    --------
+    >>> leaky_relu([-1.0, 2.0], 0.2)
+    tensor([-0.2,  2. ], dtype=float64)
+    """
+    return cast(Tensor, _leaky(asarray(x), slope=slope))
+
+
+def prelu(x: Any, slope: Any) -> Tensor:
+    """`leaky_relu` with a slope that is learned.
+
+    Parameters
+    ----------
+    x : array_like
+        Real numbers, in any shape.
+    slope : array_like
+        Of the negative side; broadcasts against x: (C, 1, 1) for one per channel of an image.
+
+    Returns
+    -------
+    Tensor
+        Of the same shape.
+
+    Examples
+    --------
+    >>> prelu([-1.0, 2.0], 0.2)
+    tensor([-0.2,  2. ], dtype=float64)
+    """
+    y = asarray(x)
+    return cast(Tensor, rules.where(y > 0, y, asarray(slope) * y))
+
+
+def elu(x: Any, alpha: float = 1.0) -> Tensor:
+    """Exponential linear unit: x where it is positive, alpha * (exp(x) - 1) elsewhere.
+
+    Parameters
+    ----------
+    x : array_like
+        Real numbers, in any shape.
+    alpha : float
+        Where it saturates.
+
+    Returns
+    -------
+    Tensor
+        Of the same shape.
+
+    Notes
+    -----
+    Clevert et al., "Fast and accurate deep network learning by exponential linear units", ICLR 2016.
+
+    Examples
+    --------
+    >>> elu([-1000.0, 2.0])
+    tensor([-1.,  2.], dtype=float64)
+    """
+    return cast(Tensor, _elu(asarray(x), alpha=alpha))
+
+
+def selu(x: Any) -> Tensor:
+    """Self-normalising `elu`: keeps activations of mean zero and variance one.
+
+    Parameters
+    ----------
+    x : array_like
+        Real numbers, in any shape.
+
+    Returns
+    -------
+    Tensor
+        Of the same shape.
+
+    Notes
+    -----
+    Klambauer et al., "Self-normalizing neural networks", NeurIPS 2017.
+
+    Examples
+    --------
+    >>> selu([-1000.0, 1.0])
+    tensor([-1.75809934,  1.05070099], dtype=float64)
+    """
+    return cast(Tensor, 1.0507009873554805 * _elu(asarray(x), alpha=1.6732632423543772))
+
+
+def gelu(x: Any, approximate: str = "none") -> Tensor:
+    """Gaussian error linear unit: x times the probability that a standard normal number is below it.
+
+    Parameters
+    ----------
+    x : array_like
+        Real numbers, in any shape.
+    approximate : {"none", "tanh"}
+        Whether to use 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x**3))), which is faster.
+
+    Returns
+    -------
+    Tensor
+        Of the same shape.
+
+    Notes
+    -----
+    Hendrycks and Gimpel, "Gaussian error linear units", 2016.
+
+    Examples
+    --------
+    >>> gelu([-1.0, 1.0])
+    tensor([-0.15865525,  0.84134475], dtype=float64)
+    """
+    y = asarray(x)
+    if approximate == "none":
+        return cast(Tensor, y * _normal_cdf(y))
+    if approximate != "tanh":
+        raise ValueError(f"gelu: approximate must be 'none' or 'tanh', not {approximate!r}")
+    return cast(Tensor, y * rules.sigmoid((y + 0.044715 * y * y * y) * math.sqrt(8 / math.pi)))
+
+
+def silu(x: Any) -> Tensor:
+    """Sigmoid linear unit, x * sigmoid(x), also called swish.
+
+    Parameters
+    ----------
+    x : array_like
+        Real numbers, in any shape.
+
+    Returns
+    -------
+    Tensor
+        Of the same shape.
+
+    Notes
+    -----
+    Elfwing et al., "Sigmoid-weighted linear units", Neural Networks 107 (2018).
+
+    Examples
+    --------
+    >>> silu([-1000.0, 0.0, 1.0])
+    tensor([-0.        ,  0.        ,  0.73105858], dtype=float64)
+    """
+    return cast(Tensor, _silu(asarray(x)))
+
+
+def mish(x: Any) -> Tensor:
+    """The product x * tanh(softplus(x)).
+
+    Parameters
+    ----------
+    x : array_like
+        Real numbers, in any shape.
+
+    Returns
+    -------
+    Tensor
+        Of the same shape.
+
+    Notes
+    -----
+    Misra, "Mish: a self regularized non-monotonic activation function", BMVC 2020.
+
+    Examples
+    --------
+    >>> mish([0.0, 1.0])
+    tensor([0.        , 0.86509839], dtype=float64)
+    """
+    y = asarray(x)
+    return cast(Tensor, y * rules.tanh(_softplus(y)))
+
+
+def softplus(x: Any, beta: float = 1.0) -> Tensor:
+    """A smooth `relu`, log(1 + exp(beta x)) / beta, without overflow.
+
+    Parameters
+    ----------
+    x : array_like
+        Real numbers, in any shape.
+    beta : float
+        The larger, the closer to `relu`.
+
+    Returns
+    -------
+    Tensor
+        Of the same shape.
+
+    Examples
+    --------
+    >>> softplus([-1000.0, 0.0, 2.0])
+    tensor([0.        , 0.69314718, 2.12692801], dtype=float64)
+    """
+    return cast(Tensor, _softplus(asarray(x) * beta) / beta if beta != 1 else _softplus(asarray(x)))
+
+
+def softsign(x: Any) -> Tensor:
+    """The quotient x / (1 + abs(x)).
+
+    Parameters
+    ----------
+    x : array_like
+        Real numbers, in any shape.
+
+    Returns
+    -------
+    Tensor
+        Of the same shape.
+
+    Examples
+    --------
+    >>> softsign([-1.0, 3.0])
+    tensor([-0.5 ,  0.75], dtype=float64)
+    """
+    y = asarray(x)
+    return y / (1 + abs(y))
+
+
+def hardtanh(x: Any, low: float = -1.0, high: float = 1.0) -> Tensor:
+    """Cut off below and above.
+
+    Parameters
+    ----------
+    x : array_like
+        Real numbers, in any shape.
+    low, high : float
+        The limits; on them the gradient is one, where PyTorch's is zero.
+
+    Returns
+    -------
+    Tensor
+        Of the same shape.
+
+    Examples
+    --------
+    >>> hardtanh([-3.0, 0.5, 3.0])
+    tensor([-1. ,  0.5,  1. ], dtype=float64)
+    """
+    return cast(Tensor, rules.clip(asarray(x), low, high))
+
+
+def hardsigmoid(x: Any) -> Tensor:
+    """A `sigmoid` of straight lines, clip(x / 6 + 1 / 2, 0, 1).
+
+    Parameters
+    ----------
+    x : array_like
+        Real numbers, in any shape.
+
+    Returns
+    -------
+    Tensor
+        Of the same shape.
+
+    Examples
+    --------
+    >>> hardsigmoid([-3.0, 0.0, 1.5])
+    tensor([0.  , 0.5 , 0.75], dtype=float64)
+    """
+    return cast(Tensor, rules.clip(asarray(x) / 6 + 0.5, 0, 1))
+
+
+def hardswish(x: Any) -> Tensor:
+    """The product x * hardsigmoid(x).
+
+    Parameters
+    ----------
+    x : array_like
+        Real numbers, in any shape.
+
+    Returns
+    -------
+    Tensor
+        Of the same shape.
+
+    Notes
+    -----
+    Howard et al., "Searching for MobileNetV3", ICCV 2019.
+
+    Examples
+    --------
+    >>> hardswish([-3.0, 0.0, 3.0])
+    tensor([-0.,  0.,  3.], dtype=float64)
+    """
+    y = asarray(x)
+    return y * hardsigmoid(y)
+
+
+def sigmoid(x: Any) -> Tensor:
+    """Logistic function, 1 / (1 + exp(-x)), without overflow.
+
+    Parameters
+    ----------
+    x : array_like
+        Real numbers, in any shape.
+
+    Returns
+    -------
+    Tensor
+        Of the same shape.
+
+    Examples
+    --------
+    >>> sigmoid([-1000.0, 0.0])
+    tensor([0. , 0.5], dtype=float64)
+    """
+    return cast(Tensor, rules.sigmoid(asarray(x)))
+
+
+def log_sigmoid(x: Any) -> Tensor:
+    """Logarithm of `sigmoid`, exact also where that is nearly zero.
+
+    Parameters
+    ----------
+    x : array_like
+        Real numbers, in any shape.
+
+    Returns
+    -------
+    Tensor
+        Of the same shape.
+
+    Examples
+    --------
+    >>> log_sigmoid([-10.0, 0.0])
+    tensor([-10.0000454 ,  -0.69314718], dtype=float64)
+    """
+    return cast(Tensor, -_softplus(-asarray(x)))
+
+
+def softmax(x: Any, axis: int | tuple[int, ...] = -1) -> Tensor:
+    """Exponentials divided by their sum along an axis, without overflow.
+
+    Parameters
+    ----------
+    x : array_like
+        Real numbers.
+    axis : int or tuple of ints
+        Where the result sums to one.
+
+    Returns
+    -------
+    Tensor
+        Of the same shape.
+
+    Examples
+    --------
+    >>> softmax([1000.0, 1000.0])
+    tensor([0.5, 0.5], dtype=float64)
+    """
+    return cast(Tensor, rules.softmax(asarray(x), axis=axis))
+
+
+def log_softmax(x: Any, axis: int | tuple[int, ...] = -1) -> Tensor:
+    """Logarithm of `softmax`, exact also where that is nearly zero.
+
+    Parameters
+    ----------
+    x : array_like
+        Real numbers.
+    axis : int or tuple of ints
+        Where the exponentials of the result sum to one.
+
+    Returns
+    -------
+    Tensor
+        Of the same shape.
+
+    Examples
+    --------
+    >>> log_softmax([0.0, 1000.0])
+    tensor([-1000.,     0.], dtype=float64)
+    """
+    return cast(Tensor, rules.log_softmax(asarray(x), axis=axis))

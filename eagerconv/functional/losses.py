@@ -1,0 +1,296 @@
+"""Losses: one number that says how far results are from what they should be."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import numpy as np
+
+from eagerconv.autograd import rules
+from eagerconv.functional.activations import log_softmax, softplus
+from eagerconv.tensor import Tensor, asarray
+
+__all__ = [
+    "binary_cross_entropy_with_logits", "cross_entropy", "huber_loss", "kl_div", "l1_loss", "mse_loss", "nll_loss",
+]  # fmt: skip
+
+REDUCTIONS = ("mean", "sum", "none")
+
+
+def cross_entropy(
+    logits: Any,
+    labels: Any,
+    label_smoothing: float = 0.0,
+    ignore_index: int | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """Negative log-probability of the true class, when softmax turns logits into probabilities.
+
+    Parameters
+    ----------
+    logits : array_like, shape (N, K, ...)
+        K scores per example; further axes are positions of an image, each with a class of its own.
+    labels : array_like of ints, shape (N, ...)
+        The true classes, from 0 to K - 1.
+    label_smoothing : float
+        The share of the target, from 0 to 1, that is spread over all K classes.
+    ignore_index : int, optional
+        A label that does not count; it need not be a class. PyTorch's default is -100.
+    reduction : {"mean", "sum", "none"}
+        What to make of the losses: their mean (over those that count), their sum, or nothing.
+
+    Returns
+    -------
+    Tensor
+        A single number; of the labels' shape, zero where they do not count, for reduction "none".
+
+    Raises
+    ------
+    TypeError
+        If the labels are not integers.
+    ValueError
+        If the shapes do not fit, there is no example for a mean, a label is out of range, or an option is.
+
+    Notes
+    -----
+    Label smoothing: Szegedy et al., "Rethinking the Inception architecture for computer vision", CVPR 2016.
+
+    Examples
+    --------
+    >>> cross_entropy([[0.0, 0.0], [1000.0, 0.0]], [1, 0])
+    tensor(0.34657359, dtype=float64)
+    """
+    x = asarray(logits)
+    classes = _labels("cross_entropy", x, labels, ignore_index)
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"cross_entropy: label_smoothing must lie from 0 to 1, not {label_smoothing}")
+    log_p = log_softmax(x, axis=1)
+    losses = _picked(log_p, classes, ignore_index)
+    if label_smoothing:
+        spread = -log_p.mean(axis=1)
+        if ignore_index is not None:
+            spread = spread * (classes != ignore_index)
+        losses = (1 - label_smoothing) * losses + label_smoothing * spread
+    return _reduced("cross_entropy", losses, reduction, _counting(classes, ignore_index))
+
+
+def nll_loss(log_probabilities: Any, labels: Any, ignore_index: int | None = None, reduction: str = "mean") -> Tensor:
+    """Negative log-probability of the true class: `cross_entropy` for what went through `log_softmax` already.
+
+    Examples
+    --------
+    >>> nll_loss(np.log([[0.25, 0.75]]), [0])
+    tensor(1.38629436, dtype=float64)
+    """
+    x = asarray(log_probabilities)
+    classes = _labels("nll_loss", x, labels, ignore_index)
+    return _reduced("nll_loss", _picked(x, classes, ignore_index), reduction, _counting(classes, ignore_index))
+
+
+def _labels(name: str, x: Tensor, labels: Any, ignore_index: int | None) -> Any:
+    """The labels as an array that was checked."""
+    classes = asarray(labels).data
+    if classes.dtype.kind not in "iu":
+        raise TypeError(f"{name}: labels must be integers, the index of the class, not {classes.dtype}")
+    if x.ndim < 2 or classes.shape != x.shape[:1] + x.shape[2:]:
+        raise ValueError(f"{name}: expected logits (N, K, ...) and labels (N, ...), got {x.shape} and {classes.shape}")
+    counting = classes if ignore_index is None else classes[classes != ignore_index]
+    k = x.shape[1]
+    if counting.size and (counting.min() < 0 or counting.max() >= k):
+        raise ValueError(
+            f"{name}: labels must lie from 0 to K - 1 = {k - 1}, got some from {counting.min()} to {counting.max()}; "
+            "pass ignore_index= for one that does not count"
+        )
+    return classes
+
+
+def _picked(log_p: Tensor, classes: Any, ignore_index: int | None) -> Tensor:
+    """Minus the log-probability of each example's class, (N, K, ...) -> (N, ...); 0 where it does not count."""
+    safe = classes if ignore_index is None else np.where(classes == ignore_index, 0, classes)
+    n, *places = np.ogrid[tuple(slice(size) for size in classes.shape)]
+    losses = -log_p[(n, safe, *places)]
+    if ignore_index is None:
+        return losses
+    return cast(Tensor, rules.where(classes != ignore_index, losses, np.zeros((), log_p.dtype)))
+
+
+def _counting(classes: Any, ignore_index: int | None) -> int:
+    return int(classes.size if ignore_index is None else np.count_nonzero(classes != ignore_index))
+
+
+def binary_cross_entropy_with_logits(
+    logits: Any, target: Any, pos_weight: Any = None, reduction: str = "mean"
+) -> Tensor:
+    """Negative log-probability of yes-or-no answers, when `sigmoid` turns logits into probabilities of yes.
+
+    Parameters
+    ----------
+    logits : array_like
+        Scores.
+    target : array_like, of the same shape
+        1 for yes, 0 for no; or a probability.
+    pos_weight : array_like, optional
+        Weight of the yes, in a shape that broadcasts.
+    reduction : {"mean", "sum", "none"}
+        What to make of the losses of the elements.
+
+    Returns
+    -------
+    Tensor
+        A single number, or one per element.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, or for an unknown reduction.
+
+    Examples
+    --------
+    >>> binary_cross_entropy_with_logits([0.0, -1000.0], [1.0, 0.0])
+    tensor(0.34657359, dtype=float64)
+    """
+    x, y = _pair("binary_cross_entropy_with_logits", logits, target)
+    # -y log s(x) - (1 - y) log(1 - s(x)), with log s(x) = -softplus(-x) and log(1 - s(x)) = -softplus(x) = log s(x) - x
+    positive = y if pos_weight is None else y * asarray(pos_weight)
+    losses = (1 - y) * x + (1 - y + positive) * softplus(-x)
+    return _reduced("binary_cross_entropy_with_logits", losses, reduction)
+
+
+def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
+    """Mean squared error: the mean of |input - target|**2 over all elements.
+
+    Parameters
+    ----------
+    input, target : array_like
+        Of the same shape: here broadcasting is a mistake more often than a wish.
+    reduction : {"mean", "sum", "none"}
+        What to make of the losses of the elements.
+
+    Returns
+    -------
+    Tensor
+        A single number, or one per element.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, or for an unknown reduction.
+
+    Examples
+    --------
+    >>> mse_loss([1.0, 2.0], [1.0, 4.0])
+    tensor(2., dtype=float64)
+    """
+    x, y = _pair("mse_loss", input, target)
+    d = x - y
+    return _reduced("mse_loss", (d * d.conjugate()).real, reduction)
+
+
+def l1_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
+    """Mean absolute error; parameters as for `mse_loss`.
+
+    Examples
+    --------
+    >>> l1_loss([1.0, 2.0], [1.0, 4.0])
+    tensor(1., dtype=float64)
+    """
+    x, y = _pair("l1_loss", input, target)
+    return _reduced("l1_loss", abs(x - y), reduction)
+
+
+def huber_loss(input: Any, target: Any, delta: float = 1.0, reduction: str = "mean") -> Tensor:
+    """Half the squared error where it is at most delta, and beyond a straight line of that slope.
+
+    Parameters
+    ----------
+    input, target : array_like
+        Of the same shape.
+    delta : float
+        Where the line begins, above 0.
+    reduction : {"mean", "sum", "none"}
+        What to make of the losses of the elements.
+
+    Returns
+    -------
+    Tensor
+        A single number, or one per element.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, delta is not positive, or for an unknown reduction.
+
+    Notes
+    -----
+    Huber, "Robust estimation of a location parameter", Annals of Mathematical Statistics 35 (1964).
+
+    Examples
+    --------
+    >>> huber_loss([0.5, 3.0], [0.0, 0.0], reduction="none")
+    tensor([0.125, 2.5  ], dtype=float64)
+    """
+    if delta <= 0:
+        raise ValueError(f"huber_loss: delta must be above 0, not {delta}")
+    x, y = _pair("huber_loss", input, target)
+    d = abs(x - y)
+    near = rules.minimum(d, delta)
+    return _reduced("huber_loss", near * (d - 0.5 * near), reduction)  # d**2 / 2, or delta * (d - delta / 2)
+
+
+def kl_div(log_input: Any, target: Any, log_target: bool = False, reduction: str = "batchmean") -> Tensor:
+    """Kullback-Leibler divergence of the target distribution from the one given by its logarithm.
+
+    Parameters
+    ----------
+    log_input : array_like
+        Logarithms of probabilities, as of `log_softmax`.
+    target : array_like, of the same shape
+        Probabilities.
+    log_target : bool
+        The target comes as logarithms too.
+    reduction : {"batchmean", "mean", "sum", "none"}
+        "batchmean" divides the sum by the length of the first axis, which is the divergence of the books; it is the
+        default here, where PyTorch's is "mean".
+
+    Returns
+    -------
+    Tensor
+        A single number, or target * (log target - log_input) per element.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, or for an unknown reduction.
+
+    Examples
+    --------
+    >>> kl_div(np.log([[0.5, 0.5]]), [[1.0, 0.0]])
+    tensor(0.69314718, dtype=float64)
+    """
+    x, y = _pair("kl_div", log_input, target)
+    if log_target:
+        losses = rules.exp(y) * (y - x)
+    else:
+        losses = y * rules.log(rules.where(y > 0, y, np.ones((), y.dtype))) - y * x  # 0 log 0 = 0
+    if reduction == "batchmean":
+        return cast(Tensor, losses.sum() / len(x))
+    return _reduced("kl_div", losses, reduction)
+
+
+def _pair(name: str, input: Any, target: Any) -> tuple[Tensor, Tensor]:
+    x, y = asarray(input), asarray(target)
+    if x.shape != y.shape:
+        raise ValueError(f"{name}: input and target must have the same shape, got {x.shape} and {y.shape}")
+    return x, y
+
+
+def _reduced(name: str, losses: Tensor, reduction: str, count: int | None = None) -> Tensor:
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"{name}: reduction must be one of {REDUCTIONS}, not {reduction!r}")
+    if reduction == "none":
+        return losses
+    if reduction == "sum":
+        return losses.sum()
+    if not (losses.size if count is None else count):
+        raise ValueError(f"{name}: the mean over no examples is not defined")
+    return losses.mean() if count in (None, losses.size) else losses.sum() / count

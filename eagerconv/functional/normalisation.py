@@ -1,0 +1,277 @@
+"""Normalisation: batch, layer, group and instance, which are one standardisation of different groups of elements.
+
+Every one of them sees its input as (A, B, C) and gives each b of the B groups mean zero and variance one: batch
+normalisation (N, channels, space), layer normalisation (1, N, features), group normalisation (1, N * groups, the rest),
+instance normalisation (1, N * channels, space).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+
+from eagerconv.autograd import rules, tape
+from eagerconv.autograd.tape import defvjp
+from eagerconv.tensor import Tensor, asarray
+
+__all__ = ["batch_norm", "group_norm", "instance_norm", "layer_norm"]
+
+
+# ----- The primitive. x is (A, B, C), mean and rstd = 1 / sqrt(variance + eps) are (B, 1) -----
+
+
+def _centre(v: Any) -> Any:
+    return v - rules.mean(v, axis=(0, 2), keepdims=True)
+
+
+def _project(v: Any, x: Any, ans: Any, eps: float, rstd: Any) -> Any:
+    """J v = rstd (v - mean(v) - ans mean(ans v)). J is symmetric, so this is both modes.
+
+    What was computed outside of the tape serves while nothing is recorded; a second derivative needs rstd to depend on x.
+    """
+    if tape.is_grad_enabled():
+        rstd = 1 / rules.sqrt(rules.mean(rules.square(_centre(x)), axis=(0, 2), keepdims=True) + eps)
+    return rstd * (_centre(v) - ans * rules.mean(ans * v, axis=(0, 2), keepdims=True))
+
+
+_standardise = defvjp(
+    "standardise",
+    lambda x, eps, mean, rstd: (x - mean) * rstd,
+    lambda g, x, ans, eps, rstd: _project(g, x, ans, eps, rstd),
+    jvp=lambda t, x, ans, eps, rstd: _project(t, x, ans, eps, rstd),
+)
+
+
+def _statistics(x: Any) -> tuple[Any, Any]:
+    """Mean and variance of every group, (B, 1) each."""
+    mean = x.mean(axis=(0, 2), keepdims=True)
+    d = x - mean
+    return mean[0], np.square(d, out=d).mean(axis=(0, 2), keepdims=True)[0]
+
+
+def _standardised(x: Tensor, shape: tuple[int, ...], eps: float) -> Tensor:
+    """Each of the B groups of x, seen as `shape` = (A, B, C), with mean zero and variance one."""
+    grouped = x.reshape(shape)
+    mean, variance = _statistics(grouped.data)
+    out = _standardise(grouped, eps=eps, mean=mean, rstd=_rstd(variance, eps))
+    return cast(Tensor, out.reshape(x.shape))
+
+
+def _rstd(variance: Any, eps: float) -> Any:
+    return 1 / np.sqrt(variance + np.asarray(eps, variance.dtype))
+
+
+# ----- What users call -----
+
+
+def batch_norm(
+    input: Any,
+    running: dict[str, Tensor] | None = None,
+    weight: Any = None,
+    bias: Any = None,
+    training: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> tuple[Tensor, dict[str, Tensor] | None]:
+    """Give every channel mean zero and variance one over the batch and space, then a scale and a shift that are learned.
+
+    Parameters
+    ----------
+    input : array_like, shape (N, C, ...)
+        Real numbers.
+    running : dict of Tensors {"mean": (C,), "var": (C,)}, optional
+        Running statistics: what is used when `training` is False. They begin as zeros and ones.
+    weight, bias : array_like, shape (C,), optional
+        Scale and shift.
+    training : bool
+        Use the statistics of this batch, not the running ones.
+    momentum : float
+        The share of this batch in the new running statistics; Keras calls 1 - momentum so.
+    eps : float
+        Added to the variance.
+
+    Returns
+    -------
+    out : Tensor, shape (N, C, ...)
+    running : dict of Tensors, or None
+        The running statistics to hand in the next time: new ones in training (of the unbiased variance, as in PyTorch),
+        those that were given otherwise. Nothing is changed in place.
+
+    Raises
+    ------
+    ValueError
+        If a shape does not fit, there is nothing to take the variance of, or there are no statistics to use.
+
+    Notes
+    -----
+    Ioffe and Szegedy, "Batch normalization", ICML 2015.
+
+    Examples
+    --------
+    >>> x = np.array([[[1.0, 3.0]], [[5.0, 7.0]]])
+    >>> out, running = batch_norm(x, {"mean": np.zeros(1), "var": np.ones(1)}, eps=0)
+    >>> running["mean"]
+    tensor([0.4], dtype=float64)
+    >>> out.data.mean(), out.data.var()
+    (np.float64(0.0), np.float64(1.0))
+    """
+    x = _inputs("batch_norm", input, 2)
+    n, c = x.shape[:2]
+    shape = (n, c, math.prod(x.shape[2:]))
+    if not training:
+        if running is None:
+            raise ValueError("batch_norm: training=False uses running statistics, and none were given")
+        mean, variance = (asarray(running[name]).data.astype(x.dtype, copy=False) for name in ("mean", "var"))
+        _check_channels("batch_norm", {"running['mean']": mean, "running['var']": variance}, c)
+        out = (x.reshape(shape) - mean[:, None]) * _rstd(variance, eps)[:, None]
+        return _affine("batch_norm", out.reshape(x.shape), weight, bias, c), running
+    count = shape[0] * shape[2]
+    if count < 2:
+        raise ValueError(f"batch_norm: one value per channel (input {x.shape}) has no variance; use training=False")
+    grouped = x.reshape(shape)
+    mean, variance = _statistics(grouped.data)
+    out = _standardise(grouped, eps=eps, mean=mean, rstd=_rstd(variance, eps)).reshape(x.shape)
+    if running is not None:
+        seen = {"mean": mean[:, 0], "var": variance[:, 0] * (count / (count - 1))}
+        _check_channels("batch_norm", {f"running['{name}']": asarray(running[name]).data for name in seen}, c)
+        running = {
+            name: Tensor._wrap((1 - momentum) * asarray(running[name]).data + momentum * seen[name]) for name in seen
+        }
+    return _affine("batch_norm", out, weight, bias, c), running
+
+
+def layer_norm(
+    input: Any, normalized_shape: int | Sequence[int], weight: Any = None, bias: Any = None, eps: float = 1e-5
+) -> Tensor:
+    """Give the last axes of every example mean zero and variance one, then a scale and a shift that are learned.
+
+    Parameters
+    ----------
+    input : array_like, shape (..., *normalized_shape)
+        Real numbers.
+    normalized_shape : int or ints
+        The lengths of the last axes, over which statistics are taken.
+    weight, bias : array_like, shape normalized_shape, optional
+        Scale and shift.
+    eps : float
+        Added to the variance.
+
+    Returns
+    -------
+    Tensor
+        Of the same shape.
+
+    Raises
+    ------
+    ValueError
+        If a shape does not fit.
+
+    Notes
+    -----
+    Ba, Kiros and Hinton, "Layer normalization", 2016.
+
+    Examples
+    --------
+    >>> layer_norm([[1.0, 3.0], [0.0, 10.0]], 2, eps=0)
+    tensor([[-1.,  1.],
+            [-1.,  1.]], dtype=float64)
+    """
+    tail = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+    x = _inputs("layer_norm", input, len(tail))
+    if not tail or x.shape[x.ndim - len(tail) :] != tail:
+        raise ValueError(f"layer_norm: the last axes of the input {x.shape} must be normalized_shape={tail}")
+    size = math.prod(tail)
+    out = _standardised(x, (1, x.size // size if size else 0, size), eps)
+    for name, value in (("weight", weight), ("bias", bias)):
+        if value is not None and asarray(value).shape != tail:
+            raise ValueError(f"layer_norm: {name} must have shape normalized_shape={tail}, got {asarray(value).shape}")
+    out = out if weight is None else out * asarray(weight)
+    return out if bias is None else out + asarray(bias)
+
+
+def group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Tensor:
+    """Give every group of channels of every example mean zero and variance one, then a scale and shift per channel.
+
+    Parameters
+    ----------
+    input : array_like, shape (N, C, ...)
+        Real numbers.
+    num_groups : int
+        A divisor of C: 1 is layer normalisation over channels and space, C is instance normalisation.
+    weight, bias : array_like, shape (C,), optional
+        Scale and shift.
+    eps : float
+        Added to the variance.
+
+    Returns
+    -------
+    Tensor
+        Of the same shape.
+
+    Raises
+    ------
+    ValueError
+        If a shape does not fit, or num_groups does not divide the channels.
+
+    Notes
+    -----
+    Wu and He, "Group normalization", ECCV 2018.
+
+    Examples
+    --------
+    >>> group_norm([[1.0, 3.0, 0.0, 10.0]], 2, eps=0)
+    tensor([[-1.,  1., -1.,  1.]], dtype=float64)
+    """
+    return _group_norm("group_norm", input, num_groups, weight, bias, eps)
+
+
+def instance_norm(input: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Tensor:
+    """Give every channel of every example mean zero and variance one: `group_norm` with one channel per group.
+
+    Notes
+    -----
+    Ulyanov et al., "Instance normalization", 2016.
+
+    Examples
+    --------
+    >>> instance_norm([[[1.0, 3.0], [0.0, 10.0]]], eps=0)
+    tensor([[[-1.,  1.],
+             [-1.,  1.]]], dtype=float64)
+    """
+    return _group_norm("instance_norm", input, None, weight, bias, eps)
+
+
+def _group_norm(name: str, input: Any, num_groups: int | None, weight: Any, bias: Any, eps: float) -> Tensor:
+    x = _inputs(name, input, 2)
+    n, c = x.shape[:2]
+    groups = c if num_groups is None else num_groups
+    if groups < 1 or c % groups:
+        raise ValueError(f"{name}: num_groups={groups} must divide the {c} channels of the input {x.shape}")
+    out = _standardised(x, (1, n * groups, c // groups * math.prod(x.shape[2:])), eps)
+    return _affine(name, out, weight, bias, c)
+
+
+def _inputs(name: str, input: Any, ndim: int) -> Tensor:
+    x = asarray(input)
+    if x.ndim < ndim:
+        raise ValueError(f"{name}: the input must have {ndim} axes or more, got shape {x.shape}")
+    if x.dtype.kind == "c":
+        raise TypeError(f"{name}: the input must be real, not {x.dtype}")
+    return x
+
+
+def _affine(name: str, x: Tensor, weight: Any, bias: Any, channels: int) -> Tensor:
+    """The affine map x * weight + bias, one of each per channel, the second axis."""
+    _check_channels(name, {"weight": weight, "bias": bias}, channels)
+    each = (channels,) + (1,) * (x.ndim - 2)
+    x = x if weight is None else x * asarray(weight).reshape(each)
+    return x if bias is None else x + asarray(bias).reshape(each)
+
+
+def _check_channels(name: str, values: dict[str, Any], channels: int) -> None:
+    for what, value in values.items():
+        if value is not None and asarray(value).shape != (channels,):
+            raise ValueError(f"{name}: {what} must have shape (C,) = ({channels},), got {asarray(value).shape}")
