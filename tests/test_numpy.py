@@ -95,7 +95,6 @@ def test_value_and_gradient(name: str) -> None:
         (lambda x: np.nextafter(x, 3.0), "nextafter"),
         (lambda x: np.frexp(x)[0], "frexp"),
         (lambda x: np.add.reduceat(x, [0, 2]), "reduceat"),
-        (lambda x: np.lib.stride_tricks.sliding_window_view(x, 2, axis=0), "sliding_window_view"),
     ],
 )
 def test_without_a_rule_computes_and_raises_by_name_when_differentiated(function: Any, name: str) -> None:

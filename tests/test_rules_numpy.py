@@ -144,6 +144,8 @@ SAMPLES: dict[Callable[..., Any], list[Sample]] = {
     np.compress: [of([True, False, True], V, 0), of([False, True], V)], np.extract: [of(MASK, S)],
     np.delete: [of(V, 1, 0), of(V, [1, 3], 1), of(V, slice(2))], np.resize: [of(S, (3, 4)), of(S, 2)],
     np.select: [of([MASK, S > 0], [S, P], 2.0)],
+    np.choose: [of([0, 1, 2], [Q, S, 2.0])],
+    np.bincount: [of([1, 3, 1], Q), of(np.array([0, 2]), weights=[1.0, 2.0], minlength=5), of([1, 0, 1], S[0], 1)],
     # shapes
     np.reshape: [of(S, (3, 2)), of(S, -1), of(W, (4, 6), "F"), of(W, shape=(4, 6), order="F", copy=True)],
     np.ravel: [of(S), of(W, "F")],
@@ -170,6 +172,7 @@ SAMPLES: dict[Callable[..., Any], list[Sample]] = {
     np.tril: [of(V), of(W, -1)], np.triu: [of(V), of(W, k=1)],
     np.pad: [of(S, 1), of(S, ((1, 0), (2, 3)), constant_values=4.0), of(S, ((1, 0), (2, 2)), "reflect"),
              of(S, 2, mode="symmetric"), of(S, (1, 2), mode="edge"), of(S, 1, mode="wrap")],
+    np.lib.stride_tricks.sliding_window_view: [of(V, (2, 3)), of(W, 2, 1), of(W, (2, 2), axis=(2, 0))],
     np.copy: each(S, C), np.astype: [of(S, np.complex128), of(C, np.complex128, copy=False)],
     # reductions
     np.sum: [*REDUCTION, of(C), of(S, 0, np.complex128), of(S, 1, where=MASK, initial=2.0), of(S, 0, None, None, True)],
@@ -187,10 +190,12 @@ SAMPLES: dict[Callable[..., Any], list[Sample]] = {
     # sorting
     np.sort: [of(S), of(W, 1), of(S, axis=None), of(V, 0, stable=True)],
     np.partition: [of(Q, 1), of(V, 2, after=lambda out: out[:, 2])],
-    np.median: [of(S), of(V, 0), of(V, axis=1, keepdims=True), of(W, (0, 2))],
     np.quantile: [of(S, 0.3), of(V, [0.1, 0.8], 1), of(W, 0.6, axis=(0, 2), keepdims=True), of(V, 0.4, method="lower"),
                   of(V, 0.4, method="higher"), of(V, 0.4, method="nearest"), of(V, 0.42, method="midpoint")],
     np.percentile: [of(S, 30), of(V, [10, 80.0], 1)],
+    np.median: [of(S), of(V, 0), of(V, axis=1, keepdims=True), of(W, (0, 2)), of(EMPTY, 1)],
+    np.cov: [of(V), of(V, rowvar=False, bias=True), of(Q, S[0]), of(C), of(V, ddof=0), of(Q)],
+    np.corrcoef: [of(V), of(S, P, False), of(C), of(Q)],
     # differences, interpolation, convolution
     np.diff: [of(V), of(V, 2, 0), of(V, axis=0, prepend=1.0, append=P[:1, [0, 1, 2, 0, 1]])],
     np.ediff1d: [of(S), of(S, Q, 2.0)],
@@ -203,6 +208,8 @@ SAMPLES: dict[Callable[..., Any], list[Sample]] = {
                   ((V[0], Q), (Q, V[0]), (C[0, :2], V[1]), (Q, V[0, :2]))] + [of(Q, V[0])],
     np.correlate: [of(x, y, mode) for mode in ("full", "same", "valid") for x, y in
                    ((V[0], Q), (Q, V[0]), (V[1], C[0, :2]), (C[0, :2], V[1]))] + [of(V[0], Q)],
+    np.linspace: [of(SCALAR, 2.0, 5), of(Q, S, num=3, endpoint=False, axis=-1), of(Q, 1, 4, retstep=True), of(Q, 1, 1)],
+    np.logspace: [of(SCALAR, 2.0, 5), of(Q, 0, 3, base=2.0)],
     np.polyval: [of(Q, S), of([1.0, 2.0], S)],
     # products
     np.matmul: [of(S, P.T), of(Q, Q), of(W, V.T[:4]), of(C, D.T)], np.linalg.matmul: [of(S, P.T)],
@@ -228,16 +235,18 @@ SAMPLES: dict[Callable[..., Any], list[Sample]] = {
                 of("abc,cd", EMPTY[..., None], S[:1])],
     # linear algebra
     np.linalg.solve: [of(M, Q), of(N, V[:3]), of(N, Q), of(K, S.T), of(M, C[0]), of(N, N[:, :, :2])],
-    np.linalg.inv: each(M, N, K), np.linalg.pinv: [*each(TALL, WIDE, CWIDE), of(M, 1e-12), of(M, rtol=1e-12)],
+    np.linalg.inv: each(M, N, K, np.zeros((0, 3, 3)), np.zeros((2, 0, 0))),
+    np.linalg.pinv: [*each(TALL, WIDE, CWIDE), of(M, 1e-12), of(M, rtol=1e-12)],
     np.linalg.lstsq: [of(TALL[0], V[:, 0]), of(TALL[1], V[:, :2]), of(WIDE, Q[:2]), of(CTALL[0], V[:, :2])],
     np.linalg.det: each(M, N, K, SINGULAR), np.linalg.slogdet: [of(M), of(N), of(K)],
     np.linalg.cholesky: [*each(M, N, K, before=definite), of(K, before=definite, upper=True)],
-    np.linalg.qr: [*each(M, TALL, WIDE), *each(K, CTALL, CWIDE, after=of_qr), of(TALL, mode="r"), of(WIDE, "complete")],
+    np.linalg.qr: [*each(M, TALL, WIDE), *each(K, CTALL, CWIDE, after=of_qr), of(TALL[:0]),
+                   of(TALL, mode="r"), of(WIDE, "complete")],
     np.linalg.svd: [*each(M, TALL, WIDE, K, CTALL, CWIDE, after=of_svd), of(TALL, False, after=of_svd),
-                    of(CWIDE, full_matrices=False, after=of_svd), of(TALL, compute_uv=False)],
+                    of(CWIDE, full_matrices=False, after=of_svd), of(TALL, compute_uv=False), of(TALL[:, :0])],
     np.linalg.svdvals: each(M, TALL, CWIDE),
     np.linalg.eigh: [*each(M, N, K, before=hermitian, after=of_eig), of(M, "U", before=hermitian, after=of_eig)],
-    np.linalg.eigvalsh: [*each(M, N, K, before=hermitian), of(M, UPLO="U", before=hermitian)],
+    np.linalg.eigvalsh: [of(np.zeros((0, 2, 2))), *each(M, N, K, before=hermitian), of(M, UPLO="U", before=hermitian)],
     np.linalg.eig: each(M, K, definite(M) + 0.1 * K.real, after=lambda out: [out[0], abs(out[1]) ** 2]),
     np.linalg.eigvals: each(M, N[:1], K),
     np.linalg.norm: [of(S), of(W), of(C), of(Q, np.inf), of(Q, 3), of(S, 1, 1), of(C, -np.inf, 0, True), of(S, 0, 1),

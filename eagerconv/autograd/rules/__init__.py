@@ -14,7 +14,18 @@ from typing import Any
 
 import numpy as np
 
-from eagerconv.autograd.rules import calculus, fft, indexing, linalg, products, reductions, shapes, sorting, ufuncs
+from eagerconv.autograd.rules import (
+    calculus,
+    fft,
+    indexing,
+    linalg,
+    products,
+    reductions,
+    shapes,
+    sorting,
+    statistics,
+    ufuncs,
+)
 from eagerconv.autograd.rules.calculus import *  # noqa: F403
 from eagerconv.autograd.rules.fft import *  # noqa: F403
 from eagerconv.autograd.rules.indexing import *  # noqa: F403
@@ -26,10 +37,11 @@ from eagerconv.autograd.rules.reductions import ACCUMULATE as ACCUMULATE
 from eagerconv.autograd.rules.reductions import REDUCE as REDUCE
 from eagerconv.autograd.rules.shapes import *  # noqa: F403
 from eagerconv.autograd.rules.sorting import *  # noqa: F403
+from eagerconv.autograd.rules.statistics import *  # noqa: F403
 from eagerconv.autograd.rules.ufuncs import *  # noqa: F403
 from eagerconv.autograd.tape import Op
 
-_TABLES = (ufuncs, indexing, shapes, reductions, sorting, products, calculus, linalg, fft)
+_TABLES = (ufuncs, indexing, shapes, reductions, sorting, products, statistics, calculus, linalg, fft)
 
 
 def table() -> dict[str, Op]:

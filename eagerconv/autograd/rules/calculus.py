@@ -10,8 +10,8 @@ from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 from eagerconv.autograd.rules.indexing import along, getitem
 from eagerconv.autograd.rules.operands import Table, operand, value
 from eagerconv.autograd.rules.reductions import sum
-from eagerconv.autograd.rules.shapes import _concatenate, astype, broadcast_to, flip, pad, ravel, reshape
-from eagerconv.autograd.rules.ufuncs import remainder, where
+from eagerconv.autograd.rules.shapes import _concatenate, astype, broadcast_to, flip, moveaxis, pad, ravel, reshape
+from eagerconv.autograd.rules.ufuncs import power, remainder, where
 from eagerconv.autograd.tape import Op, multilinear
 
 convolve: Op = multilinear(  # full[n] = sum_k x[k] y[n - k], of which a mode is a part: g, put there, meets the other
@@ -127,6 +127,26 @@ def interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period
     return where(x > xp[-1], fp[-1] if right is None else right, inside)
 
 
+def linspace(
+    start: Any, stop: Any, num: int = 50, endpoint: bool = True, retstep: bool = False, dtype: None = None,
+    axis: int = 0, *, device: Any = None,
+) -> Any:  # fmt: skip
+    """Evenly spaced numbers from start to stop."""
+    if dtype is not None:
+        raise NotImplementedError("linspace has no derivative in a dtype of its own")
+    start, stop = (v * 1.0 if isinstance(v, (int, float, complex)) else operand(v) * 1.0 for v in (start, stop))
+    count = num - 1 if endpoint else num
+    step = (stop - start) / (count if count > 0 else np.nan)
+    k = np.arange(num, dtype=value(step).real.dtype).reshape(-1, *(1,) * step.ndim)
+    out = moveaxis(start + k * step if num > 1 else start + 0 * k, 0, axis)
+    return (out, step) if retstep else out
+
+
+def logspace(start: Any, stop: Any, num: int = 50, endpoint: bool = True, base: Any = 10.0) -> Any:
+    """Numbers whose logarithms are evenly spaced from start to stop."""
+    return power(base, linspace(start, stop, num, endpoint))
+
+
 def polyval(p: Any, x: Any) -> Any:
     """A polynomial, from its coefficients, the highest first."""
     p, x = operand(p), operand(x)
@@ -138,7 +158,7 @@ def polyval(p: Any, x: Any) -> Any:
 
 FUNCTIONS: Table = {
     np.convolve: convolve, np.correlate: correlate, np.diff: diff, np.ediff1d: ediff1d, np.gradient: gradient,
-    np.interp: interp, np.polyval: polyval, np.trapezoid: trapezoid,
+    np.interp: interp, np.linspace: linspace, np.logspace: logspace, np.polyval: polyval, np.trapezoid: trapezoid,
 }  # fmt: skip
 
 

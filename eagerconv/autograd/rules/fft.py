@@ -13,7 +13,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
 from eagerconv.autograd.rules.indexing import getitem
-from eagerconv.autograd.rules.operands import Table
+from eagerconv.autograd.rules.operands import Table, value
 from eagerconv.autograd.rules.shapes import pad, roll
 from eagerconv.autograd.tape import Op, linear
 
@@ -118,7 +118,7 @@ def resized(x: Any, shape: tuple[int, ...]) -> Any:
 def _weights(g: Any, s: tuple[int, ...], axes: tuple[int, ...], twin: float) -> Any:
     """`twin` for every frequency that has a conjugate twin, 1 for zero and, of an even length, for n/2."""
     n, axis = s[-1], axes[-1]
-    w = np.full(n // 2 + 1, twin, g.dtype.type(0).real.dtype)
+    w = np.full_like(value(g).real, twin, shape=n // 2 + 1)
     w[0] = 1
     if n % 2 == 0:
         w[-1] = 1

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
-from eagerconv.autograd.rules.operands import Table, value
+from eagerconv.autograd.rules.operands import Table, operand, value
 from eagerconv.autograd.rules.ufuncs import where
 from eagerconv.autograd.tape import Op, defvjp, linear
 
@@ -47,7 +47,7 @@ def take(a: Any, indices: Any, axis: int | None = None, out: None = None, mode: 
     if axis is None:
         a, axis = a.reshape(-1), 0
     axis = normalize_axis_index(axis, a.ndim)
-    index, n = np.asarray(value(indices)), a.shape[axis]
+    index, n = value(operand(indices)), a.shape[axis]
     if mode == "wrap":
         index = index % n
     elif mode == "clip":
@@ -91,14 +91,24 @@ def resize(a: Any, new_shape: Any) -> Any:
 def select(condlist: Sequence[Any], choicelist: Sequence[Any], default: Any = 0) -> Any:
     """From the first of several choices whose condition holds."""
     out = default
+    if isinstance(default, (int, float, complex)):  # weakly typed among the choices, and of their dtype from here on
+        out = np.result_type(default, *(value(choice) for choice in choicelist)).type(default)
     for condition, choice in zip(reversed(condlist), reversed(choicelist), strict=True):
         out = where(condition, choice, out)
     return out
 
 
+def choose(a: Any, choices: Sequence[Any], out: None = None) -> Any:
+    """At each place, of the choice with the number that stands there."""
+    numbers = value(operand(a))
+    if ((numbers < 0) | (numbers >= len(choices))).any():
+        raise ValueError(f"choose: a must hold numbers from 0 to {len(choices) - 1}, of the choices that there are")
+    return select([numbers == i for i in range(len(choices))], choices)
+
+
 FUNCTIONS: Table = {
-    np.compress: compress, np.delete: delete, np.extract: extract, np.resize: resize, np.select: select, np.take: take,
-    np.take_along_axis: take_along_axis,
+    np.choose: choose, np.compress: compress, np.delete: delete, np.extract: extract, np.resize: resize,
+    np.select: select, np.take: take, np.take_along_axis: take_along_axis,
 }  # fmt: skip
 
 # ----- What the rows are made of -----

@@ -208,7 +208,7 @@ def matrix_power(a: Any, n: int) -> Any:
     if n < 0:
         a, n = inv(a), -n
     if n == 0:
-        return np.broadcast_to(np.eye(a.shape[-1], dtype=value(a).dtype), a.shape) + 0 * a
+        return _eye(a) + 0 * a
     if n == 3:
         return matmul(matmul(a, a), a)
     result = None
@@ -343,7 +343,8 @@ def _eig_parts(joined: Any, hermitian: bool) -> tuple[Any, Any]:
 
 
 def _eye(like: Any) -> Any:
-    return np.eye(like.shape[-1], dtype=value(like).dtype)
+    like = value(like)
+    return np.eye(like.shape[-1], dtype=like.dtype, like=like)
 
 
 def _diagonal(a: Any) -> Any:
@@ -433,7 +434,7 @@ def _svd_pull(g: Any, ans: Any, like: Any, full_matrices: bool) -> Any:
     row, column = s[..., None, :], s[..., :, None]
     left, right = matmul(adjoint(u), gu), matmul(vh, adjoint(gvh))
     left, right = left - adjoint(left), right - adjoint(right)
-    eye = np.eye(k, dtype=value(s).dtype)
+    eye = _eye(s)
     core = (left * row + column * right) / _or_one((row - column) * (row + column)) * (1 - eye) + eye * gs[..., None, :]
     if np.dtype(like.dtype).kind == "c":
         core = core + eye * left / (2 * _or_one(row))
@@ -453,9 +454,11 @@ def _gaps(w: Any) -> Any:
 
 
 def _eigh_pull(g: Any, ans: Any) -> Any:
+    """V (gw + skew(V^H gV) / E) V^H, Hermitian."""
     (w, v), (gw, gv) = _eig_parts(ans, True), _eig_parts(g, True)
-    eye = np.eye(w.shape[-1], dtype=value(w).dtype)
-    core = matmul(adjoint(v), gv) / _gaps(w) * (1 - eye) + eye * gw[..., None, :]
+    eye = _eye(w)
+    turn = matmul(adjoint(v), gv)
+    core = (turn - adjoint(turn)) / (2 * _gaps(w)) * (1 - eye) + eye * gw[..., None, :]
     return matmul(matmul(v, core), adjoint(v))
 
 
@@ -468,7 +471,7 @@ def _eig_pull(g: Any, ans: Any) -> Any:
     """V^-H (gw + [V^H gV - V^H V Re diag(V^H gV)] / conj(E)) V^H: the second term keeps the columns of length one."""
     (w, v), (gw, gv) = _eig_parts(ans, False), _eig_parts(g, False)
     vh = adjoint(v)
-    eye = np.eye(w.shape[-1], dtype=value(w).dtype)
+    eye = _eye(w)
     core = matmul(vh, gv)
     core = core - matmul(vh, v * real(_diagonal(core))[..., None, :])
     core = core / conj(_gaps(w)) * (1 - eye) + eye * gw[..., None, :]

@@ -15,7 +15,6 @@ from eagerconv.autograd.rules.ufuncs import (
     equal,
     exp,
     isnan,
-    logical_not,
     maximum,
     minimum,
     multiply,
@@ -169,7 +168,7 @@ def _counted(a: Any, axis: Any, keepdims: Any, where: Any) -> Any:
 
 def _ignoring_nan(function: Callable[..., Any]) -> Callable[..., Any]:
     def nan_function(a: Any, axis: Any = None, *args: Any, where: Any = True, **kwargs: Any) -> Any:
-        return function(a, axis, *args, where=logical_not(isnan(a)) & value(where), **kwargs)
+        return function(a, axis, *args, where=~isnan(a) & value(where), **kwargs)
 
     return nan_function
 
@@ -181,23 +180,6 @@ def _nan_extrema(function: Callable[..., Any], other_end: float) -> Callable[...
         return where(nothing, np.nan, best) if nothing.any() else best
 
     return nan_function
-
-
-def ptp(a: Any, axis: Any = None, out: None = None, keepdims: Any = False) -> Any:
-    """The range: the largest element less the smallest."""
-    return max(a, axis=axis, keepdims=keepdims) - min(a, axis=axis, keepdims=keepdims)
-
-
-def average(a: Any, axis: Any = None, weights: Any = None, returned: bool = False, *, keepdims: Any = False) -> Any:
-    """The mean with weights."""
-    if weights is None:
-        weights = np.ones((), value(a).dtype)
-    elif np.shape(value(weights)) != a.shape:  # one weight for each place along the reduced axes
-        axes = reduced_axes(a, axis)
-        weights = reshape(weights, shape=tuple(n if i in axes else 1 for i, n in enumerate(a.shape)))
-    total = sum(weights * (a * 0 + 1), axis=axis, keepdims=keepdims)
-    out = sum(a * weights, axis=axis, keepdims=keepdims) / total
-    return (out, total) if returned else out
 
 
 # ----- Running sums and products -----
@@ -232,11 +214,11 @@ def _nan_cumulative(row: Op, unit: int) -> Callable[..., Any]:
 _cumulative_sum, _cumulative_prod = _cumulative(cumsum, 0), _cumulative(cumprod, 1)
 
 FUNCTIONS: Table = {
-    np.amax: _max, np.amin: _min, np.average: average, np.cumprod: cumprod, np.cumsum: cumsum, np.max: _max,
+    np.amax: _max, np.amin: _min, np.cumprod: cumprod, np.cumsum: cumsum, np.max: _max,
     np.mean: _mean, np.min: _min, np.nancumprod: _nan_cumulative(cumprod, 1), np.nancumsum: _nan_cumulative(cumsum, 0),
     np.nanmax: _nan_extrema(_max, -np.inf), np.nanmean: _ignoring_nan(_mean), np.nanmin: _nan_extrema(_min, np.inf),
     np.nanprod: _ignoring_nan(_prod), np.nanstd: _ignoring_nan(_std), np.nansum: _ignoring_nan(_sum),
-    np.nanvar: _ignoring_nan(_var), np.prod: _prod, np.ptp: ptp, np.std: _std, np.sum: _sum, np.var: _var,
+    np.nanvar: _ignoring_nan(_var), np.prod: _prod, np.std: _std, np.sum: _sum, np.var: _var,
     getattr(np, "cumulative_sum", _cumulative_sum): _cumulative_sum,  # NumPy has them since 2.1
     getattr(np, "cumulative_prod", _cumulative_prod): _cumulative_prod,
 }  # fmt: skip

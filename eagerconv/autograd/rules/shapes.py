@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
-from eagerconv.autograd.rules.indexing import along, getitem, put
+from eagerconv.autograd.rules.indexing import along, getitem, put, sliding_windows
 from eagerconv.autograd.rules.operands import Table, operand
 from eagerconv.autograd.tape import Op, defvjp, linear
 
@@ -342,6 +342,17 @@ def _pad(array: Any, pad_width: Any, mode: str = "constant", **kwargs: Any) -> A
     return array
 
 
+def sliding_window_view(x: Any, window_shape: Any, axis: Any = None, *, subok: bool = False) -> Any:
+    """All windows of a size along some axes, their elements along new last axes; read-only."""
+    window = tuple(window_shape) if isinstance(window_shape, Sequence) else (window_shape,)
+    axes = normalize_axis_tuple(range(x.ndim) if axis is None else axis, x.ndim)
+    if len(axes) != len(window):
+        raise ValueError(f"sliding_window_view: window_shape {window} must have one entry for each of the axes {axes}")
+    ends = tuple(range(x.ndim - len(axes), x.ndim))
+    windows = sliding_windows(moveaxis(x, axes, ends), window=window, stride=(1,) * len(axes))
+    return moveaxis(windows, ends, axes)
+
+
 def _copy(a: Any, order: str = "K", subok: bool = False) -> Any:
     return copy(a)
 
@@ -356,7 +367,8 @@ FUNCTIONS: Table = {
     np.broadcast_to: broadcast_to, np.column_stack: column_stack, np.concatenate: _concatenate, np.copy: _copy,
     np.diag: diag, np.diagflat: diagflat, np.diagonal: diagonal, np.dsplit: dsplit, np.dstack: dstack,
     np.expand_dims: expand_dims, np.flip: flip, np.fliplr: fliplr, np.flipud: flipud, np.hsplit: hsplit,
-    np.hstack: hstack, np.linalg.diagonal: linalg_diagonal, np.linalg.matrix_transpose: matrix_transpose,
+    np.hstack: hstack, np.linalg.diagonal: linalg_diagonal, np.lib.stride_tricks.sliding_window_view: sliding_window_view,
+    np.linalg.matrix_transpose: matrix_transpose,
     np.matrix_transpose: matrix_transpose, np.meshgrid: meshgrid, np.moveaxis: moveaxis, np.pad: _pad, np.ravel: ravel,
     np.repeat: repeat, np.reshape: _reshape, np.roll: roll, np.rollaxis: rollaxis, np.rot90: rot90, np.split: split,
     np.squeeze: squeeze, np.stack: _stack, np.swapaxes: swapaxes, np.tile: tile, np.transpose: transpose,
