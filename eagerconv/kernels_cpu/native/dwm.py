@@ -465,9 +465,9 @@ def weight_kernels(m: int, r: int) -> tuple[Any, ...]:
                             offset(u, g[e + 1] + (xi * lanes + i) * 2 * lanes),
                         )
                         if rows == SUM_ROWS:
-                            SUM(a, lanes, windows, offset(z, xi * g[at.P_XI]), 2 * lanes, to, block)
+                            SUM(a, lanes, windows, offset(z, xi * g[at.P_XI]), to, block)
                         else:
-                            SUM_PAIR(a, lanes, windows, offset(z, xi * g[at.P_XI]), 2 * lanes, to, block)
+                            SUM_PAIR(a, lanes, windows, offset(z, xi * g[at.P_XI]), to, block)
             if block == last_block:
                 store_filters(w, g, group, chunk, k, u, own)
 
