@@ -38,10 +38,10 @@ def test_using_requires_excludes_and_nests():
         assert chosen(X, W) == ["direct"]
     with ec.using(require="gemm"):
         assert chosen(np.ones((1, 1, 5, 5)), np.ones((1, 1, 3, 3))) == ["gemm"]
-    with ec.using(workspace=100_000):
+    with ec.using(workspace=50_000):
         (modest,) = ec.explain(ec.conv2d, X, W)
-        assert {c.name: c.refused for c in modest.candidates}["gemm"].endswith("more than the 100,000 allowed")
-        assert next(c.workspace for c in modest.candidates if c.name == modest.chosen) <= 100_000
+        assert {c.name: c.refused for c in modest.candidates}["gemm"].endswith("more than the 50,000 allowed")
+        assert next(c.workspace for c in modest.candidates if c.name == modest.chosen) <= 50_000
     assert chosen(X, W, algorithm="direct") == ["direct"]
 
 

@@ -200,6 +200,12 @@ def register_bytes() -> int:
 
 
 @cache
+def registers() -> int:
+    """How many vector registers there are: 32 with AVX-512 and on ARM, else 16."""
+    return 32 if register_bytes() == 64 or platform.machine().lower() in ("aarch64", "arm64") else 16
+
+
+@cache
 def _target_machine() -> Any:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()

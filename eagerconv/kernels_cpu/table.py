@@ -41,13 +41,26 @@ PHASES = 33
 P_FIRST_TASK, P_TASKS, P_GRID, P_START, P_TAPS_AT, P_TAPS = 0, 1, 2, 5, 8, 9  # P_TASKS: number of the first task behind
 P_LENGTH = 10
 
-# -- gemm, gradient with respect to weights (LANES, CHANNEL_CHUNK, TAP_CHUNK and WORK as above)
-GRID, X_VIEW, Y_VIEW, Y_GRID = 4, 7, 33, 22
-FILTER, TILE, FILTER_CHUNK, N_TAPS = 18, 19, 20, 21
-CENTRE, TAPS = 44, 48  # one tap without offset, then the taps
+# -- gemm with channels in the lanes (LANES, CHANNEL_CHUNK, WORK, SOURCE, A_* and RESULT_* as above). ROWS are the channels
+# in the lanes, CHANNELS those of the image that is read element by element, SOURCE; both per group.
+G_GRID, G_BOX, G_TILES = 34, 38, 42  # n, z, y, x: the tiled grid, a tile, how many tiles there are
+G_STEP, G_BASE, G_REACH = (
+    46,
+    49,
+    52,
+)  # z, y, x: grid of one phase; first image pixel seen by the first grid pixel, and how many
+G_STRIP, G_IN_PLACE = 55, 60  # n, c, z, y, x: from pixel to pixel of the strip, or of the image itself
+G_VECTORS, G_PANELS, G_BLOCK = 61, 62, 63  # of the lanes' channels; panels of one task
+G_GROUP, G_VECTOR, G_SEGMENT, G_SEGMENTS = 64, 65, 66, 67  # packed filters or sums: from group to group and so on
+G_STRIP_AT, G_SUMS_AT = 68, 69  # in a thread's own workspace, whose beginning lists pixels
+G_N_TAPS, G_KERNEL, G_TAP_STEP = 70, 71, 74  # taps; of w: kernel, strides of its axes
+G_PANEL_VIEW = 77  # of y, for the gradient with respect to weights; its sizes and strides are not used
+G_N_PHASES, G_PHASES = 82, 83
+G_START, G_TAPS_AT, G_TAPS, G_LENGTH = 0, 3, 4, 5  # of a phase: first grid pixel, its taps, how many for one channel
 
 # -- winograd: BATCH, GROUPS, LANES and WORK as above; ROWS, CHANNELS, A_*, SOURCE, RESULT_N and RESULT_C as in the gathering
-# products, CIN, COUT, X_VIEW, Y_VIEW and FILTER as in the gradient with respect to weights
+# products; for weights CIN, COUT
+X_VIEW, FILTER, Y_VIEW = 7, 18, 33
 GRID_Y, GRID_X, BASE_Y, BASE_X, BACKWARDS = 20, 21, 22, 23, 24
 SHARED, TILES = 25, 26  # elements of workspace in front of the threads' parts; tiles, or rows of tiles, of one task
 U_GROUP, U_BLOCK, U_XI = 44, 45, 46  # filters: from group to group, result block to block, frequency to frequency

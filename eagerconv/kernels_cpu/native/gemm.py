@@ -1,15 +1,17 @@
-"""Matrix products over gathered tiles: im2col happens in a small buffer per thread, never for the whole image.
+"""Matrix products with channels in the lanes: the image is read one element at a time, where it lies, so im2col never exists.
 
-`gather` computes both the forward pass and the gradient with respect to inputs, which differ only in who is gathered:
+All three slots are one product with the same two lists, of pixels p of the tiled grid and of taps (channel r, kernel index k):
 
-    result[n, m, start + j*result_step] = sum over channels r, taps t of  A[m, r, t] * source[n, r, j*stride + tap[t]]
+    forward, inputs    result[m, p] = sum over taps t    of image[at(p) + at(t)] * w[t, m]
+    weights            w[t, m]      = sum over pixels p  of image[at(t) + at(p)] * y[p, m]
 
-For the forward pass the source is x, the taps are k*step + origin and the result is dense. For the gradient with respect to
-inputs the source is y, and i = o*stride + k*step + origin is solved for o: the inputs of one residue class modulo the stride
-(one *phase*) see only the taps whose i - k*step - origin the stride divides, and see them at stride 1. No zeros are inserted
-and nothing is added into memory that another task writes.
+with m in the lanes, so the second operand is packed in panels: rows of one to three vectors of m. The first is read through
+two lists of offsets. Where a tap can leave the image, the part of it that a tile of pixels sees is copied to a strip with
+the padding in it; else the array itself is read, whatever its strides.
 
-`weights` is a product of rows: w[f, (c, k)] = sum over pixels (n, o) of y[f, pixel] * gathered x[(c, k), pixel].
+For the gradient with respect to inputs the image is y and i = o*stride + k*step + origin is solved for o: the inputs of one
+residue class modulo the stride (one *phase*) see only the taps whose i - k*step - origin the stride divides. A tile holds all
+phases, so no zeros are inserted and nothing is added into memory that another task writes.
 """
 
 from __future__ import annotations
@@ -17,289 +19,285 @@ from __future__ import annotations
 from typing import Any
 
 from eagerconv.kernels_cpu import table as at
+from eagerconv.kernels_cpu.gemm import BLOCK_ROWS, BLOCK_VECTORS, DEPTH
 from eagerconv.kernels_cpu.native.direct import ceil_div, helper, window
-from eagerconv.kernels_cpu.native.vector import (
-    REGISTERS,
-    copy_every_second,
-    copy_rows,
-    inner_product,
-    offset,
-    outer_product,
-    zero,
-)
+from eagerconv.kernels_cpu.native.transforms import lanes_to_rows, rows_to_lanes
+from eagerconv.kernels_cpu.native.vector import as_integers, broadcast_product, copy_rows, offset, zero
 
 P = Any  # a pointer
 
-ROWS, FEW_ROWS = (8, 4) if REGISTERS == 32 else (4, 2)
-INNER_ROWS, INNER_COLUMNS = (4, 6) if REGISTERS == 32 else (3, 3)
-
-outer_wide, outer_few_wide, outer_one_wide = outer_product(ROWS, 3), outer_product(FEW_ROWS, 3), outer_product(1, 3)
-outer_thin, outer_few_thin, outer_one_thin = outer_product(ROWS, 1), outer_product(FEW_ROWS, 1), outer_product(1, 1)
-inner_block, inner_row = inner_product(INNER_ROWS, INNER_COLUMNS), inner_product(1, INNER_COLUMNS)
-inner_column, inner_one = inner_product(INNER_ROWS, 1), inner_product(1, 1)
+FEW_ROWS = BLOCK_ROWS // 2
+FULL, FULL_PAIR, FULL_ONE = (broadcast_product(BLOCK_ROWS, n) for n in (BLOCK_VECTORS, 2, 1))
+FEW, FEW_PAIR, FEW_ONE = (broadcast_product(FEW_ROWS, n) for n in (BLOCK_VECTORS, 2, 1))
 
 
 @helper
-def gather_rows(
-    to: P,
-    to_row: int,
-    source: P,
-    g: P,
-    view: int,
-    grid_z: int,
-    grid_y: int,
-    grid_x: int,
-    first: int,
-    last: int,
-    channel: int,
-    channels: int,
-    taps: P,
-    n_taps: int,
-) -> None:
-    """to[(r, t), p - first] = source[n, channel + r, j*stride + tap[t]], 0 outside, for the pixels first <= p < last.
-
-    p counts (n, jz, jy, jx). A run of pixels along jx is one masked vector copy for all channels at once.
-    """
-    stride = g[view + at.V_STRIDE + 2]
-    along_x = stride * g[view + at.V_I + 2]
-    p = first
-    while p < last:
-        x0, row = p % grid_x, p // grid_x
-        y0, z0, n = row % grid_y, row // grid_y % grid_z, row // (grid_y * grid_z)
-        run = min(grid_x - x0, last - p)
-        for t in range(n_taps):
-            iz = z0 * g[view + at.V_STRIDE] + taps[4 * t + 1]
-            iy = y0 * g[view + at.V_STRIDE + 1] + taps[4 * t + 2]
-            ix = x0 * stride + taps[4 * t + 3]
-            start, end = 0, 0
-            if iz >= 0 and iz < g[view + at.V_SIZE] and iy >= 0 and iy < g[view + at.V_SIZE + 1]:
-                start, end = window(ix, stride, 0, g[view + at.V_SIZE + 2], run)
-            pixel = n * g[view + at.V_N] + channel * g[view + at.V_C]
-            pixel += iz * g[view + at.V_I] + iy * g[view + at.V_I + 1] + ix * g[view + at.V_I + 2]
-            target = t * to_row + p - first
-            if along_x == 1 or along_x == 2:
-                to_t, a, step = offset(to, target), offset(source, pixel), g[view + at.V_C]
-                if along_x == 1:
-                    copy_rows(to_t, n_taps * to_row, a, step, channels, start, end, run)
-                else:
-                    copy_every_second(to_t, n_taps * to_row, a, step, channels, start, end, run)
-            else:
-                for r in range(channels):
-                    for j in range(run):
-                        to[target + r * n_taps * to_row + j] = zero(to)
-                    for j in range(start, end):
-                        to[target + r * n_taps * to_row + j] = source[pixel + r * g[view + at.V_C] + j * along_x]
-        p += run
-
-
-@helper
-def multiply_panel(
-    a: P,
-    a_row: int,
-    a_channel: int,
-    taps: P,
-    channels: int,
-    n_taps: int,
-    b: P,
-    width: int,
-    c: P,
-    c_row: int,
-    rows: int,
-    valid: int,
-    lanes: int,
-    add: int,
-) -> None:
-    """c[i, j] (+)= sum of a[i, (r, t)] * b[(r, t), j]: cut the rows into the microkernels there are."""
-    wide = valid > lanes
+def multiply(a: P, places: P, n_places: int, steps: P, n_steps: int, b: P, c: P, vectors: int, add: int) -> None:
+    """c[m(i), j] (+)= sum over t of a[p(i) + s(t)] * b[q(t), j]: cut the places into the microkernels there are."""
     i = 0
-    while i < rows:
-        ai, ci = offset(a, i * a_row), offset(c, i * c_row)
-        if rows - i >= ROWS:
-            if wide:
-                outer_wide(ai, a_row, a_channel, taps, channels, n_taps, b, width, ci, c_row, valid, add)
+    while i < n_places:
+        some, present = offset(places, 2 * i), n_places - i
+        if present > FEW_ROWS:
+            if vectors == BLOCK_VECTORS:
+                FULL(a, some, present, steps, n_steps, b, c, add)
+            elif vectors == 1:
+                FULL_ONE(a, some, present, steps, n_steps, b, c, add)
             else:
-                outer_thin(ai, a_row, a_channel, taps, channels, n_taps, b, width, ci, c_row, valid, add)
-            i += ROWS
-        elif rows - i >= FEW_ROWS:
-            if wide:
-                outer_few_wide(ai, a_row, a_channel, taps, channels, n_taps, b, width, ci, c_row, valid, add)
-            else:
-                outer_few_thin(ai, a_row, a_channel, taps, channels, n_taps, b, width, ci, c_row, valid, add)
-            i += FEW_ROWS
+                FULL_PAIR(a, some, present, steps, n_steps, b, c, add)
+            i += BLOCK_ROWS
         else:
-            if wide:
-                outer_one_wide(ai, a_row, a_channel, taps, channels, n_taps, b, width, ci, c_row, valid, add)
+            if vectors == BLOCK_VECTORS:
+                FEW(a, some, present, steps, n_steps, b, c, add)
+            elif vectors == 1:
+                FEW_ONE(a, some, present, steps, n_steps, b, c, add)
             else:
-                outer_one_thin(ai, a_row, a_channel, taps, channels, n_taps, b, width, ci, c_row, valid, add)
-            i += 1
+                FEW_PAIR(a, some, present, steps, n_steps, b, c, add)
+            i += FEW_ROWS
 
 
 @helper
-def scatter_tile(tile: P, width: int, result: P, g: P, phase: int, first: int, last: int, base: int, rows: int) -> None:
-    """result[base + m*channel stride + (start + j*result_step)] = tile[m, p - first] for the phase's pixels p."""
-    grid_y, grid_x = g[phase + at.P_GRID + 1], g[phase + at.P_GRID + 2]
-    p = first
-    while p < last:
-        x0, y0, z0 = p % grid_x, p // grid_x % grid_y, p // (grid_x * grid_y)
-        run = min(grid_x - x0, last - p)
-        start = base + (g[phase + at.P_START] + z0 * g[at.RESULT_STEP]) * g[at.RESULT_I]
-        start += (g[phase + at.P_START + 1] + y0 * g[at.RESULT_STEP + 1]) * g[at.RESULT_I + 1]
-        start += (g[phase + at.P_START + 2] + x0 * g[at.RESULT_STEP + 2]) * g[at.RESULT_I + 2]
-        for m in range(rows):
-            for j in range(run):
-                result[start + m * g[at.RESULT_C] + j * g[at.RESULT_STEP + 2] * g[at.RESULT_I + 2]] = tile[
-                    m * width + p - first + j
-                ]
-        p += run
+def pack(to: P, width: int, source: P, along: int, valid: int, across: int, columns: int, lanes: int) -> None:
+    """to[q*width + i] = source[i*along + q*across] for i < valid, zero for valid <= i < width; q < columns.
+
+    A transpose writes whole squares: there must be room for one vector less one row behind the last.
+    """
+    if along == 1:
+        copy_rows(to, width, source, across, columns, 0, min(valid, width), width)
+    elif across == 1:
+        for l0 in range(0, width, lanes):
+            for q0 in range(0, columns, lanes):
+                square, count = offset(source, l0 * along + q0), min(lanes, columns - q0)
+                rows_to_lanes(square, along, valid - l0, count, offset(to, q0 * width + l0), width)
+    else:
+        for q in range(columns):
+            for i in range(width):
+                to[q * width + i] = source[i * along + q * across] if i < valid else zero(to)
 
 
-def gather(first: int, last: int, thread: int, source: P, w: P, result: P, work: P, g: P) -> None:
-    """The forward pass or the gradient with respect to inputs; a task is one panel of pixels for one block of channels."""
-    width, lanes, in_place = g[at.WIDTH], g[at.LANES], g[at.IN_PLACE]
-    panel = offset(work, thread * g[at.WORK])
-    tile = offset(panel, g[at.CHANNEL_CHUNK] * g[at.TAP_CHUNK] * width)
-    phase = at.PHASES
+@helper
+def unpack(source: P, width: int, to: P, along: int, valid: int, across: int, columns: int, lanes: int) -> None:
+    """The reverse of `pack`: to[i*along + q*across] = source[q*width + i] for i < valid and q < columns."""
+    valid = min(valid, width)
+    if along == 1:
+        copy_rows(to, across, source, width, columns, 0, valid, valid)
+    elif across == 1:
+        for l0 in range(0, valid, lanes):
+            for q0 in range(0, columns, lanes):
+                square, count = offset(to, l0 * along + q0), min(lanes, columns - q0)
+                lanes_to_rows(offset(source, q0 * width + l0), width, square, along, valid - l0, count)
+    else:
+        for q in range(columns):
+            for i in range(valid):
+                to[i * along + q * across] = source[q * width + i]
+
+
+@helper
+def run_length(g: P, strides: int, nz: int, ny: int, nx: int) -> int:
+    """How many pixels of a box (nz, ny, nx) lie one stride along x apart, in order: a row, a plane, or the whole box."""
+    if ny > 1 and nx * g[strides + 2] != g[strides + 1]:
+        return nx
+    return nx * ny if nz > 1 and ny * nx * g[strides + 2] != g[strides] else nx * ny * nz
+
+
+@helper
+def fill_strip(strip: P, source: P, g: P, n0: int, z0: int, y0: int, x0: int, nn: int, nz: int, ny: int, nx: int,
+               channel: int, channels: int) -> None:  # fmt: skip
+    """The part of the images that begins at pixel (n0, z0, y0, x0) and has nn*nz*ny*nx pixels, with zeros for padding."""
+    view, to = at.SOURCE, at.G_STRIP
+    along = g[view + at.V_I + 2]
+    start, end = window(x0, 1, 0, g[view + at.V_SIZE + 2], nx)
+    for n in range(nn):
+        for z in range(nz):
+            for y in range(ny):
+                iz, iy = z0 + z, y0 + y
+                inside = iz >= 0 and iz < g[view + at.V_SIZE] and iy >= 0 and iy < g[view + at.V_SIZE + 1]
+                first, last = (start, end) if inside else (0, 0)
+                row = offset(strip, n * g[to] + z * g[to + 2] + y * g[to + 3])
+                pixel = (n0 + n) * g[view + at.V_N] + channel * g[view + at.V_C]
+                pixel += iz * g[view + at.V_I] + iy * g[view + at.V_I + 1] + x0 * along
+                if along == 1:
+                    copy_rows(row, g[to + 1], offset(source, pixel), g[view + at.V_C], channels, first, last, nx)
+                else:
+                    for r in range(channels):
+                        for j in range(nx):
+                            row[r * g[to + 1] + j] = zero(row)
+                        for j in range(first, last):
+                            row[r * g[to + 1] + j] = source[pixel + r * g[view + at.V_C] + j * along]
+
+
+@helper
+def list_pixels(to: P, g: P, phase: int, nn: int, nz: int, ny: int, nx: int) -> int:
+    """Append (offset in the image, number in the box) of the pixels of one phase of a box, and tell how many there are."""
+    s = at.G_STRIP
+    along_n, along_z = g[s], g[s + 2] * g[at.SOURCE + at.V_STRIDE]
+    along_y, along_x = g[s + 3] * g[at.SOURCE + at.V_STRIDE + 1], g[s + 4] * g[at.SOURCE + at.V_STRIDE + 2]
+    count = 0
+    for n in range(nn):
+        for jz, z in enumerate(range(g[phase + at.G_START], nz, g[at.G_STEP])):
+            for jy, y in enumerate(range(g[phase + at.G_START + 1], ny, g[at.G_STEP + 1])):
+                place, number = n * along_n + jz * along_z + jy * along_y, ((n * nz + z) * ny + y) * nx
+                for jx, x in enumerate(range(g[phase + at.G_START + 2], nx, g[at.G_STEP + 2])):
+                    to[2 * count], to[2 * count + 1] = place + jx * along_x, number + x
+                    count += 1
+    return count
+
+
+@helper
+def box(g: P, tile: int) -> tuple[int, int, int, int, int, int, int, int]:
+    """Where tile begins on the axes n, z, y, x of the tiled grid, and how long it is."""
+    x0 = tile % g[at.G_TILES + 3] * g[at.G_BOX + 3]
+    tile = tile // g[at.G_TILES + 3]
+    y0 = tile % g[at.G_TILES + 2] * g[at.G_BOX + 2]
+    tile = tile // g[at.G_TILES + 2]
+    z0, n0 = tile % g[at.G_TILES + 1] * g[at.G_BOX + 1], tile // g[at.G_TILES + 1] * g[at.G_BOX]
+    nn, nz = min(g[at.G_BOX], g[at.G_GRID] - n0), min(g[at.G_BOX + 1], g[at.G_GRID + 1] - z0)
+    ny, nx = min(g[at.G_BOX + 2], g[at.G_GRID + 2] - y0), min(g[at.G_BOX + 3], g[at.G_GRID + 3] - x0)
+    return n0, z0, y0, x0, nn, nz, ny, nx
+
+
+@helper
+def seen(g: P, axis: int, start: int, n: int) -> tuple[int, int]:
+    """The first image pixel, and how many, that n pixels of the tiled grid see along an axis."""
+    first = start * g[at.SOURCE + at.V_STRIDE + axis] // g[at.G_STEP + axis] + g[at.G_BASE + axis]
+    return first, (ceil_div(n, g[at.G_STEP + axis]) - 1) * g[at.SOURCE + at.V_STRIDE + axis] + g[at.G_REACH + axis]
+
+
+@helper
+def image_of(source: P, strip: P, g: P, channel: int, channels: int, n0: int, z0: int, y0: int, x0: int,
+             nn: int, nz: int, ny: int, nx: int) -> P:  # fmt: skip
+    """Where the first pixel that a box sees lies: in the array, or in the strip, filled with some channels."""
+    (z, depth), (y, height), (x, width) = seen(g, 0, z0, nz), seen(g, 1, y0, ny), seen(g, 2, x0, nx)
+    if g[at.G_IN_PLACE]:
+        view = at.SOURCE
+        pixel = z * g[view + at.V_I] + y * g[view + at.V_I + 1] + x * g[view + at.V_I + 2]
+        return offset(source, n0 * g[view + at.V_N] + channel * g[view + at.V_C] + pixel)
+    fill_strip(strip, source, g, n0, z, y, x, nn, depth, height, width, channel, channels)
+    return strip
+
+
+@helper
+def panel(g: P, p: int) -> tuple[int, int]:
+    """The first vector of panel p and how many it has: as many as the others, or one less."""
+    first = g[at.G_VECTORS] * p // g[at.G_PANELS]
+    return first, g[at.G_VECTORS] * (p + 1) // g[at.G_PANELS] - first
+
+
+# ------------------------------------------------------------------------------------------------- forward and inputs
+
+
+def filters(first: int, last: int, thread: int, source: P, w: P, result: P, work: P, g: P) -> None:
+    """Pack the filters; a task is one panel of result channels of one group, and rows are (channel r, kernel index k)."""
+    lanes, taps, channels = g[at.LANES], g[at.G_N_TAPS], g[at.CHANNELS]
     for task in range(first, last):
-        while task >= g[phase + at.P_TASKS]:
-            phase += at.P_LENGTH
-        grid_z, grid_y, grid_x = g[phase + at.P_GRID], g[phase + at.P_GRID + 1], g[phase + at.P_GRID + 2]
-        pixels = grid_z * grid_y * grid_x
-        n_taps = g[phase + at.P_TAPS]
-        blocks, tiles = ceil_div(g[at.ROWS], g[at.ROW_BLOCK]), ceil_div(pixels, width)
-        job = task - g[phase + at.P_FIRST_TASK]
-        m0, p0 = job % blocks * g[at.ROW_BLOCK], job // blocks % tiles * width
-        image = job // (blocks * tiles)
-        n, group = image // g[at.GROUPS], image % g[at.GROUPS]
-        rows, valid = min(g[at.ROW_BLOCK], g[at.ROWS] - m0), min(width, pixels - p0)
-        base = n * g[at.RESULT_N] + (group * g[at.ROWS] + m0) * g[at.RESULT_C]
-        c, c_row = (offset(result, base + p0), g[at.RESULT_C]) if in_place else (tile, width)
-        add = 0
-        for r0 in range(0, g[at.CHANNELS] if n_taps else 1, g[at.CHANNEL_CHUNK]):
+        group, p = task // g[at.G_PANELS], task % g[at.G_PANELS]
+        v0, vectors = panel(g, p)
+        width, valid = vectors * lanes, g[at.ROWS] - v0 * lanes
+        to = offset(work, group * g[at.G_GROUP] + v0 * g[at.G_VECTOR])
+        a = offset(w, group * g[at.A_GROUP] + v0 * lanes * g[at.A_ROW])
+        run = run_length(g, at.G_TAP_STEP, g[at.G_KERNEL], g[at.G_KERNEL + 1], g[at.G_KERNEL + 2])
+        if run == taps and g[at.A_CHANNEL] == run * g[at.G_TAP_STEP + 2]:
+            pack(to, width, a, g[at.A_ROW], valid, g[at.G_TAP_STEP + 2], channels * run, lanes)
+            continue
+        for r in range(channels):
+            for k in range(0, taps, run):
+                y, z = k // g[at.G_KERNEL + 2] % g[at.G_KERNEL + 1], k // (g[at.G_KERNEL + 1] * g[at.G_KERNEL + 2])
+                tap = offset(a, r * g[at.A_CHANNEL] + z * g[at.G_TAP_STEP] + y * g[at.G_TAP_STEP + 1])
+                some = offset(to, (r * taps + k) * width)
+                pack(some, width, tap, g[at.A_ROW], valid, g[at.G_TAP_STEP + 2], run, lanes)
+
+
+def images(first: int, last: int, thread: int, source: P, w: P, result: P, work: P, g: P) -> None:
+    """The forward pass or the gradient with respect to inputs; a task is one box of pixels and some panels of channels."""
+    lanes, taps = g[at.LANES], g[at.G_N_TAPS]
+    mine = offset(work, g[at.SHARED] + thread * g[at.WORK])
+    pixels, strip, sums = as_integers(mine), offset(mine, g[at.G_STRIP_AT]), offset(mine, g[at.G_SUMS_AT])
+    tiles = g[at.G_TILES] * g[at.G_TILES + 1] * g[at.G_TILES + 2] * g[at.G_TILES + 3]
+    blocks = ceil_div(g[at.G_PANELS], g[at.G_BLOCK])
+    for task in range(first, last):
+        p0, tile, group = task // tiles % blocks * g[at.G_BLOCK], task % tiles, task // (tiles * blocks)
+        p1 = min(p0 + g[at.G_BLOCK], g[at.G_PANELS])
+        n0, z0, y0, x0, nn, nz, ny, nx = box(g, tile)
+        size, start = nn * nz * ny * nx, panel(g, p0)[0]
+        for r0 in range(0, g[at.CHANNELS], g[at.CHANNEL_CHUNK]):
             channels = min(g[at.CHANNEL_CHUNK], g[at.CHANNELS] - r0)
-            for t0 in range(0, max(n_taps, 1), g[at.TAP_CHUNK]):
-                some_taps = min(g[at.TAP_CHUNK], n_taps - t0)
-                taps = offset(g, g[phase + at.P_TAPS_AT] + 4 * t0)
-                gather_rows(
-                    panel,
-                    width,
-                    source,
-                    g,
-                    at.SOURCE,
-                    grid_z,
-                    grid_y,
-                    grid_x,
-                    n * pixels + p0,
-                    n * pixels + p0 + valid,
-                    group * g[at.CHANNELS] + r0,
-                    channels,
-                    taps,
-                    some_taps,
-                )
-                a = offset(w, group * g[at.A_GROUP] + m0 * g[at.A_ROW] + r0 * g[at.A_CHANNEL])
-                multiply_panel(
-                    a,
-                    g[at.A_ROW],
-                    g[at.A_CHANNEL],
-                    taps,
-                    channels,
-                    some_taps,
-                    panel,
-                    width,
-                    c,
-                    c_row,
-                    rows,
-                    valid,
-                    lanes,
-                    add,
-                )
-                add = 1
-        if not in_place:
-            scatter_tile(tile, width, result, g, phase, p0, p0 + valid, base, rows)
+            a = image_of(source, strip, g, group * g[at.CHANNELS] + r0, channels, n0, z0, y0, x0, nn, nz, ny, nx)
+            for phase in range(at.G_PHASES, at.G_PHASES + g[at.G_N_PHASES] * at.G_LENGTH, at.G_LENGTH):
+                n_pixels = list_pixels(pixels, g, phase, nn, nz, ny, nx)
+                n_steps = channels * g[phase + at.G_TAPS]
+                for p in range(p0, p1):
+                    v0, vectors = panel(g, p)
+                    b = offset(work, group * g[at.G_GROUP] + v0 * g[at.G_VECTOR] + r0 * taps * vectors * lanes)
+                    c = offset(sums, (v0 - start) * lanes * size)
+                    for t0 in range(0, max(n_steps, 1), DEPTH):
+                        steps = offset(g, g[phase + at.G_TAPS_AT] + 2 * t0)
+                        multiply(a, pixels, n_pixels, steps, min(DEPTH, n_steps - t0), b, c, vectors, r0 + t0)
+        run = run_length(g, at.RESULT_I, nz, ny, nx)
+        for p in range(p0, p1):
+            v0, vectors = panel(g, p)
+            to = (group * g[at.ROWS] + v0 * lanes) * g[at.RESULT_C]
+            for q in range(0, size, run):
+                n, z, y, x = q // (nz * ny * nx), q // (ny * nx) % nz, q // nx % ny, 0
+                pixel = (n0 + n) * g[at.RESULT_N] + (z0 + z) * g[at.RESULT_I]
+                pixel += (y0 + y) * g[at.RESULT_I + 1] + (x0 + x) * g[at.RESULT_I + 2]
+                c = offset(sums, (v0 - start) * lanes * size + q * vectors * lanes)
+                unpack(c, vectors * lanes, offset(result, to + pixel), g[at.RESULT_C], g[at.ROWS] - v0 * lanes,
+                       g[at.RESULT_I + 2], run, lanes)  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------- gradient with respect to w
 
 
 @helper
-def multiply_rows(a: P, b: P, row: int, vectors: int, c: P, c_row: int, rows: int, columns: int) -> None:
-    """c[i, j] += sum over p of a[i, p] * b[j, p]: cut the block into the microkernels there are."""
-    j = 0
-    while j < columns:  # columns outside: their rows of b stay in the first-level cache while all of a passes
-        broad = columns - j >= INNER_COLUMNS
-        i = 0
-        while i < rows:
-            ai, bj, cij = offset(a, i * row), offset(b, j * row), offset(c, i * c_row + j)
-            if rows - i >= INNER_ROWS:
-                if broad:
-                    inner_block(ai, row, bj, row, vectors, cij, c_row)
-                else:
-                    inner_column(ai, row, bj, row, vectors, cij, c_row)
-                i += INNER_ROWS
-            else:
-                if broad:
-                    inner_row(ai, row, bj, row, vectors, cij, c_row)
-                else:
-                    inner_one(ai, row, bj, row, vectors, cij, c_row)
-                i += 1
-        j += INNER_COLUMNS if broad else 1
+def pack_pixels(to: P, width: int, y: P, g: P, channel: int, valid: int, n0: int, z0: int, y0: int, x0: int,
+                nn: int, nz: int, ny: int, nx: int) -> None:  # fmt: skip
+    """The pixels of a box of y as rows of `width` channels."""
+    view = at.G_PANEL_VIEW
+    run = run_length(g, view + at.V_I, nz, ny, nx)
+    for q in range(0, nn * nz * ny * nx, run):
+        n, z, j = q // (nz * ny * nx), q // (ny * nx) % nz, q // nx % ny
+        pixel = (n0 + n) * g[view + at.V_N] + channel * g[view + at.V_C] + (z0 + z) * g[view + at.V_I]
+        pixel += (y0 + j) * g[view + at.V_I + 1] + x0 * g[view + at.V_I + 2]
+        along, across = g[view + at.V_C], g[view + at.V_I + 2]
+        pack(offset(to, q * width), width, offset(y, pixel), along, valid, across, run, g[at.LANES])
 
 
 def weights(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) -> None:
-    """The gradient with respect to weights; a task is a block of columns (c, k) for all filters of a group."""
-    tile, lanes, n_taps = g[at.TILE], g[at.LANES], g[at.N_TAPS]
-    xs = offset(work, thread * g[at.WORK])  # (columns, tile): gathered x
-    ys = offset(xs, g[at.CHANNEL_CHUNK] * g[at.TAP_CHUNK] * tile)  # (filters, tile): y
-    c_blocks, t_blocks = ceil_div(g[at.CIN], g[at.CHANNEL_CHUNK]), ceil_div(n_taps, g[at.TAP_CHUNK])
-    grid_z, grid_y, grid_x = g[at.GRID], g[at.GRID + 1], g[at.GRID + 2]
-    pixels = g[at.BATCH] * grid_z * grid_y * grid_x
+    """Sums for the gradient with respect to weights; a task is some taps, some panels of filters and a segment of pixels."""
+    lanes, taps = g[at.LANES], g[at.G_N_TAPS]
+    mine = offset(work, g[at.SHARED] + thread * g[at.WORK])
+    pixels, strip, b = as_integers(mine), offset(mine, g[at.G_STRIP_AT]), offset(mine, g[at.G_SUMS_AT])
+    tiles = g[at.G_TILES] * g[at.G_TILES + 1] * g[at.G_TILES + 2] * g[at.G_TILES + 3]
+    p_blocks, c_blocks = ceil_div(g[at.G_PANELS], g[at.G_BLOCK]), ceil_div(g[at.CHANNELS], g[at.CHANNEL_CHUNK])
     for task in range(first, last):
-        t0 = task % t_blocks * g[at.TAP_CHUNK]
-        c0 = task // t_blocks % c_blocks * g[at.CHANNEL_CHUNK]
-        group = task // (t_blocks * c_blocks)
-        some_taps, channels = min(g[at.TAP_CHUNK], n_taps - t0), min(g[at.CHANNEL_CHUNK], g[at.CIN] - c0)
-        columns = channels * some_taps
-        block = group * g[at.COUT] * g[at.FILTER] + c0 * n_taps + t0
-        for f in range(g[at.COUT]):
-            for q in range(columns):
-                w[block + f * g[at.FILTER] + q] = zero(w)
-        for p0 in range(0, pixels, tile):
-            valid = min(tile, pixels - p0)
-            vectors = ceil_div(valid, lanes)
-            gather_rows(
-                xs,
-                tile,
-                x,
-                g,
-                at.X_VIEW,
-                grid_z,
-                grid_y,
-                grid_x,
-                p0,
-                p0 + valid,
-                group * g[at.CIN] + c0,
-                channels,
-                offset(g, at.TAPS + 4 * t0),
-                some_taps,
-            )
-            copy_rows(
-                offset(xs, valid), tile, xs, 0, columns, 0, 0, vectors * lanes - valid
-            )  # zeros up to whole vectors
-            for f0 in range(0, g[at.COUT], g[at.FILTER_CHUNK]):
-                filters = min(g[at.FILTER_CHUNK], g[at.COUT] - f0)
-                gather_rows(
-                    ys,
-                    tile,
-                    y,
-                    g,
-                    at.Y_VIEW,
-                    g[at.Y_GRID],
-                    g[at.Y_GRID + 1],
-                    g[at.Y_GRID + 2],
-                    p0,
-                    p0 + valid,
-                    group * g[at.COUT] + f0,
-                    filters,
-                    offset(g, at.CENTRE),
-                    1,
-                )
-                copy_rows(offset(ys, valid), tile, ys, 0, filters, 0, 0, vectors * lanes - valid)
-                multiply_rows(
-                    ys, xs, tile, vectors, offset(w, block + f0 * g[at.FILTER]), g[at.FILTER], filters, columns
-                )
+        p0, c0 = task % p_blocks * g[at.G_BLOCK], task // p_blocks % c_blocks * g[at.CHANNEL_CHUNK]
+        group, segment = task // (p_blocks * c_blocks) % g[at.GROUPS], task // (p_blocks * c_blocks * g[at.GROUPS])
+        channels, p1 = min(g[at.CHANNEL_CHUNK], g[at.CHANNELS] - c0), min(p0 + g[at.G_BLOCK], g[at.G_PANELS])
+        rows = offset(g, g[at.G_PHASES + at.G_TAPS_AT])
+        sums = offset(work, segment * g[at.G_SEGMENT] + group * g[at.G_GROUP])
+        t0, t1 = tiles * segment // g[at.G_SEGMENTS], tiles * (segment + 1) // g[at.G_SEGMENTS]
+        for tile in range(t0, t1):
+            n0, z0, y0, x0, nn, nz, ny, nx = box(g, tile)
+            a = image_of(x, strip, g, group * g[at.CHANNELS] + c0, channels, n0, z0, y0, x0, nn, nz, ny, nx)
+            n_pixels = list_pixels(pixels, g, at.G_PHASES, nn, nz, ny, nx)
+            for p in range(p0, p1):
+                v0, vectors = panel(g, p)
+                f, valid = group * g[at.ROWS] + v0 * lanes, g[at.ROWS] - v0 * lanes
+                pack_pixels(b, vectors * lanes, y, g, f, valid, n0, z0, y0, x0, nn, nz, ny, nx)
+                c = offset(sums, v0 * g[at.G_VECTOR] + c0 * taps * vectors * lanes)
+                multiply(a, rows, channels * taps, pixels, n_pixels, b, c, vectors, tile - t0)
+
+
+def finish(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) -> None:
+    """Add the segments' sums in order and store the weights; a task is one panel of filters of one group."""
+    lanes, rows = g[at.LANES], g[at.CHANNELS] * g[at.G_N_TAPS]
+    for task in range(first, last):
+        group, p = task // g[at.G_PANELS], task % g[at.G_PANELS]
+        v0, vectors = panel(g, p)
+        width = vectors * lanes
+        sums = offset(work, group * g[at.G_GROUP] + v0 * g[at.G_VECTOR])
+        for segment in range(1, g[at.G_SEGMENTS]):
+            more = offset(sums, segment * g[at.G_SEGMENT])
+            for i in range(rows * width):
+                sums[i] += more[i]
+        f = group * g[at.ROWS] + v0 * lanes
+        unpack(sums, width, offset(w, f * rows), rows, g[at.ROWS] - v0 * lanes, 1, rows, lanes)

@@ -13,13 +13,12 @@ import llvmlite.ir as ir
 from numba import types
 from numba.extending import intrinsic
 
-from eagerconv.kernels_cpu.jit import register_bytes
+from eagerconv.kernels_cpu.jit import register_bytes, registers
 
 I1, I8, I32, I64 = ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64)
 
-
 REGISTER_BYTES = register_bytes()
-REGISTERS = 16 if REGISTER_BYTES == 32 else 32  # AVX2 has 16 vector registers, AVX-512 and NEON have 32
+REGISTERS = registers()
 
 
 @intrinsic
@@ -276,33 +275,64 @@ def outer_product(rows: int, vectors: int) -> Any:
     return product
 
 
-def inner_product(rows: int, columns: int) -> Any:
-    """Microkernel c[i, j] += sum over p < vectors*lanes of a[i, p] * b[j, p], lanes along p; c's columns are contiguous."""
+def broadcast_product(rows: int, vectors: int) -> Any:
+    """Microkernel c[m(i), j] (+)= sum over t < count of a[p(i) + s(t)] * b[q(t), j], lanes along j.
+
+    `places` holds the pairs p(i), m(i), and `steps` the pairs s(t), q(t), so a is read wherever it lies: one element at a
+    time, in every lane. b and c are packed in rows of `vectors` vectors. Of the rows, `present` exist; the last of them is
+    computed again in place of the missing ones.
+    """
 
     @intrinsic
-    def product(typingctx: Any, a: Any, a_row: Any, b: Any, b_row: Any, vectors: Any, c: Any, c_row: Any) -> Any:
-        def codegen(builder: Any, a: Any, a_row: Any, b: Any, b_row: Any, vectors: Any, c: Any, c_row: Any) -> None:
+    def product(
+        typingctx: Any, a: Any, places: Any, present: Any, steps: Any, count: Any, b: Any, c: Any, add: Any
+    ) -> Any:
+        def codegen(
+            builder: Any, a: Any, places: Any, present: Any, steps: Any, count: Any, b: Any, c: Any, add: Any
+        ) -> None:
             v = Vectors(builder, element)
-            a_rows = [v.at(a, builder.mul(a_row, I64(i))) for i in range(rows)]
-            b_rows = [v.at(b, builder.mul(b_row, I64(j))) for j in range(columns)]
-            with Loop(builder, vectors, [v.zeros] * (rows * columns)) as loop:
-                at = builder.mul(loop.index, I64(v.lanes))
-                left = [v.load(v.at(pointer, at)) for pointer in a_rows]
-                sums = list(loop.values)
-                for j in range(columns):
-                    right = v.load(v.at(b_rows[j], at))
-                    for i in range(rows):
-                        sums[i * columns + j] = v.fma(left[i], right, sums[i * columns + j])
-                loop.next = sums
+            row = I64(vectors * v.lanes)
+            all_or_none = v.lanes_below(builder.select(builder.icmp_signed("!=", add, I64(0)), I64(v.lanes), I64(0)))
+            last = builder.sub(present, I64(1))
+            a_rows, cells = [], []
             for i in range(rows):
-                for j in range(columns):
-                    cell = v.at(c, builder.add(builder.mul(c_row, I64(i)), I64(j)))
-                    builder.store(builder.fadd(builder.load(cell), v.sum(loop.results[i * columns + j])), cell)
+                place = v.at(places, builder.mul(_least(builder, I64(i), last), I64(2)))
+                a_rows.append(v.at(a, builder.load(place)))
+                c_row = v.at(c, builder.mul(builder.load(v.at(place, 1)), row))
+                cells += [v.at(c_row, j * v.lanes) for j in range(vectors)]
+            with Loop(builder, count, [v.masked_load(cell, all_or_none) for cell in cells]) as loop:
+                step = v.at(steps, builder.mul(loop.index, I64(2)))
+                shift, b_row = builder.load(step), v.at(b, builder.mul(builder.load(v.at(step, 1)), row))
+                columns = [v.load(v.at(b_row, j * v.lanes)) for j in range(vectors)]
+                sums = list(loop.values)
+                for i in range(rows):
+                    factor = v.broadcast(v.at(a_rows[i], shift))
+                    for j in range(vectors):
+                        k = i * vectors + j
+                        sums[k] = v.fma(factor, columns[j], sums[k])
+                loop.next = sums
+            for cell, total in zip(cells, loop.results, strict=True):
+                v.store(total, cell)
 
         element = a.dtype
-        return _void(codegen, a, a_row, b, b_row, vectors, c, c_row)
+        return _void(codegen, a, places, present, steps, count, b, c, add)
 
     return product
+
+
+def _least(builder: Any, a: Any, b: Any) -> Any:
+    """The smaller of two integers."""
+    return builder.select(builder.icmp_signed("<", a, b), a, b)
+
+
+@intrinsic
+def as_integers(typingctx: Any, pointer: Any) -> Any:
+    """The same memory as int64."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], I64.as_pointer())
+
+    return types.CPointer(types.int64)(pointer), codegen
 
 
 def copying(stride: int) -> Any:
