@@ -35,10 +35,19 @@ class CudaArray(np.ndarray):
     """NumPy's memory in the role of a GPU's; like CuPy's arrays it refuses to meet arrays of the CPU."""
 
     def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
+        if method == "at":  # an index may come from the CPU
+            inputs = (inputs[0], on_device_within(inputs[1]), *inputs[2:])
         return _returned(getattr(ufunc, method)(*_plain(inputs), **_plain(kwargs)))
 
     def __array_function__(self, function, types, args, kwargs):
         return _returned(function(*_plain(args), **_plain(kwargs)))
+
+
+def on_device_within(index):
+    """An index with its arrays on the device."""
+    if isinstance(index, tuple):
+        return tuple(map(on_device_within, index))
+    return on_device(index) if isinstance(index, np.ndarray) else index
 
 
 def _plain(value):

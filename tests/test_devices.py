@@ -62,6 +62,31 @@ def test_everyday_operations_stay_on_the_device(place):
         np.testing.assert_allclose(gpu, cpu, rtol=1e-12)
 
 
+def test_a_network_trains_the_same_on_the_device(place):
+    """Convolution, normalisation, pooling, dropout's place, a loss, an optimiser: the same numbers as on the CPU."""
+    rng = np.random.default_rng(0)
+    images, labels = rng.standard_normal((6, 2, 9, 9)), np.arange(6) % 3
+    start = {"filters": rng.standard_normal((4, 2, 3, 3)), "head": rng.standard_normal((4, 3)), "scale": np.ones(4)}
+
+    def train(where):
+        weights = {name: ec.tensor(v, device=where, requires_grad=True) for name, v in start.items()}
+        x, y = ec.asarray(images, device=where), ec.asarray(labels, device=where)
+        optimiser = ec.optim.Adam(list(weights.values()), lr=0.05)
+        losses = []
+        for _ in range(3):
+            h = ec.conv2d(x, weights["filters"], border_mode="same", bias=weights["scale"])
+            h = ec.max_pool2d(ec.relu(h - h.mean(axis=(0, 2, 3), keepdims=True)), 2)
+            loss = ec.cross_entropy(h.mean(axis=(2, 3)) @ weights["head"], y)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            losses.append(loss.item())
+        assert {w.device for w in weights.values()} == {where}
+        return losses
+
+    np.testing.assert_allclose(train("cuda"), train("cpu"), rtol=1e-9)
+
+
 def test_different_devices_raise_and_name_both(place, tensor):
     with pytest.raises(TypeError, match=r"add: operands on cpu and cuda; move one"):
         tensor + tensor.to("cuda")

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from eagerconv import devices
 from eagerconv.autograd import rules
 from eagerconv.autograd.tape import Op, defvjp, linear
 from eagerconv.tensor import Tensor, asarray
@@ -91,8 +92,8 @@ def _spread(g: Any, w: Windows) -> Any:
 def _winners(x: Any, ans: Any, w: Windows) -> Any:
     """Where in the flattened input each window has its first largest element, for the flattened output."""
     nan = bool((ans != ans).any())  # a NaN is the largest
-    found = np.zeros(ans.shape, np.bool_)
-    number = np.zeros(ans.shape, np.min_scalar_type(math.prod(w.window)))  # how many come before it, row by row
+    found = np.zeros_like(ans, np.bool_)
+    number = np.zeros_like(ans, np.min_scalar_type(math.prod(w.window)))  # how many come before it, row by row
     for o, i in w.offsets():
         found[o] |= (x[i] == ans[o]) | (x[i] != x[i]) if nan else x[i] == ans[o]
         number += ~found
@@ -103,7 +104,8 @@ def _winners(x: Any, ans: Any, w: Windows) -> Any:
     for k, s, p, m, step in zip(w.window, w.stride, w.pad, w.out, steps, strict=True):
         of_k = of_k[..., None] + np.arange(k) * step
         of_o = of_o[..., None] + (np.arange(m) * s - p) * step
-    return of_k.ravel().take(number.ravel()) + of_o.ravel()
+    of_k, of_o = (devices.move(table.ravel(), devices.of(x) or "cpu") for table in (of_k, of_o))
+    return of_k.take(number.ravel()) + of_o
 
 
 def _place(g: Any, x: Any, ans: Any, w: Windows) -> Any:

@@ -139,8 +139,8 @@ def _last_writers(g: Any, index: Any) -> Any:
     """1 where an assigned value is still there at the end: of several values for one element the last one stays."""
     if _basic(index):
         return 1
-    order = np.zeros(g.shape, np.intp)
-    count = np.arange(order[index].size).reshape(order[index].shape)
+    order = np.zeros_like(value(g), np.intp)
+    count = np.cumsum(np.ones_like(order[index]).ravel()).reshape(order[index].shape)
     order[index] = count
     return order[index] == count
 
