@@ -1,6 +1,6 @@
 """eagerconv: an eager, NumPy-style tensor library with an autograd tape, built around convolution."""
 
-from eagerconv import algorithms, fft, func, init, legacy, linalg, memory, optim, reference, tree
+from eagerconv import algorithms, data, fft, func, init, legacy, linalg, memory, optim, reference, schedule, tree
 from eagerconv.algorithms import AlgorithmError, autotune, explain
 from eagerconv.anomaly import detect_anomaly
 from eagerconv.autograd.tape import enable_grad, is_grad_enabled, no_grad
@@ -61,6 +61,7 @@ from eagerconv.functional.variants import (
 from eagerconv.gradcheck import check_grads
 from eagerconv.kernels_cpu.threads import get_num_threads, set_num_threads
 from eagerconv.policy import check, using
+from eagerconv.saving import load, save
 from eagerconv.tensor import Tensor, asarray, tensor
 from eagerconv.transforms import grad, jvp, vjp
 from eagerconv.verify import CheckError
@@ -83,12 +84,13 @@ __all__ = [
     "get_conv_output_shape", "get_conv_shape_1axis",
     # networks
     "batch_norm", "dropout", "group_norm", "instance_norm", "layer_norm", "linear",
+    "load", "save",
     *_activation_names, *_loss_names, *_pooling_names,
     # derivatives
     "check_grads", "detect_anomaly", "enable_grad", "grad", "is_grad_enabled", "jvp", "no_grad", "vjp",
     # choosing and seeing
     "AlgorithmError", "CheckError", "autotune", "check", "explain", "get_num_threads", "set_num_threads", "using",
     # modules
-    "algorithms", "fft", "func", "init", "legacy", "linalg", "memory", "optim", "reference", "tree",
+    "algorithms", "data", "fft", "func", "init", "legacy", "linalg", "memory", "optim", "reference", "schedule", "tree",
     *_array_names,
 ]  # fmt: skip

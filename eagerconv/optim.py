@@ -1,31 +1,40 @@
-"""Optimisers: they change parameters in place from their accumulated gradients."""
+"""Optimisers, which change parameters in place by their gradients, and the clipping of gradients."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from eagerconv.tensor import Tensor
+from eagerconv import tree
+from eagerconv.tensor import Tensor, asarray
 
-__all__ = ["SGD", "Adam"]
+__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSProp", "clip_by_norm", "clip_by_value"]
+
+Rate = float | Callable[[int], float]  # a learning rate, or a schedule of it
 
 
 class Optimizer:
-    """Holds the parameters; `step` hands each that has a gradient to `update`, as real arrays to change in place."""
+    """Holds the parameters, a tree or any iterable of them; `step` hands each with its gradient to `update`."""
 
-    def __init__(self, params: Iterable[Any], **settings: tuple[float, float, float]) -> None:
-        self.params = [params] if isinstance(params, Tensor) else list(params)
+    def __init__(self, params: Any, lr: Rate, **settings: tuple[float, float, float]) -> None:
+        branches = isinstance(params, (Tensor, dict, list, tuple))
+        self.params, self.structure = tree.flatten(params if branches else list(params))
         for i, p in enumerate(self.params):
             if not isinstance(p, Tensor) or not p.requires_grad or not p.is_leaf:
                 raise ValueError(
                     f"params[{i}] must be a leaf Tensor that requires a gradient, as made by "
                     f"tensor(..., requires_grad=True); got {type(p).__name__}"
                 )
+        if not callable(lr):
+            settings["lr"] = (lr, 0, np.inf)
         for name, (value, low, high) in settings.items():
             if not low <= value < high:
                 raise ValueError(f"{name} must be at least {low} and below {high}, not {value}")
+        self.lr = lr
+        self.steps = 0
         self.state: list[dict[str, Any]] = [{} for _ in self.params]
 
     def zero_grad(self) -> None:
@@ -33,16 +42,58 @@ class Optimizer:
         for p in self.params:
             p.grad = None
 
-    def step(self) -> None:
-        """Change every parameter that has a gradient."""
-        for p, state in zip(self.params, self.state, strict=True):
-            if p.grad is not None:
-                self.update(_as_real(p.data), _as_real(p.grad.data), state)
-                p._version[0] += 1
+    def step(self, grads: Any = None) -> None:
+        """Change every parameter that has a gradient.
 
-    def update(self, p: Any, g: Any, state: dict[str, Any]) -> None:
+        Parameters
+        ----------
+        grads : tree of Tensors, optional
+            Gradients in the form of the parameters, as `func.grad` returns them; None in it for none. Default: what
+            `backward` left in `.grad`.
+
+        Raises
+        ------
+        ValueError
+            If a gradient has not the shape of its parameter, or the tree another form.
+        """
+        given = [p.grad for p in self.params] if grads is None else tree.flatten_as(self.structure, grads, "grads")
+        rate = self.lr(self.steps) if callable(self.lr) else self.lr
+        for i, (p, g, state) in enumerate(zip(self.params, given, self.state, strict=True)):
+            if g is None:
+                continue
+            if g.shape != p.shape:
+                raise ValueError(f"step: the gradient of params[{i}] must have its shape {p.shape}, not {g.shape}")
+            self.update(_as_real(p.data), _as_real(asarray(g).data), state, rate)
+            p._version[0] += 1
+        self.steps += 1
+
+    def update(self, p: Any, g: Any, state: dict[str, Any], lr: float) -> None:
         """Change the array `p`, whose gradient is `g`, in place; `state` is kept from step to step."""
         raise NotImplementedError
+
+    def state_dict(self) -> dict[str, Any]:
+        """What `load_state_dict` needs to go on from here, as a tree that `save` can write; nothing is copied."""
+        state = [{k: Tensor._wrap(v) if isinstance(v, np.ndarray) else v for k, v in s.items()} for s in self.state]
+        return {"steps": self.steps, "lr": None if callable(self.lr) else self.lr, "state": state}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from where another optimiser of the same kind and parameters was; a schedule stays the one given here.
+
+        Raises
+        ------
+        ValueError
+            If the state is one of other parameters.
+        """
+        if len(state["state"]) != len(self.params):
+            raise ValueError(f"the state is one of {len(state['state'])} parameters, here are {len(self.params)}")
+        fresh = [{k: np.array(v.data) if isinstance(v, Tensor) else v for k, v in s.items()} for s in state["state"]]
+        for i, (p, entries) in enumerate(zip(self.params, fresh, strict=True)):
+            for name, value in entries.items():
+                if isinstance(value, np.ndarray) and value.shape != _as_real(p.data).shape:
+                    raise ValueError(f"{name} of params[{i}] has shape {value.shape}, the parameter has {p.shape}")
+        self.state, self.steps = fresh, state["steps"]
+        if state["lr"] is not None:
+            self.lr = state["lr"]
 
 
 class SGD(Optimizer):
@@ -50,10 +101,10 @@ class SGD(Optimizer):
 
     Parameters
     ----------
-    params : iterable of Tensors
+    params : tree or iterable of Tensors
         Leaves that require a gradient.
-    lr : float
-        Learning rate; the attribute `lr` may be changed between steps.
+    lr : float or callable
+        Learning rate, or a schedule that gives it for the number of steps done; the attribute `lr` may be changed.
     momentum : float
         How much of the previous step's velocity is kept.
     nesterov : bool
@@ -84,19 +135,19 @@ class SGD(Optimizer):
 
     def __init__(
         self,
-        params: Iterable[Tensor],
-        lr: float,
+        params: Any,
+        lr: Rate,
         momentum: float = 0.0,
         nesterov: bool = False,
         weight_decay: float = 0.0,
     ) -> None:
         inf = np.inf
-        super().__init__(params, lr=(lr, 0, inf), momentum=(momentum, 0, inf), weight_decay=(weight_decay, 0, inf))
+        super().__init__(params, lr, momentum=(momentum, 0, inf), weight_decay=(weight_decay, 0, inf))
         if nesterov and not momentum:
             raise ValueError("nesterov=True needs a momentum above 0")
-        self.lr, self.momentum, self.nesterov, self.weight_decay = lr, momentum, nesterov, weight_decay
+        self.momentum, self.nesterov, self.weight_decay = momentum, nesterov, weight_decay
 
-    def update(self, p: Any, g: Any, state: dict[str, Any]) -> None:
+    def update(self, p: Any, g: Any, state: dict[str, Any], lr: float) -> None:
         """One step."""
         if self.weight_decay:
             g = g + self.weight_decay * p
@@ -107,7 +158,7 @@ class SGD(Optimizer):
                 state["velocity"] *= self.momentum
                 state["velocity"] += g
             g = g + self.momentum * state["velocity"] if self.nesterov else state["velocity"]
-        p -= self.lr * g
+        p -= lr * g
 
 
 class Adam(Optimizer):
@@ -115,10 +166,10 @@ class Adam(Optimizer):
 
     Parameters
     ----------
-    params : iterable of Tensors
+    params : tree or iterable of Tensors
         Leaves that require a gradient.
-    lr : float
-        Learning rate; the attribute `lr` may be changed between steps.
+    lr : float or callable
+        Learning rate, or a schedule that gives it for the number of steps done; the attribute `lr` may be changed.
     betas : (float, float)
         How much of the two running means is kept at each step.
     eps : float
@@ -148,18 +199,18 @@ class Adam(Optimizer):
 
     def __init__(
         self,
-        params: Iterable[Tensor],
-        lr: float = 1e-3,
+        params: Any,
+        lr: Rate = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
     ) -> None:
         inf = np.inf
-        limits = {"lr": (lr, 0, inf), "eps": (eps, 0, inf), "weight_decay": (weight_decay, 0, inf)}
-        super().__init__(params, **limits, beta1=(betas[0], 0, 1), beta2=(betas[1], 0, 1))
-        self.lr, self.betas, self.eps, self.weight_decay = lr, betas, eps, weight_decay
+        limits = {"eps": (eps, 0, inf), "weight_decay": (weight_decay, 0, inf)}
+        super().__init__(params, lr, **limits, beta1=(betas[0], 0, 1), beta2=(betas[1], 0, 1))
+        self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
 
-    def update(self, p: Any, g: Any, state: dict[str, Any]) -> None:
+    def update(self, p: Any, g: Any, state: dict[str, Any], lr: float) -> None:
         """One step."""
         if self.weight_decay:
             g = g + self.weight_decay * p
@@ -175,7 +226,183 @@ class Adam(Optimizer):
         scale = np.sqrt(square)
         scale /= float(np.sqrt(1 - b2 ** state["step"]))
         scale += self.eps
-        p -= self.lr / (1 - b1 ** state["step"]) * (mean / scale)
+        p -= lr / (1 - b1 ** state["step"]) * (mean / scale)
+
+
+class AdamW(Adam):
+    """`Adam` whose weight decay does not pass through the running means: p <- (1 - lr weight_decay) p, then the step.
+
+    Parameters as for `Adam`; `weight_decay` is 0.01 unless given.
+
+    Notes
+    -----
+    Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019.
+
+    Examples
+    --------
+    >>> from eagerconv.tensor import tensor
+    >>> w = tensor([4.0], requires_grad=True)
+    >>> optimizer = AdamW([w], lr=0.5, weight_decay=0.5)
+    >>> (w * w).sum().backward()
+    >>> optimizer.step()
+    >>> w
+    tensor([2.5], dtype=float64, requires_grad=True)
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: Rate = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+    ) -> None:
+        super().__init__(params, lr, betas, eps, 0.0)
+        if not 0 <= weight_decay < np.inf:
+            raise ValueError(f"weight_decay must be at least 0 and below inf, not {weight_decay}")
+        self.decoupled = weight_decay
+
+    def update(self, p: Any, g: Any, state: dict[str, Any], lr: float) -> None:
+        """One step."""
+        p *= 1 - lr * self.decoupled
+        super().update(p, g, state, lr)
+
+
+class RMSProp(Optimizer):
+    """Steps divided by the root of a running mean of the squared gradient.
+
+    Parameters
+    ----------
+    params : tree or iterable of Tensors
+        Leaves that require a gradient.
+    lr : float or callable
+        Learning rate, or a schedule that gives it for the number of steps done; the attribute `lr` may be changed.
+    alpha : float
+        How much of the running mean is kept at each step.
+    eps : float
+        Added to the root.
+    momentum : float
+        How much of the previous step's velocity is kept.
+    centered : bool
+        Divide by the root of the variance, of the square without the squared mean.
+    weight_decay : float
+        Adds this much of the parameter to its gradient.
+
+    Raises
+    ------
+    ValueError
+        For parameters that cannot be trained, or settings out of range.
+
+    Notes
+    -----
+    Tieleman and Hinton, "Lecture 6.5: RMSProp", 2012, in PyTorch's form.
+
+    Examples
+    --------
+    >>> from eagerconv.tensor import tensor
+    >>> w = tensor([4.0], requires_grad=True)
+    >>> optimizer = RMSProp([w], lr=0.1, alpha=0.75)
+    >>> (w * w).sum().backward()
+    >>> optimizer.step()
+    >>> w
+    tensor([3.8], dtype=float64, requires_grad=True)
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: Rate = 1e-2,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        momentum: float = 0.0,
+        centered: bool = False,
+        weight_decay: float = 0.0,
+    ) -> None:
+        inf = np.inf
+        limits = {"eps": (eps, 0, inf), "momentum": (momentum, 0, inf), "weight_decay": (weight_decay, 0, inf)}
+        super().__init__(params, lr, alpha=(alpha, 0, 1), **limits)
+        self.alpha, self.eps, self.momentum = alpha, eps, momentum
+        self.centered, self.weight_decay = centered, weight_decay
+
+    def update(self, p: Any, g: Any, state: dict[str, Any], lr: float) -> None:
+        """One step."""
+        if self.weight_decay:
+            g = g + self.weight_decay * p
+        if not state:
+            names = ["square"] + ["mean"] * self.centered + ["velocity"] * bool(self.momentum)
+            state.update({name: np.zeros_like(p) for name in names})
+        square = state["square"]
+        square *= self.alpha
+        square += (1 - self.alpha) * g * g
+        scale = square
+        if self.centered:
+            state["mean"] += (1 - self.alpha) * (g - state["mean"])
+            scale = square - state["mean"] ** 2
+        step = g / (np.sqrt(scale) + self.eps)
+        if self.momentum:
+            state["velocity"] *= self.momentum
+            state["velocity"] += step
+            step = state["velocity"]
+        p -= lr * step
+
+
+def clip_by_norm(grads: Any, max_norm: float) -> tuple[Any, float]:
+    """Scale gradients down together so that their norm, over all elements of all of them, is at most `max_norm`.
+
+    Parameters
+    ----------
+    grads : tree of Tensors
+        As `func.grad` returns them, or `tree.map(lambda p: p.grad, params)` after a `backward`.
+    max_norm : float
+        The largest norm allowed.
+
+    Returns
+    -------
+    grads : tree of Tensors
+        New ones, for `Optimizer.step`; those given, if they are small enough.
+    norm : float
+        The norm before.
+
+    Raises
+    ------
+    ValueError
+        If `max_norm` is not positive.
+
+    Notes
+    -----
+    Pascanu, Mikolov and Bengio, "On the difficulty of training recurrent neural networks", ICML 2013. PyTorch adds 1e-6
+    to the norm.
+
+    Examples
+    --------
+    >>> from eagerconv.tensor import tensor
+    >>> clip_by_norm({"w": tensor([3.0, 4.0])}, 1.0)
+    ({'w': tensor([0.6, 0.8], dtype=float64)}, 5.0)
+    """
+    if not max_norm > 0:
+        raise ValueError(f"clip_by_norm: max_norm must be above 0, not {max_norm}")
+    squares = [float(np.sum(np.square(_as_real(g.data), dtype=np.float64))) for g in tree.leaves(grads)]
+    norm = math.sqrt(math.fsum(squares)) if all(map(math.isfinite, squares)) else sum(squares)
+    return (grads if norm <= max_norm else tree.map(lambda g: g * (max_norm / norm), grads)), norm
+
+
+def clip_by_value(grads: Any, limit: float) -> Any:
+    """Cut every element of real gradients off at -limit and limit.
+
+    Raises
+    ------
+    ValueError
+        If the limit is not positive.
+
+    Examples
+    --------
+    >>> from eagerconv.tensor import tensor
+    >>> clip_by_value([tensor([-3.0, 0.5])], 1.0)
+    [tensor([-1. ,  0.5], dtype=float64)]
+    """
+    if not limit > 0:
+        raise ValueError(f"clip_by_value: the limit must be above 0, not {limit}")
+    return tree.map(lambda g: Tensor._wrap(np.clip(g.data, -limit, limit)), grads)
 
 
 def _as_real(a: Any) -> Any:

@@ -15,7 +15,7 @@ import pytest
 import eagerconv as ec
 
 ROOT = Path(__file__).resolve().parents[1]
-OPTIONAL = {"cupy", "hypothesis", "matplotlib", "pytest", "scipy", "sklearn", "torch", "tqdm"}
+OPTIONAL = {"cupy", "hypothesis", "matplotlib", "pytest", "safetensors", "scipy", "sklearn", "torch", "tqdm"}
 FOLDERS = ("eagerconv", "tests", "examples", "benchmarks")
 
 

@@ -1,0 +1,177 @@
+"""Optimisers, schedules and clipping: step by step against PyTorch's, with the same gradients."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+import eagerconv as ec
+from eagerconv import func, optim, schedule, tree
+
+rng = np.random.default_rng(0)
+W, B = rng.standard_normal((3, 4)), rng.standard_normal(3)
+X, Y = rng.standard_normal((5, 4)), rng.standard_normal((5, 3))
+
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "SGD": ("SGD", {"lr": 0.1}),
+    "SGD with momentum": ("SGD", {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.1}),
+    "SGD with Nesterov": ("SGD", {"lr": 0.1, "momentum": 0.9, "nesterov": True}),
+    "Adam": ("Adam", {"lr": 0.1}),
+    "Adam with decay": ("Adam", {"lr": 0.1, "betas": (0.8, 0.95), "eps": 1e-3, "weight_decay": 0.2}),
+    "AdamW": ("AdamW", {"lr": 0.1}),
+    "AdamW with decay": ("AdamW", {"lr": 0.1, "weight_decay": 0.3}),
+    "RMSProp": ("RMSProp", {"lr": 0.1}),
+    "RMSProp with all": (
+        "RMSProp", {"lr": 0.05, "alpha": 0.9, "eps": 1e-4, "momentum": 0.7, "centered": True, "weight_decay": 0.1}
+    ),
+}  # fmt: skip
+
+
+def loss(p: Any, x: Any, y: Any) -> Any:
+    return ec.mse_loss(ec.linear(x, p["w"], p["b"]), y)
+
+
+def fresh() -> dict[str, ec.Tensor]:
+    return {"w": ec.tensor(W, requires_grad=True), "b": ec.tensor(B, requires_grad=True)}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_steps_against_pytorch(name: str) -> None:
+    torch = pytest.importorskip("torch")
+    kind, options = CASES[name]
+    p, functional = fresh(), fresh()
+    q = [torch.tensor(a, requires_grad=True) for a in (W, B)]
+    ours, other = getattr(optim, kind)(p.values(), **options), getattr(optim, kind)(functional, **options)
+    theirs = getattr(torch.optim, {"RMSProp": "RMSprop"}.get(kind, kind))(q, **options)
+    for _ in range(12):
+        for optimizer, value in (
+            (ours, loss(p, X, Y)),
+            (theirs, torch.nn.functional.mse_loss(torch.nn.functional.linear(torch.tensor(X), *q), torch.tensor(Y))),
+        ):
+            optimizer.zero_grad()
+            value.backward()
+            optimizer.step()
+        other.step(func.grad(lambda p: loss(p, X, Y))(tree.map(ec.Tensor.detach, functional)))
+    for mine, again, expected in zip(p.values(), functional.values(), q, strict=True):
+        np.testing.assert_allclose(mine.numpy(), expected.detach().numpy(), rtol=1e-10)
+        np.testing.assert_array_equal(mine.numpy(), again.numpy())
+
+
+def test_complex_parameters_against_pytorch() -> None:
+    torch = pytest.importorskip("torch")
+    z = np.array([1 + 2j, -0.5j])
+    p, q = ec.tensor(z, requires_grad=True), torch.tensor(z, requires_grad=True)
+    ours, theirs = optim.Adam(p, lr=0.1), torch.optim.Adam([q], lr=0.1)
+    for _ in range(4):
+        for optimizer, value in ((ours, (abs(p * p - 1) ** 2).sum()), (theirs, ((q * q - 1).abs() ** 2).sum())):
+            optimizer.zero_grad()
+            value.backward()
+            optimizer.step()
+    np.testing.assert_allclose(p.numpy(), q.detach().numpy(), rtol=1e-10)
+
+
+def test_errors() -> None:
+    p = fresh()
+    for options, message in (
+        ({"lr": -1}, "lr must be at least 0"), ({"lr": 1, "momentum": -0.1}, "momentum must be at least 0"),
+        ({"lr": 1, "nesterov": True}, "nesterov=True needs a momentum above 0"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            optim.SGD(p, **options)
+    with pytest.raises(ValueError, match="weight_decay must be at least 0"):
+        optim.AdamW(p, weight_decay=-1)
+    with pytest.raises(ValueError, match=r"params\[1\] must be a leaf Tensor that requires a gradient"):
+        optim.SGD([p["w"], W], lr=1)
+    with pytest.raises(ValueError, match=r"gradient of params\[1\] must have its shape \(3,\), not \(1,\)"):
+        optim.SGD(p, lr=1).step({"w": None, "b": np.ones(1)})
+    with pytest.raises(ValueError, match=r"grads: expected the keys \['w', 'b'\], got \['w'\]"):
+        optim.SGD(p, lr=1).step({"w": None})
+    with pytest.raises(ValueError, match="the state is one of 1 parameters, here are 2"):
+        optim.SGD(p, lr=1).load_state_dict(optim.SGD([p["w"]], lr=1).state_dict())
+
+
+def test_parameters_without_gradients_stay() -> None:
+    p = fresh()
+    optimizer = optim.Adam(p, lr=1)
+    optimizer.step({"w": None, "b": np.ones(3)})
+    np.testing.assert_array_equal(p["w"].numpy(), W)
+    np.testing.assert_allclose(p["b"].numpy(), B - 1)
+    assert optimizer.state_dict()["state"][0] == {}
+
+
+# ----- Schedules -----
+
+
+def test_schedules_drive_the_rate() -> None:
+    w = ec.tensor(10.0, requires_grad=True)
+    optimizer = optim.SGD(w, lr=schedule.step(1.0, at=(2, 3), factor=0.5))
+    seen = []
+    for _ in range(4):
+        before = w.item()
+        optimizer.step(np.asarray(1.0))
+        seen.append(before - w.item())
+    assert seen == [1.0, 1.0, 0.5, 0.25]
+
+
+@pytest.mark.parametrize("steps", [7, 100])
+def test_schedules_against_pytorch(steps: int) -> None:
+    torch = pytest.importorskip("torch")
+    lr_scheduler = torch.optim.lr_scheduler
+
+    def rates(make: Any) -> list[float]:
+        optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.4)
+        other = make(optimizer)
+        found = []
+        for _ in range(steps):
+            found.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            other.step()
+        return found
+
+    for ours, theirs in (
+        (schedule.step(0.4, 3, 0.5), lambda o: lr_scheduler.StepLR(o, 3, 0.5)),
+        (schedule.step(0.4, (2, 5)), lambda o: lr_scheduler.MultiStepLR(o, [2, 5])),
+        (schedule.cosine(0.4, steps, 0.1), lambda o: lr_scheduler.CosineAnnealingLR(o, steps, 0.1)),
+        (schedule.exponential(0.4, 1, 0.36), lambda o: lr_scheduler.ExponentialLR(o, 0.9)),
+        (
+            schedule.warm_up(0.4, 5),
+            lambda o: lr_scheduler.LambdaLR(o, lambda done: min(1.0, (done + 1) / 5)),
+        ),
+        (
+            schedule.one_cycle(0.4, steps, 0.3),
+            lambda o: lr_scheduler.OneCycleLR(o, 0.4, total_steps=steps, pct_start=0.3, cycle_momentum=False),
+        ),
+    ):
+        np.testing.assert_allclose([ours(n) for n in range(steps)], rates(theirs), rtol=1e-9)
+
+
+def test_schedule_errors() -> None:
+    with pytest.raises(ValueError, match="cosine: steps must be at least 1, not 0"):
+        schedule.cosine(0.1, 0)
+
+
+# ----- Clipping -----
+
+
+def test_clip_by_norm() -> None:
+    torch = pytest.importorskip("torch")
+    grads = {"w": ec.tensor(W), "z": [ec.tensor([3 + 4j])]}
+    clipped, norm = optim.clip_by_norm(grads, 2.0)
+    assert norm == pytest.approx(math.sqrt((W**2).sum() + 25))
+    np.testing.assert_allclose(clipped["z"][0], np.array([3 + 4j]) * 2 / norm)
+    assert optim.clip_by_norm(grads, 100.0)[0] is grads
+    p = torch.tensor(W, requires_grad=True)
+    p.grad = torch.tensor(W)
+    torch.nn.utils.clip_grad_norm_([p], 0.5)
+    np.testing.assert_allclose(optim.clip_by_norm([ec.tensor(W)], 0.5)[0][0], p.grad.numpy(), rtol=1e-5)
+    assert math.isnan(optim.clip_by_norm([ec.tensor([np.nan])], 1.0)[1])
+    for clip in (optim.clip_by_norm, optim.clip_by_value):
+        with pytest.raises(ValueError, match="must be above 0, not 0"):
+            clip(grads, 0)
+
+
+def test_clip_by_value() -> None:
+    np.testing.assert_array_equal(optim.clip_by_value([ec.tensor(W)], 0.3)[0], np.clip(W, -0.3, 0.3))
