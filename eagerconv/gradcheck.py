@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from eagerconv.autograd.tape import no_grad
-from eagerconv.tensor import asarray
+from eagerconv.autograd import rules
+from eagerconv.autograd.tape import inexact, no_grad
+from eagerconv.tensor import Tensor, asarray
 from eagerconv.transforms import jvp, vjp
 
 __all__ = ["check_grads"]
@@ -36,7 +37,7 @@ def check_grads(
     Parameters
     ----------
     fn : callable
-        Takes Tensors, returns a Tensor.
+        Takes Tensors, returns a Tensor, or nested lists and tuples of them: all are checked, but integers and masks.
     args : sequence of array_like
         float64 or complex128, where `fn` is smooth. Those of other kinds (labels, indices) are held fixed.
     order : int
@@ -53,13 +54,14 @@ def check_grads(
     AssertionError
         If a derivative is wrong; the message names mode, order, argument, and both values.
     TypeError
-        If an argument has a precision in which differences say nothing, or none can be differentiated.
+        If an argument has a precision in which differences say nothing, or no argument or result is differentiable.
     ValueError
         If `modes` holds anything else, or `order` is less than one.
 
     Examples
     --------
     >>> check_grads(lambda x, y: x * y, ([1.0, 2.0], [3.0, 4.0]))
+    >>> check_grads(lambda x: (x.sum(), [x * x]), ([1.0, 2.0],))
     >>> check_grads(lambda x: x.detach() * x, ([1.0, 2.0],))  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     AssertionError: check_grads: mode fwd, order 1, argument 0: expected ..., got ...
@@ -78,7 +80,7 @@ def check_grads(
         whole: list[Any] = list(arrays)
         for i, x in zip(moving, xs, strict=True):
             whole[i] = x
-        return fn(*whole)
+        return _joined(fn(*whole))
 
     rng = np.random.default_rng(seed)
 
@@ -112,6 +114,24 @@ def check_grads(
                 check(lambda *ys: _pulled(fn, ys, v, us), xs, (*mode_so_far, "rev"))
 
     check(of_moving, [arrays[i] for i in moving], ())
+
+
+def _joined(out: Any) -> Any:
+    """Several results in one vector, so that one sweep sees all of them."""
+    if isinstance(out, Tensor):
+        return out
+    parts = [rules.reshape(x, shape=(-1,)) for x in _tensors(out) if inexact(x.dtype)]
+    if not parts:
+        raise TypeError("check_grads: fn returned no floating or complex Tensor")
+    return rules.BY_FUNCTION[np.concatenate](parts)
+
+
+def _tensors(out: Any) -> Iterator[Tensor]:
+    if isinstance(out, Tensor):
+        yield out
+    elif isinstance(out, (list, tuple)):
+        for part in out:
+            yield from _tensors(part)
 
 
 def _direction(rng: np.random.Generator, like: Any) -> Any:

@@ -255,9 +255,10 @@ class Op:
     """A function of arrays with derivative rules; calling it computes at once and records what the rules ask for.
 
     A rule is a plain function whose parameter names say what it needs, and only that is kept: `x`, `y`, `z` the first
-    three operands, `operands` all of them, `ans` the result, `g` the cotangent, `t` the tangent, `like` the shape and
-    dtype of the operand being differentiated, `position` its place among the operands, and any other name a keyword
-    parameter of the operation. The last rule serves all further operands. Made by `elementwise`, `linear`,
+    three operands, `operands` all of them, `others` all with None in the place of the one being differentiated, `ans`
+    the result, `g` the cotangent, `t` the tangent, `like` the shape and dtype of the operand being differentiated,
+    `position` its place among the operands, and any other name a keyword parameter of the operation. The last rule
+    serves all further operands. Made by `elementwise`, `linear`,
     `multilinear`, `defvjp` and `joint`.
     """
 
@@ -393,6 +394,9 @@ class Op:
                 arguments.append(node.parents[position])
             elif name == "position":
                 arguments.append(position)
+            elif name == "others":
+                slots = range(len(node.parents))
+                arguments.append(tuple(None if slot == position else node.unpack(slot, kind) for slot in slots))
             elif name == "operands":
                 arguments.append(tuple(node.unpack(slot, kind) for slot in range(len(node.parents))))
             elif node.saved is None:

@@ -114,15 +114,17 @@ FUNCTIONS: Table = {
 # ----- What the rows are made of -----
 
 
-def _basic(index: Any) -> bool:
-    """Whether NumPy would answer this index with a view: then no element is met twice."""
+def _each_once(index: Any) -> bool:
+    """Whether no element can be met twice: a mask, or an index that NumPy would answer with a view."""
+    if isinstance(index, np.ndarray) and index.dtype == bool:
+        return True
     parts = index if isinstance(index, tuple) else (index,)
     return all(part is None or part is Ellipsis or isinstance(part, (int, np.integer, slice)) for part in parts)
 
 
 def _put(v: Any, index: Any, shape: tuple[int, ...]) -> Any:
     out = np.zeros_like(v, shape=shape)
-    if _basic(index):
+    if _each_once(index):
         out[index] = v
     else:
         np.add.at(out, index, v)
@@ -137,7 +139,7 @@ def _setitem(x: Any, v: Any, index: Any) -> Any:
 
 def _last_writers(g: Any, index: Any) -> Any:
     """1 where an assigned value is still there at the end: of several values for one element the last one stays."""
-    if _basic(index):
+    if _each_once(index):
         return 1
     order = np.zeros_like(value(g), np.intp)
     count = np.cumsum(np.ones_like(order[index]).ravel()).reshape(order[index].shape)

@@ -40,8 +40,8 @@ tensordot: Op = multilinear(
 einsum: Op = multilinear(  # subscripts are explicit: an arrow, and letters instead of the ellipsis
     "einsum",
     lambda *operands, subscripts, optimize=False: np.einsum(subscripts, *operands, optimize=optimize),
-    lambda g, operands, position, like, subscripts, optimize: _einsum_pull(
-        g, operands, position, like, subscripts, optimize
+    lambda g, others, position, like, subscripts, optimize: _einsum_pull(
+        g, others, position, like, subscripts, optimize
     ),
 )
 cross: Op = multilinear(  # the triple product <g, x cross y> is cyclic
@@ -232,7 +232,7 @@ def _tensordot_right(g: Any, x: Any, like: Any, axes: Any) -> Any:
     return _sorted_axes(out, order)
 
 
-def _einsum_pull(g: Any, operands: Any, position: int, like: Any, subscripts: str, optimize: Any) -> Any:
+def _einsum_pull(g: Any, others: Any, position: int, like: Any, subscripts: str, optimize: Any) -> Any:
     """Exchange the operand for g in the product, and its letters for those of the result.
 
     A letter that only the operand has was summed: its cotangent is the same everywhere. A letter that the operand has
@@ -242,7 +242,7 @@ def _einsum_pull(g: Any, operands: Any, position: int, like: Any, subscripts: st
     terms = inputs.split(",")
     term = terms[position]
     letters = "".join(dict.fromkeys(term))
-    rest = [(t, x.conjugate()) for i, (t, x) in enumerate(zip(terms, operands, strict=True)) if i != position]
+    rest = [(t, x.conjugate()) for i, (t, x) in enumerate(zip(terms, others, strict=True)) if i != position]
     known = "".join(c for c in letters if c in output or any(c in t for t, _ in rest))
     form = ",".join([output, *(t for t, _ in rest)]) + "->" + known
     out = einsum(g, *(x for _, x in rest), subscripts=form, optimize=optimize)

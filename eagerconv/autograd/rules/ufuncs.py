@@ -119,7 +119,7 @@ nan_to_num = elementwise("nan_to_num", np.nan_to_num, lambda x: isfinite(x))
 
 absolute = elementwise("absolute", np.absolute, lambda x, ans: _direction(x, ans))
 fabs = elementwise("fabs", np.fabs, lambda x: sign(x))
-copysign: Op = elementwise("copysign", np.copysign, lambda x, y: copysign(1, x) * copysign(1, y), 0)
+copysign: Op = elementwise("copysign", np.copysign, lambda x, y: sign(x) * copysign(1, y), 0)
 sign: Op = defvjp("sign", np.sign, lambda g, x, ans: _turn(g, x, ans), jvp=lambda t, x, ans: _turn(t, x, ans))
 
 # ----- Rounding and steps: the derivative is zero wherever there is one -----
