@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from eagerconv import devices
 from eagerconv.autograd import rules, tape
 from eagerconv.autograd.tape import Node, Op, Traced
 
@@ -152,7 +153,7 @@ def _wrap(
         return _rebuilt(result, [_wrap(part, kind, place) for part in result])
     if isinstance(result, np.generic):
         result = np.asarray(result)
-    if not (hasattr(result, "dtype") and hasattr(result, "shape")) or not numeric(result.dtype):
+    if devices.of(result) is None or not numeric(result.dtype):
         return result
     node, base = (None, None) if place is None else place(result)
     wrapped = kind._wrap(result, node, None if base is None else base._version)

@@ -109,6 +109,11 @@ class Tensor(Traced):
         return cast(int, self.data.itemsize)
 
     @property
+    def strides(self) -> tuple[int, ...]:
+        """The bytes from one element to the next along each axis."""
+        return cast(tuple[int, ...], self.data.strides)
+
+    @property
     def nbytes(self) -> int:
         """The bytes of all elements."""
         return cast(int, self.data.nbytes)
@@ -166,6 +171,9 @@ class Tensor(Traced):
     def __int__(self) -> int:
         return int(self.item())
 
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec and self.size == 1 else format(repr(self), spec)
+
     def __complex__(self) -> complex:
         return complex(self.item())
 
@@ -195,9 +203,13 @@ class Tensor(Traced):
         view.flags.writeable = False  # a change through it would go unnoticed by the tape
         return cast(Array, view)
 
-    def item(self) -> Any:
-        """The only element, as a Python number."""
-        return self.data.item()
+    def item(self, *index: Any) -> Any:
+        """The only element, or the one at an index, as a Python number."""
+        return self.data.item(*index)
+
+    def tobytes(self) -> bytes:
+        """A copy of the elements' memory, in C order."""
+        return cast(bytes, self.data.tobytes())
 
     def tolist(self) -> Any:
         """The elements as nested lists of Python numbers."""

@@ -113,6 +113,20 @@ def test_without_a_rule_computes_and_raises_by_name_when_differentiated(function
     assert x.grad is not None
 
 
+def test_calls_that_a_row_does_not_know() -> None:
+    """The value is there; the gradient is there where the call means the same, else refused by name."""
+    x, w = tensor([1.0, 5.0, 2.0]), tensor([1.0, 5.0, 2.0], requires_grad=True)
+    assert np.where(w > 1.5)[0].tolist() == [1, 2]
+    assert np.tile(w, tensor([2, 1])).shape == (2, 3)
+    assert np.sum(w, initial=2.0).item() == 10
+    np.sum(w, where=np.array([True, False, True])).backward()
+    assert w.grad.tolist() == [1, 0, 1]
+    with pytest.raises(TypeError):
+        np.sum(x, axis="first")
+    with pytest.raises(NotImplementedError, match="pad has no derivative"):
+        np.pad(x, 1, constant_values=w[0]).sum().backward()  # not lost unseen
+
+
 def test_results_that_are_not_arrays_come_out_as_they_are() -> None:
     x = tensor(A, requires_grad=True)
     assert np.shape(x) == (3, 4)
@@ -225,6 +239,45 @@ class Stranger:
 def test_other_libraries_get_their_turn() -> None:
     assert np.add(tensor([1.0]), Stranger()) == "stranger's add"
     assert np.concatenate([tensor([1.0]), Stranger()]) == "stranger's concatenate"
+
+
+@pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")
+def test_array_of_a_stranger_does_not_hide_in_a_tensor() -> None:
+    torch = pytest.importorskip("torch")
+    for function in (lambda x, y: x * y, lambda x, y: y * x, np.add):
+        with pytest.raises(TypeError, match=r"result a torch\.Tensor; give it to from_dlpack or asarray first"):
+            function(tensor([1.0]), torch.ones(1, dtype=torch.float64))
+
+
+def test_python_and_numpy_take_a_tensor_for_an_array() -> None:
+    v, one = tensor([3.0, 1.0, 2.0]), tensor(2.5, requires_grad=True)
+    assert f"{one:.2f} {v[0]:g} {v[1:]}" == "2.50 3 tensor([1., 2.], dtype=float64)"
+    assert (v.item(2), v.strides, v.nbytes, v.tobytes()) == (2.0, (8,), 24, v.data.tobytes())
+    assert 2.0 in v
+    assert [float(x) for x in sorted(v)] == [1, 2, 3]
+    assert np.arange(9.0)[tensor([1, 2])].tolist() == [1, 2]
+    assert np.ones(6).reshape(tensor(3), 2).shape == (3, 2)
+    assert np.random.default_rng(0).permutation(v).shape == (3,)
+    assert np.array([v[0], v[1]]).tolist() == [3, 1]
+    np.testing.assert_allclose(v, v.data)
+    v.sort()
+    assert v.tolist() == [1, 2, 3]
+    v.fill(7)
+    assert v.tolist() == [7, 7, 7]
+    whole, part = divmod(v, 2)
+    assert (whole.tolist(), part.tolist()) == ([3, 3, 3], [1, 1, 1])
+    bits = tensor([6, 5])
+    assert ((bits & 3).tolist(), (3 | bits).tolist(), (bits ^ 1).tolist(), (~bits).tolist()) == (
+        [2, 1],
+        [7, 7],
+        [7, 4],
+        [-7, -6],
+    )
+    assert ((bits << 1).tolist(), (bits >> tensor(1)).tolist(), (13 % bits).tolist()) == ([12, 10], [3, 2], [1, 3])
+    bits <<= 2
+    bits |= 1
+    bits //= 2
+    assert bits.tolist() == [12, 10]
 
 
 def test_tracked_tensor_is_not_turned_into_an_array_unseen() -> None:

@@ -316,6 +316,10 @@ class Op:
                 arrays.append(operand.data)
             else:
                 arrays.append(operand)
+        for value in params.values():
+            if isinstance(value, Traced):
+                params = self._without_traced(params)
+                break
         try:
             out = self.fn(*arrays, **params)
         except TypeError as error:
@@ -325,8 +329,8 @@ class Op:
             raise
         if kind is None:
             return out
-        if isinstance(out, np.generic):
-            out = np.asarray(out)
+        if type(out) is not np.ndarray:
+            out = self._array(out)
         shared = self.view and isinstance(operands[0], Traced) and np.may_share_memory(out, arrays[0])
         version = operands[0]._version if shared else [0]
         node = self._record(operands, params, out, version) if tracked and _mode.recording else None
@@ -337,6 +341,27 @@ class Op:
         if _watcher is not None:
             _watcher.computed(self, operands, result)
         return result
+
+    def _array(self, out: Any) -> Any:
+        """The result as an array of ours: a scalar of NumPy's is one without axes, those of strangers are refused."""
+        if isinstance(out, np.generic):
+            return np.asarray(out)
+        if devices.of(out) is None and not isinstance(out, np.ndarray):
+            name = f"{type(out).__module__}.{type(out).__qualname__}"
+            raise TypeError(
+                f"{self.name}: an operand made the result a {name}; give it to from_dlpack or asarray first"
+            )
+        return out
+
+    def _without_traced(self, params: dict[str, Any]) -> dict[str, Any]:
+        """The parameters with arrays for traced objects, none of which may be tracked: parameters have no rules."""
+        for name, value in params.items():
+            if isinstance(value, Traced) and value._node is not None and _mode.recording:
+                raise NotImplementedError(
+                    f"{self.name} has no derivative with respect to its parameter {name}; detach() it if its gradient is "
+                    "not wanted"
+                )
+        return {name: value.data if isinstance(value, Traced) else value for name, value in params.items()}
 
     def _record(self, operands: tuple[Any, ...], params: dict[str, Any], out: Any, version: list[int]) -> Node | None:
         if not inexact(out.dtype):

@@ -66,6 +66,8 @@ def _called_as(function: Callable[..., Any], row: Op) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
         if len(args) != arity:
             kwargs.update(zip(names, args, strict=False))
+            if missing := [name for name in names[:arity] if name not in kwargs]:
+                raise TypeError(f"{row.name}: {', '.join(missing)} not given")
             args = tuple(kwargs.pop(name) for name in names[:arity])
         return row(*args, **kwargs)
 
