@@ -86,21 +86,29 @@ class Kernel:
     `call` takes the addresses of x, w and y, `call_arrays` the NumPy arrays themselves.
     """
 
-    __slots__ = ("_engine", "address", "call", "call_arrays", "name")
+    __slots__ = ("_engine", "address", "array_address", "call", "call_arrays", "name")
 
     def __init__(self, name: str, native_object: bytes) -> None:
         self.name = name
-        self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target_machine())  # owns the machine code
+        self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target_machine())  # owns the machine code
         self._engine.add_object_file(llvm.ObjectFileRef.from_data(native_object))
         self._engine.finalize_object()
         self.address: int = self._engine.get_function_address(name)
+        self.array_address: int = 0
         self.call: Callable[..., None] = _ENTRY(self.address)
         self.call_arrays: Callable[..., None] = self._call_by_address
         if _arrays_hold_their_address_first():
-            self.call_arrays = _ARRAY_ENTRY(self._engine.get_function_address(f"{name}.arrays"))
+            self.array_address = self._engine.get_function_address(f"{name}.arrays")
+            self.call_arrays = _ARRAY_ENTRY(self.array_address)
 
     def _call_by_address(self, first: int, last: int, thread: int, x: Any, w: Any, y: Any, work: int, g: int) -> None:
         self.call(first, last, thread, x.ctypes.data, w.ctypes.data, y.ctypes.data, work, g)
+
+    def entry(self, x: Any, w: Any, y: Any) -> tuple[int, tuple[int, int, int]]:
+        """The address of native code, and what it takes for these arrays, which the caller must keep alive."""
+        if self.array_address:
+            return self.array_address, (id(x), id(w), id(y))
+        return self.address, (x.ctypes.data, w.ctypes.data, y.ctypes.data)
 
 
 @cache
@@ -160,7 +168,7 @@ def _native_object(name: str, ir: str, wrapper: str) -> bytes:
     for function in module.functions:
         if not function.is_declaration and function.name not in (name, f"{name}.arrays"):
             function.linkage = llvm.Linkage.internal
-    machine = _target_machine()
+    machine = target_machine()
     passes = llvm.create_new_module_pass_manager()
     passes.add_global_dead_code_eliminate_pass()
     passes.add_strip_dead_prototype_pass()
@@ -206,7 +214,8 @@ def registers() -> int:
 
 
 @cache
-def _target_machine() -> Any:
+def target_machine() -> Any:
+    """What LLVM emits code for."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     name, features = host()

@@ -1,11 +1,10 @@
-"""The one parallel loop of the library: hands every thread an equal, contiguous share of a kernel's tasks.
+"""Parallel regions on Numba's threads, for systems without GNU OpenMP: every thread gets an equal, contiguous share of tasks.
 
-It is also the only `prange`: Numba fuses adjacent parallel loops and drops the barrier between them, so there are none.
+It is the only `prange`: Numba fuses adjacent parallel loops and drops the barrier between them, so there are none.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -14,12 +13,9 @@ import numba
 from numba import types
 from numba.extending import intrinsic
 
-_INDEX = ir.IntType(64)
+from eagerconv.kernels_cpu.jit import Kernel
 
-# GNU OpenMP reads this when Numba loads it, below. Its threads spin for milliseconds at a barrier; where another process
-# holds a core, that made two threads ten times slower than one. So many turns, some tens of microseconds, bridge the gap
-# to the next region and no more.
-os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+_INDEX = ir.IntType(64)
 
 
 @intrinsic
@@ -52,5 +48,10 @@ def _compiled() -> Callable[..., None]:
         return numba.njit(signature, parallel=True, nogil=True)(_run)  # type: ignore[no-any-return]
 
 
-run = _compiled()
-"""run(address, threads, first, tasks, x, w, y, work, g): the tasks first <= task < first + tasks."""
+_loop = _compiled()
+
+
+def run(kernel: Kernel, threads: int, tasks: range, x: Any, w: Any, y: Any, work: int, g: int) -> None:
+    """Do the tasks of one kernel on the three arrays."""
+    address, operands = kernel.entry(x, w, y)
+    _loop(address, threads, tasks.start, len(tasks), *operands, work, g)

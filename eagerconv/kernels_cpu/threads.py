@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -103,6 +104,21 @@ def available_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+@cache
+def team() -> Callable[..., None]:
+    """What runs a kernel's tasks on several threads: run(kernel, threads, tasks, x, w, y, work, g).
+
+    It returns when all tasks are done, so that the next stage finds their results.
+    """
+    from eagerconv.kernels_cpu import openmp
+
+    if (run := openmp.region()) is not None:
+        return run
+    from eagerconv.kernels_cpu import parallel  # imports Numba: only processes that need it pay for it
+
+    return parallel.run
+
+
 def worthwhile(threads: int, seconds: float) -> int:
     """How many of `threads` to use for work that takes one of them `seconds`: waking the others must pay."""
     return threads if seconds > 30e-6 else 1
@@ -138,13 +154,9 @@ class Launch:
         if threads > 1 and _region.acquire(blocking=False):
             try:
                 _team_started = True
-                from eagerconv.kernels_cpu.parallel import (
-                    run,  # imports Numba: only processes with parallel work pay for it
-                )
-
-                addresses = (x.ctypes.data, w.ctypes.data, y.ctypes.data, work, self._table_address)
+                run = team()
                 for kernel, tasks in self.stages:
-                    run(kernel.address, min(threads, len(tasks)), tasks.start, len(tasks), *addresses)
+                    run(kernel, min(threads, len(tasks)), tasks, x, w, y, work, self._table_address)
             finally:
                 _region.release()
         else:
