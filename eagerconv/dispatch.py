@@ -178,10 +178,7 @@ def _call_method(
         if where is not True:
             return _call_where(ufunc, inputs, where, kwargs, kind, base)
     if method == "__call__":
-        known = ROWS.get(ufunc)
-        if isinstance(known, Op) and known.fn is ufunc:
-            return known(*inputs, **kwargs)
-        return _call_without_rule(ufunc, inputs, kwargs, kind) if known is None or kwargs else known(*inputs)
+        return call(ufunc, inputs, kwargs, kind)
     if method == "outer" and not kwargs:
         x, y = inputs
         shape = (*np.shape(x), *(1,) * np.ndim(y))

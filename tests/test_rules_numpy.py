@@ -343,6 +343,19 @@ def test_values_are_those_of_numpy(function: Any, sample: Sample) -> None:
 
 
 @every_sample
+def test_numpy_itself_finds_the_row(function: Any, sample: Sample) -> None:
+    xs = [x for x in leaves(sample.args) if varied(x)]
+    if not xs:
+        return
+    tracked = [tensor(x, requires_grad=True) for x in xs]
+    out, same = call(function, sample, tracked), call(rules.BY_FUNCTION[function], sample, tracked)
+    for a, b in zip(leaves(out), leaves(same), strict=True):
+        if isinstance(b, Tensor) and b.requires_grad:
+            assert isinstance(a, Tensor)
+            assert [node.op for node in reachable([a._node])] == [node.op for node in reachable([b._node])]
+
+
+@every_sample
 def test_gradients(function: Any, sample: Sample) -> None:
     xs = [x for x in leaves(sample.args) if varied(x)]
     if xs:

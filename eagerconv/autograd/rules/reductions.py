@@ -22,7 +22,7 @@ from eagerconv.autograd.rules.ufuncs import (
     sqrt,
     where,
 )  # fmt: skip
-from eagerconv.autograd.tape import Op, defvjp, linear
+from eagerconv.autograd.tape import Op, defvjp, inexact, linear
 
 sum = linear(
     "sum",
@@ -100,7 +100,7 @@ def _totals(row: Op, unit: int, join: Op) -> Callable[..., Any]:
         initial: Any = None,
         where: Any = True,
     ) -> Any:
-        a = a if where is True else _where(where, a, unit)
+        a = a if where is True else _where(where, a, _weak(unit, a))
         out = row(a, axis=axis, dtype=dtype, keepdims=keepdims)
         return out if initial is None else join(out, initial)
 
@@ -117,6 +117,7 @@ def _extrema(row: Op, join: Op) -> Callable[..., Any]:
             if where is not True:
                 raise ValueError(f"{row.name}: where= needs initial=, the value where nothing is left")
             return row(a, axis=axis, keepdims=keepdims)
+        initial = _weak(initial, a)
         a = a if where is True else _where(where, a, initial)
         if a.size == 0:  # a reduction of nothing is the initial value
             return sum(a, axis=axis, keepdims=keepdims) + initial
@@ -163,7 +164,12 @@ def _std(
 
 def _counted(a: Any, axis: Any, keepdims: Any, where: Any) -> Any:
     count = np.sum(np.broadcast_to(value(where), a.shape), axis=axis, keepdims=keepdims)
-    return count.astype(value(a).real.dtype) if a.dtype.kind in "fc" else count
+    return count.astype(value(a).real.dtype) if inexact(a.dtype) else count
+
+
+def _weak(number: Any, a: Any) -> Any:
+    """A Python number in the dtype of a: NumPy does not take it for weakly typed beside bfloat16."""
+    return a.dtype.type(number) if isinstance(number, (int, float)) and inexact(a.dtype) else number
 
 
 def _ignoring_nan(function: Callable[..., Any]) -> Callable[..., Any]:
