@@ -564,19 +564,25 @@ class Tensor(Traced):
         self, axis: Axis = None, dtype: npt.DTypeLike | None = None, out: Any = None, keepdims: bool = False
     ) -> Tensor:
         """Sum over the given axes, or all."""
-        return self._reduced(rules.sum, np.sum, out, axis=axis, dtype=dtype, keepdims=keepdims)
+        if out is None:
+            return cast(Tensor, rules.sum(self, axis=axis, dtype=dtype, keepdims=keepdims))
+        return self._into(np.sum, out, axis=axis, dtype=dtype, keepdims=keepdims)
 
     def prod(
         self, axis: Axis = None, dtype: npt.DTypeLike | None = None, out: Any = None, keepdims: bool = False
     ) -> Tensor:
         """Multiply over the given axes, or all."""
-        return self._reduced(rules.prod, np.prod, out, axis=axis, dtype=dtype, keepdims=keepdims)
+        if out is None:
+            return cast(Tensor, rules.prod(self, axis=axis, dtype=dtype, keepdims=keepdims))
+        return self._into(np.prod, out, axis=axis, dtype=dtype, keepdims=keepdims)
 
     def mean(
         self, axis: Axis = None, dtype: npt.DTypeLike | None = None, out: Any = None, keepdims: bool = False
     ) -> Tensor:
         """Arithmetic mean over the given axes, or all."""
-        return self._reduced(rules.mean, np.mean, out, axis=axis, dtype=dtype, keepdims=keepdims)
+        if out is None:
+            return cast(Tensor, rules.mean(self, axis=axis, dtype=dtype, keepdims=keepdims))
+        return self._into(np.mean, out, axis=axis, dtype=dtype, keepdims=keepdims)
 
     def var(
         self,
@@ -587,7 +593,9 @@ class Tensor(Traced):
         keepdims: bool = False,
     ) -> Tensor:
         """Variance over the given axes, or all; the divisor is the number of elements less `ddof`."""
-        return self._reduced(rules.var, np.var, out, axis=axis, dtype=dtype, ddof=ddof, keepdims=keepdims)
+        if out is None:
+            return cast(Tensor, rules.var(self, axis=axis, dtype=dtype, ddof=ddof, keepdims=keepdims))
+        return self._into(np.var, out, axis=axis, dtype=dtype, ddof=ddof, keepdims=keepdims)
 
     def std(
         self,
@@ -598,19 +606,23 @@ class Tensor(Traced):
         keepdims: bool = False,
     ) -> Tensor:
         """Standard deviation, the square root of `var`."""
-        return self._reduced(rules.std, np.std, out, axis=axis, dtype=dtype, ddof=ddof, keepdims=keepdims)
+        if out is None:
+            return cast(Tensor, rules.std(self, axis=axis, dtype=dtype, ddof=ddof, keepdims=keepdims))
+        return self._into(np.std, out, axis=axis, dtype=dtype, ddof=ddof, keepdims=keepdims)
 
     def max(self, axis: Axis = None, out: Any = None, keepdims: bool = False) -> Tensor:
         """Largest element over the given axes, or all; ties share the gradient equally."""
-        return self._reduced(rules.max, np.max, out, axis=axis, keepdims=keepdims)
+        if out is None:
+            return cast(Tensor, rules.max(self, axis=axis, keepdims=keepdims))
+        return self._into(np.max, out, axis=axis, keepdims=keepdims)
 
     def min(self, axis: Axis = None, out: Any = None, keepdims: bool = False) -> Tensor:
         """Smallest element over the given axes, or all; ties share the gradient equally."""
-        return self._reduced(rules.min, np.min, out, axis=axis, keepdims=keepdims)
-
-    def _reduced(self, row: tape.Op, function: Any, out: Any, **params: Any) -> Tensor:
         if out is None:
-            return cast(Tensor, row(self, **params))
+            return cast(Tensor, rules.min(self, axis=axis, keepdims=keepdims))
+        return self._into(np.min, out, axis=axis, keepdims=keepdims)
+
+    def _into(self, function: Any, out: Any, **params: Any) -> Tensor:
         return cast(Tensor, dispatch.call(function, (self,), {"out": out, **params}, Tensor))
 
     all = _method(np.all, "Whether all elements along the axes are true.")

@@ -297,3 +297,33 @@ def test_code_written_for_numpy_is_differentiable() -> None:
 
     np.testing.assert_array_equal(softplus_energy(ec.asarray(A)).data, softplus_energy(A))
     check_grads(softplus_energy, (A,), order=2)
+
+
+# ----- Arrays of another library -----
+
+ON_A_DEVICE: dict[str, Callable[..., Any]] = {
+    "ufunc": lambda x: np.exp(np.sin(x)) + np.maximum(x, 0.1),
+    "reductions": lambda x: np.sum(x, axis=0) * np.max(x, axis=0) - np.mean(x) + np.var(x, axis=0),
+    "shapes": lambda x: np.transpose(np.reshape(x, (2, 6))) @ np.ravel(np.moveaxis(x, 0, 1))[:2],
+    "joining": lambda x: np.concatenate([x, np.stack([x[0], x[1]])], axis=0),
+    "where": lambda x: np.where(x > 0, x, 2 * x),
+    "products": lambda x: np.einsum("ij,kj->ik", x, x) + np.tensordot(x, x, axes=([1], [1])),
+    "matrices": lambda x: np.linalg.solve(x[:, :3] @ x[:, :3].T + 3 * x[:1, :1] ** 2, x),
+    "norm": lambda x: np.linalg.norm(x),
+    "order": lambda x: np.flip(np.sort(x, axis=1), axis=1),
+    "running": lambda x: np.cumsum(x, axis=1) + np.roll(x, 1),
+    "namespace": lambda x: ec.sum(ec.sqrt(ec.abs(x)), axis=1) + ec.linalg.vector_norm(x, axis=1),
+}
+
+
+@pytest.mark.parametrize("name", ON_A_DEVICE)
+def test_arrays_of_a_device_stay_there(place: Any, name: str) -> None:
+    """Forward and backward, and never by way of NumPy: such an array refuses to become one."""
+    here, there = (tensor(A, requires_grad=True, device=device) for device in ("cpu", "cuda"))
+    results = [ON_A_DEVICE[name](x) for x in (here, there)]
+    assert results[1].device == "cuda"
+    for x, result in zip((here, there), results, strict=True):
+        (result * result).sum().backward()
+        assert x.grad.device == x.device
+    np.testing.assert_allclose(results[1].detach().to("cpu").data, results[0].detach().data, rtol=1e-12)
+    np.testing.assert_allclose(there.grad.to("cpu").data, here.grad.data, rtol=1e-9)

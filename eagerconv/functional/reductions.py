@@ -49,7 +49,7 @@ def mean(x: Any, /, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
 
 @documented()
 def var(
-    x: Any, /, axis: Axis = None, *, correction: float = 0.0, keepdims: bool = False, ddof: float | None = None
+    x: Any, /, axis: Axis = None, *, correction: float = 0, keepdims: bool = False, ddof: float | None = None
 ) -> Tensor:
     """Variance over the given axes: the mean squared distance from the mean.
 
@@ -61,7 +61,7 @@ def var(
 
 @documented()
 def std(
-    x: Any, /, axis: Axis = None, *, correction: float = 0.0, keepdims: bool = False, ddof: float | None = None
+    x: Any, /, axis: Axis = None, *, correction: float = 0, keepdims: bool = False, ddof: float | None = None
 ) -> Tensor:
     """Standard deviation over the given axes: the square root of `var`.
 
