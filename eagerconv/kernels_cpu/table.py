@@ -71,9 +71,18 @@ CHANNEL_BLOCK, FILTER_BLOCK = 54, 55  # of one block of sums of the gradient wit
 PART, PARTS = 56, 57  # tiles of one part, number of parts
 WINOGRAD_LENGTH = 58
 
-# -- rows (BATCH, GROUPS, ROWS, CHANNELS, A_*, SOURCE and WORK as in the gathering products; for weights, as in direct)
-R_GRID, R_KERNEL, R_MULTIPLY, R_DIVIDE, R_STEP, R_ORIGIN, R_TAP = 34, 37, 40, 43, 46, 49, 52
-ROWS_LENGTH = 55
+# -- rows (BATCH, GROUPS, ROWS, CHANNELS, A_*, SOURCE and WORK as in the gathering products)
+R_GRID, R_PHASES, R_TAP, R_Z = 18, 21, 24, 27  # R_Z: multiply, step, origin, divide along z (native/rows.py)
+R_STRIP_Y, R_STRIP_X, R_STRIPS_Y, R_STRIPS_X = 32, 33, 34, 35  # rows and columns of one strip; how many there are
+R_PITCH, R_PLANE, R_SLAB, R_FILL, R_LOW_Y, R_LOW_X = 36, 37, 38, 39, 40, 41  # the padded source of a strip
+R_SECOND_AT, R_THIRD_AT, R_FOURTH_AT = 42, 43, 44  # parts of a thread's workspace behind the source
+R_DEPTH, R_CHUNKS, R_COLUMNS, R_LANES = 45, 46, 47, 48
+R_Y_N, R_Y_F, R_Y_O, R_TILES, R_PLACES, R_BLOCK, R_KERNEL = 49, 50, 51, 54, 55, 56, 57  # weights alone
+ROWS_LENGTH = 60
+
+# -- rows, whole planes (BATCH, GROUPS, ROWS, CHANNELS and A_* as above); behind the table: taps, then masks
+N_SOURCE, N_Y, N_PIXELS, N_LANES, N_VECTORS, N_TAPS = 7, 9, 11, 12, 13, 14  # N_SOURCE, N_Y: strides of images, channels
+PLANES_LENGTH = 15
 
 # -- dwm (BATCH, GROUPS, ROWS, CHANNELS, A_*, SOURCE, RESULT_N, RESULT_C, SHARED, WORK, U_*, V_*, P_* and Z_START as in
 # winograd; of CIN and COUT for weights). Entries of two axes (y, x) are at NAME + 0, 1.

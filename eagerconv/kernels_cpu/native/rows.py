@@ -1,8 +1,18 @@
-"""Rows of the result in vector registers: for few channels per group, where a matrix product would have nothing to share.
+"""The algorithm `rows`: for depthwise layers and few channels per group, where a matrix product would have nothing to share.
 
-Lanes are neighbouring pixels of a row. A piece of a result row is summed over all its taps before it is stored once; the
-rows of the source are read where they lie, masked at the borders. As in gemm.py, the forward pass and the gradient with
-respect to inputs are one kernel with source and result exchanged; along x there is no stride.
+Lanes are neighbouring pixels. A task copies a strip of its source images, padded, into a buffer that stays in the
+second-level cache. With a stride M the source is cut into its M residue classes (*phases*) on the way, so that all
+arithmetic runs at stride 1: on each axis, source pixel i = m*M + t = (m + t//M)*M + t%M lies at m + t//M of phase t%M.
+The gradient with respect to inputs solves i = o*stride + k*step + origin for o, so there the phases are those of the result.
+
+The result is summed in one of two ways.
+
+- *Rows*: LINES result rows at a time share their loads: source row m + t meets `height` taps, each for another result row.
+- *Flat* (height 1): all rows of the strip are one long signal, whose period is the padded row. Its last few results of each
+  period mean nothing and are dropped. So narrow images, of 7 or 14 columns, fill the vectors as well as wide ones.
+
+The gradient with respect to weights multiplies the same padded strips with strips of y, zeros between the rows: a block of
+`height` times `columns` taps is summed in registers, lane by lane, and across lanes at the very end.
 """
 
 from __future__ import annotations
@@ -14,9 +24,18 @@ from numba import types
 from numba.extending import intrinsic
 
 from eagerconv.kernels_cpu import table as at
-from eagerconv.kernels_cpu.native.direct import ceil_div, helper, window
-from eagerconv.kernels_cpu.native.vector import I64, Loop, Vectors, _void, offset
-from eagerconv.kernels_cpu.rows import LINES, VECTORS
+from eagerconv.kernels_cpu.native.direct import ceil_div, clear, helper
+from eagerconv.kernels_cpu.native.vector import (
+    I64,
+    Loop,
+    Vectors,
+    _void,
+    copy_every_second,
+    copy_rows,
+    offset,
+    zero,
+)
+from eagerconv.kernels_cpu.rows import HEIGHTS, LINES, VECTORS, blocks
 
 P = Any  # a pointer
 
@@ -32,70 +51,88 @@ def as_integers(typingctx: Any, pointer: Any) -> Any:
 
 
 @intrinsic
-def sum_row(typingctx: Any, out: Any, n: Any, source: Any, width: Any, x0: Any, step: Any, w: Any, w_step: Any, taps: Any,
-            rows: Any, count: Any) -> Any:  # fmt: skip
-    """out[j] = sum over rows e and taps k of w[rows[2e+1] + k*w_step] * source[rows[2e] + i], i = j + x0 + k*step.
-
-    For j < n; terms with i outside 0 <= i < width are left out, and not read. `count` rows, `taps` taps each.
-    """
-
-    def codegen(builder: Any, out: Any, n: Any, source: Any, width: Any, x0: Any, step: Any, w: Any, w_step: Any, taps: Any,
-                rows: Any, count: Any) -> None:  # fmt: skip
-        v = Vectors(builder, element)
-        span = VECTORS * v.lanes
-        pieces = builder.sdiv(builder.add(n, I64(span - 1)), I64(span))
-        with Loop(builder, pieces, []) as piece:
-            start = builder.mul(piece.index, I64(span))
-            with Loop(builder, count, [v.zeros] * VECTORS) as row:
-                entry = v.at(rows, builder.mul(row.index, I64(2)))
-                image, filters = v.at(source, builder.load(entry)), v.at(w, builder.load(v.at(entry, 1)))
-                with Loop(builder, taps, list(row.values)) as tap:
-                    factor = v.broadcast(v.at(filters, builder.mul(tap.index, w_step)))
-                    i = builder.add(builder.add(start, x0), builder.mul(tap.index, step))
-                    for q in range(VECTORS):
-                        first = builder.add(i, I64(q * v.lanes))  # of the vector's lanes, as a place in the row
-                        inside = builder.and_(
-                            v.lanes_below(builder.sub(width, first)), builder.not_(v.lanes_below(builder.neg(first)))
-                        )
-                        pixels = v.masked_load(v.at(image, first), inside)
-                        tap.next.append(v.fma(factor, pixels, tap.values[q]))
-                row.next = tap.results
-            for q in range(VECTORS):
-                at_ = builder.add(start, I64(q * v.lanes))
-                v.store_below([(row.results[q], v.at(out, at_))], builder.sub(n, at_))
-
-    element = out.dtype
-    return _void(codegen, out, n, source, width, x0, step, w, w_step, taps, rows, count)
-
-
-@intrinsic
-def dot_planes(typingctx: Any, a: Any, a_row: Any, b: Any, b_row: Any, rows: Any, n: Any) -> Any:
-    """Sum over r < rows and j < n of a[r*a_row + j] * b[r*b_row + j], lanes along j."""
-    element = a.dtype
+def lane_sum(typingctx: Any, pointer: Any) -> Any:
+    """Sum of one vector in memory."""
+    element = pointer.dtype
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        a, a_row, b, b_row, rows, n = args
         v = Vectors(builder, element)
-        whole = builder.sdiv(n, I64(v.lanes))
-        tail = v.lanes_below(builder.sub(n, builder.mul(whole, I64(v.lanes))))
-        with Loop(builder, rows, [a, b, v.zeros, v.zeros]) as row:
-            a_at, b_at, even, odd = row.values
-            with Loop(
-                builder, builder.sdiv(whole, I64(2)), [a_at, b_at, even, odd]
-            ) as pair:  # two sums hide the latency
-                left, right, *sums = pair.values
-                for q in range(2):
-                    sums[q] = v.fma(v.load(v.at(left, q * v.lanes)), v.load(v.at(right, q * v.lanes)), sums[q])
-                pair.next = [v.at(left, 2 * v.lanes), v.at(right, 2 * v.lanes), *sums]
-            with Loop(builder, builder.srem(whole, I64(2)), pair.results[:3]) as last:
-                left, right, total = last.values
-                last.next = [v.at(left, v.lanes), v.at(right, v.lanes), v.fma(v.load(left), v.load(right), total)]
-            left, right, total = last.results
-            total = v.fma(v.masked_load(left, tail), v.masked_load(right, tail), total)
-            row.next = [v.at(a_at, a_row), v.at(b_at, b_row), total, pair.results[3]]
-        return v.sum(builder.fadd(row.results[2], row.results[3]))
+        return v.sum(v.load(args[0]))
 
-    return element(a, a_row, b, b_row, rows, n), codegen
+    return element(pointer), codegen
+
+
+def sum_block(height: int, vectors: int) -> Any:
+    """Microkernel out[r, j] = sum over entries e, columns k, h < height of w[e][k][h] * source[e][r + h, j + columns[k]].
+
+    `entries` holds the places of source[e] and w[e]; source rows are `pitch` elements apart. LINES rows (one, if height is 1)
+    times `vectors` vectors stay in registers; the first n_rows rows and n columns of them are stored.
+    """
+    rows = LINES if height > 1 else 1
+
+    @intrinsic
+    def block(typingctx: Any, out: Any, out_row: Any, n_rows: Any, n: Any, source: Any, pitch: Any, w: Any,
+              entries: Any, n_entries: Any, columns: Any, n_columns: Any) -> Any:  # fmt: skip
+        def codegen(builder: Any, out: Any, out_row: Any, n_rows: Any, n: Any, source: Any, pitch: Any, w: Any,
+                    entries: Any, n_entries: Any, columns: Any, n_columns: Any) -> None:  # fmt: skip
+            v = Vectors(builder, element)
+            with Loop(builder, n_entries, [v.zeros] * (rows * vectors)) as entry:
+                place = v.at(entries, builder.mul(entry.index, I64(2)))
+                image, filters = v.at(source, builder.load(place)), v.at(w, builder.load(v.at(place, 1)))
+                with Loop(builder, n_columns, [filters, *entry.values]) as column:
+                    taps, *sums = column.values
+                    line = v.at(image, builder.load(v.at(columns, builder.mul(column.index, I64(2)))))
+                    factors = [v.broadcast(v.at(taps, h)) for h in range(height)]
+                    for t in range(rows + height - 1):
+                        pixels = [v.load(v.at(line, q * v.lanes)) for q in range(vectors)]
+                        for r in range(max(0, t - height + 1), min(rows, t + 1)):
+                            for q in range(vectors):
+                                sums[r * vectors + q] = v.fma(factors[t - r], pixels[q], sums[r * vectors + q])
+                        line = v.at(line, pitch)
+                    column.next = [v.at(taps, height), *sums]
+                entry.next = column.results[1:]
+            for r in range(rows):
+                with builder.if_then(builder.icmp_signed("<", I64(r), n_rows)):
+                    line = v.at(out, builder.mul(out_row, I64(r)))
+                    for q in range(vectors):
+                        limit = builder.sub(n, I64(q * v.lanes))
+                        v.store_below([(entry.results[r * vectors + q], v.at(line, q * v.lanes))], limit)
+
+        element = out.dtype
+        return _void(codegen, out, out_row, n_rows, n, source, pitch, w, entries, n_entries, columns, n_columns)
+
+    return block
+
+
+def dot_block(height: int, columns: int) -> Any:
+    """Microkernel sums[h, k] += sum over rows t and vectors of y[t - h] * x[t, offsets[k]:], a vector of sums each."""
+
+    @intrinsic
+    def block(typingctx: Any, sums: Any, y: Any, x: Any, row: Any, offsets: Any, n_rows: Any, n_vectors: Any) -> Any:
+        def codegen(
+            builder: Any, sums: Any, y: Any, x: Any, row: Any, offsets: Any, n_rows: Any, n_vectors: Any
+        ) -> None:
+            v = Vectors(builder, element)
+            places = [v.at(sums, n * v.lanes) for n in range(height * columns)]
+            starts = [builder.load(v.at(offsets, k)) for k in range(columns)]
+            with Loop(builder, n_rows, [x, y, *map(v.load, places)]) as line:
+                with Loop(builder, n_vectors, list(line.values)) as piece:
+                    x_at, y_at, *new = piece.values
+                    above = [v.load(v.at(y_at, builder.mul(row, I64(-h)))) for h in range(height)]
+                    for k in range(columns):
+                        pixels = v.load(v.at(x_at, starts[k]))
+                        for h in range(height):
+                            new[h * columns + k] = v.fma(above[h], pixels, new[h * columns + k])
+                    piece.next = [v.at(x_at, v.lanes), v.at(y_at, v.lanes), *new]
+                x_at, y_at = (v.at(pointer, row) for pointer in line.values[:2])
+                line.next = [x_at, y_at, *piece.results[2:]]
+            for place, total in zip(places, line.results[2:], strict=True):
+                v.store(total, place)
+
+        element = sums.dtype
+        return _void(codegen, sums, y, x, row, offsets, n_rows, n_vectors)
+
+    return block
 
 
 @helper
@@ -106,68 +143,250 @@ def divided(a: int, b: int) -> int:
     return a // b if a % b == 0 else -1
 
 
-def images(first: int, last: int, thread: int, source: P, w: P, result: P, work: P, g: P) -> None:
-    """The forward pass or the gradient with respect to inputs; a task is some rows of one channel of one image.
+@helper
+def depth(jz: int, kz: int, g: P) -> int:
+    """Which source slab result slab jz meets under tap kz, or -1: i*divide = jz*multiply + kz*step + origin."""
+    iz = divided(jz * g[at.R_Z] + kz * g[at.R_Z + 1] + g[at.R_Z + 2], g[at.R_Z + 3])
+    return iz if iz < g[at.SOURCE + at.V_SIZE] else -1
 
-    Across rows, result row j and tap k meet in source row i with i*DIVIDE = j*MULTIPLY + k*STEP + ORIGIN on each axis:
-    forward DIVIDE is 1, for the inputs MULTIPLY is, and the tap counts only where the stride divides.
-    """
-    rows = as_integers(offset(work, thread * g[at.WORK]))
-    down = g[at.R_GRID + 1]
-    blocks = ceil_div(down, LINES)
-    for task in range(first, last):
-        block, plane = task % blocks, task // blocks
-        jz, image = plane % g[at.R_GRID], plane // g[at.R_GRID]
-        n, channel = image // (g[at.GROUPS] * g[at.ROWS]), image % (g[at.GROUPS] * g[at.ROWS])
-        group, m = channel // g[at.ROWS], channel % g[at.ROWS]
-        a = offset(w, group * g[at.A_GROUP] + m * g[at.A_ROW])
-        start = offset(source, n * g[at.SOURCE + at.V_N] + group * g[at.CHANNELS] * g[at.SOURCE + at.V_C])
-        for jy in range(block * LINES, min(down, (block + 1) * LINES)):
-            count = 0
+
+@helper
+def copy_stepped(to: P, to_row: int, source: P, source_row: int, step: int, rows: int, first: int, last: int,
+                 n: int) -> None:  # fmt: skip
+    """to[r, j] = source[r, j*step] if first <= j < last else 0, for r < rows, j < n."""
+    if step == 1:
+        copy_rows(to, to_row, source, source_row, rows, first, last, n)
+    elif step == 2:
+        copy_every_second(to, to_row, source, source_row, rows, first, last, n)
+    else:
+        for r in range(rows):
+            clear(offset(to, r * to_row), n)
+            for j in range(first, last):
+                to[r * to_row + j] = source[r * source_row + j * step]
+
+
+@helper
+def fill(to: P, source: P, y0: int, x0: int, g: P) -> None:
+    """One padded slab: to[phase, y - y0, x - x0] = source[y*M + phase_y, x*M + phase_x], zero outside the image."""
+    my, mx = g[at.SOURCE + at.V_STRIDE + 1], g[at.SOURCE + at.V_STRIDE + 2]
+    row, pitch, rows = g[at.SOURCE + at.V_I + 1], g[at.R_PITCH], g[at.R_FILL]
+    for px in range(mx):
+        x_last = min(pitch, ceil_div(g[at.SOURCE + at.V_SIZE + 2] - px, mx) - x0)
+        x_first = max(0, -x0)
+        for py in range(my):
+            y_last = max(0, min(rows, ceil_div(g[at.SOURCE + at.V_SIZE + 1] - py, my) - y0))
+            y_first = min(max(0, -y0), y_last)
+            pixels = offset(source, ((y0 + y_first) * my + py) * row + x0 * mx + px)
+            clear(to, y_first * pitch)
+            if x_first < x_last:
+                copy_stepped(offset(to, y_first * pitch), pitch, pixels, my * row, mx, y_last - y_first, x_first, x_last,
+                             pitch)  # fmt: skip
+            else:
+                clear(offset(to, y_first * pitch), (y_last - y_first) * pitch)
+            clear(offset(to, y_last * pitch), (rows - y_last) * pitch)
+            to = offset(to, g[at.R_PLANE])
+
+
+@helper
+def pack(to: P, w: P, chunks: P, n_chunks: int, columns: P, n_columns: int, height: int, g: P) -> None:
+    """to[r, kz, chunk, column, h]: the filters of one result channel in the order in which sum_block reads them."""
+    place = 0
+    for r in range(g[at.CHANNELS]):
+        for kz in range(g[at.R_DEPTH]):
+            for c in range(n_chunks):
+                taps = offset(w, r * g[at.A_CHANNEL] + kz * g[at.R_TAP] + chunks[5 * c + 2] * g[at.R_TAP + 1])
+                step, skipped = chunks[5 * c + 3] * g[at.R_TAP + 1], chunks[5 * c + 4]
+                for k in range(n_columns):
+                    column = columns[2 * k + 1] * g[at.R_TAP + 2]
+                    for h in range(height):
+                        to[place] = taps[column + h * step] if h >= skipped else zero(w)
+                        place += 1
+
+
+@helper
+def list_entries(entries: P, jz: int, y: int, reach: int, chunks: P, n_chunks: int, stride: int, g: P) -> int:
+    """The entries of sum_block, and how many: those chunks whose rows, `reach` from y on, meet the image."""
+    count, weights = 0, 0
+    for r in range(g[at.CHANNELS]):
+        for kz in range(g[at.R_DEPTH]):
+            here = depth(jz, kz, g) >= 0
+            for c in range(n_chunks):
+                top = y + chunks[5 * c + 1]
+                if here and top + reach > 0 and top < g[at.SOURCE + at.V_SIZE + 1]:
+                    entries[2 * count] = (r * g[at.R_DEPTH] + kz) * g[at.R_SLAB] + chunks[5 * c]
+                    entries[2 * count + 1] = weights
+                    count += 1
+                weights += stride
+    return count
+
+
+@helper
+def interleave(to: P, to_row: int, source: P, phase: int, phases: int, rows: int, n: int, pitch: int) -> None:
+    """to[r, j] = source[j % phases][r, j // phases] for j < n."""
+    for r in range(rows):
+        for px in range(phases):
+            for j in range(px, n, phases):
+                to[r * to_row + j] = source[px * phase + r * pitch + j // phases]
+
+
+def images(height: int) -> Any:
+    """The forward pass or the gradient with respect to inputs: a task is a strip of all result channels of one group."""
+    one, two, three, four = (sum_block(height, min(q, VECTORS)) for q in (1, 2, 3, 4))
+    rows_at_once = LINES if height > 1 else 1
+
+    @helper
+    def line_of_blocks(out: P, out_row: int, n_rows: int, n: int, source: P, w: P, entries: P, n_entries: int,
+                       columns: P, n_columns: int, g: P) -> None:  # fmt: skip
+        pitch, lanes = g[at.R_PITCH], g[at.R_LANES]
+        x = 0
+        while x < n:
+            to, here = offset(out, x), offset(source, x)
+            q = min(VECTORS, ceil_div(n - x, lanes))
+            if q == 4:
+                four(to, out_row, n_rows, n - x, here, pitch, w, entries, n_entries, columns, n_columns)
+            elif q == 3:
+                three(to, out_row, n_rows, n - x, here, pitch, w, entries, n_entries, columns, n_columns)
+            elif q == 2:
+                two(to, out_row, n_rows, n - x, here, pitch, w, entries, n_entries, columns, n_columns)
+            else:
+                one(to, out_row, n_rows, n - x, here, pitch, w, entries, n_entries, columns, n_columns)
+            x += q * lanes
+
+    def kernel(first: int, last: int, thread: int, source: P, w: P, result: P, work: P, g: P) -> None:
+        slabs = offset(work, thread * g[at.WORK])
+        packed, flat = offset(slabs, g[at.R_SECOND_AT]), offset(slabs, g[at.R_THIRD_AT])
+        entries = as_integers(offset(slabs, g[at.R_FOURTH_AT]))
+        pitch, phases_y, phases_x = g[at.R_PITCH], g[at.R_PHASES + 1], g[at.R_PHASES + 2]
+        phase = g[at.R_STRIP_Y] * pitch
+        for task in range(first, last):
+            sx, rest = task % g[at.R_STRIPS_X], task // g[at.R_STRIPS_X]
+            sy, rest = rest % g[at.R_STRIPS_Y], rest // g[at.R_STRIPS_Y]
+            jz, rest = rest % g[at.R_GRID], rest // g[at.R_GRID]
+            n, group = rest // g[at.GROUPS], rest % g[at.GROUPS]
+            y0, x0 = sy * g[at.R_STRIP_Y], sx * g[at.R_STRIP_X]
             for r in range(g[at.CHANNELS]):
-                for kz in range(g[at.R_KERNEL]):
-                    iz = divided(jz * g[at.R_MULTIPLY] + kz * g[at.R_STEP] + g[at.R_ORIGIN], g[at.R_DIVIDE])
-                    if iz < 0 or iz >= g[at.SOURCE + at.V_SIZE]:
+                for kz in range(g[at.R_DEPTH]):
+                    iz = depth(jz, kz, g)
+                    if iz >= 0:
+                        channel = (group * g[at.CHANNELS] + r) * g[at.SOURCE + at.V_C] + iz * g[at.SOURCE + at.V_I]
+                        fill(offset(slabs, (r * g[at.R_DEPTH] + kz) * g[at.R_SLAB]),
+                             offset(source, n * g[at.SOURCE + at.V_N] + channel),
+                             y0 + g[at.R_LOW_Y], x0 + g[at.R_LOW_X], g)  # fmt: skip
+            for m in range(g[at.ROWS]):
+                a = offset(w, group * g[at.A_GROUP] + m * g[at.A_ROW])
+                out = offset(result, (rest * g[at.ROWS] + m) * g[at.R_GRID] * g[at.R_GRID + 1] * g[at.R_GRID + 2])
+                out = offset(out, jz * g[at.R_GRID + 1] * g[at.R_GRID + 2])
+                for py in range(phases_y):
+                    n_rows = min(g[at.R_STRIP_Y], ceil_div(g[at.R_GRID + 1] - py, phases_y) - y0)
+                    if n_rows <= 0:
                         continue
-                    for ky in range(g[at.R_KERNEL + 1]):
-                        y = jy * g[at.R_MULTIPLY + 1] + ky * g[at.R_STEP + 1] + g[at.R_ORIGIN + 1]
-                        iy = divided(y, g[at.R_DIVIDE + 1])
-                        if iy < 0 or iy >= g[at.SOURCE + at.V_SIZE + 1]:
+                    chunks, n_chunks = offset(g, g[g[at.R_CHUNKS] + 2 * py]), g[g[at.R_CHUNKS] + 2 * py + 1]
+                    to = offset(out, (y0 * phases_y + py) * g[at.R_GRID + 2] + x0 * phases_x)
+                    to_row = phases_y * g[at.R_GRID + 2]
+                    direct = phases_x == 1 and (height > 1 or n_rows == 1)
+                    for px in range(phases_x):
+                        n_columns = min(g[at.R_STRIP_X], ceil_div(g[at.R_GRID + 2] - px, phases_x) - x0)
+                        if n_columns <= 0:
                             continue
-                        place = r * g[at.SOURCE + at.V_C] + iz * g[at.SOURCE + at.V_I] + iy * g[at.SOURCE + at.V_I + 1]
-                        rows[2 * count] = place
-                        rows[2 * count + 1] = r * g[at.A_CHANNEL] + kz * g[at.R_TAP] + ky * g[at.R_TAP + 1]
-                        count += 1
-            out = offset(result, (image * g[at.R_GRID] + jz) * down * g[at.R_GRID + 2] + jy * g[at.R_GRID + 2])
-            sum_row(out, g[at.R_GRID + 2], start, g[at.SOURCE + at.V_SIZE + 2], g[at.R_ORIGIN + 2], g[at.R_STEP + 2],
-                    a, g[at.R_TAP + 2], g[at.R_KERNEL + 2], rows, count)  # fmt: skip
+                        columns, n_taps = offset(g, g[g[at.R_COLUMNS] + 2 * px]), g[g[at.R_COLUMNS] + 2 * px + 1]
+                        pack(packed, a, chunks, n_chunks, columns, n_taps, height, g)
+                        sums = to if direct else offset(flat, px * phase)
+                        if height > 1:
+                            row = to_row if direct else pitch
+                            for y in range(0, n_rows, rows_at_once):
+                                count = list_entries(entries, jz, y0 + y, rows_at_once + height - 1, chunks, n_chunks,
+                                                     n_taps * height, g)  # fmt: skip
+                                line_of_blocks(offset(sums, y * row), row, n_rows - y, n_columns, offset(slabs, y * pitch),
+                                               packed, entries, count, columns, n_taps, g)  # fmt: skip
+                        else:
+                            count = list_entries(entries, jz, y0, n_rows, chunks, n_chunks, n_taps, g)
+                            line_of_blocks(sums, 0, 1, (n_rows - 1) * pitch + n_columns, slabs, packed, entries, count,
+                                           columns, n_taps, g)  # fmt: skip
+                    n_columns = min(g[at.R_STRIP_X] * phases_x, g[at.R_GRID + 2] - x0 * phases_x)
+                    if phases_x > 1:
+                        interleave(to, to_row, flat, phase, phases_x, n_rows, n_columns, pitch)
+                    elif not direct:
+                        copy_rows(to, to_row, flat, pitch, n_rows, 0, n_columns, n_columns)
+
+    return kernel
 
 
-def weights(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) -> None:
-    """w[f, c, k] = sum over images and rows of y row times x row; a task is one pair (f, c), x and y row by row."""
-    for task in range(first, last):
-        f, c = task // g[at.CIN], task % g[at.CIN]
-        channel = f // g[at.COUT] * g[at.CIN] + c
-        for kz in range(g[at.KERNEL]):
-            base_z = kz * g[at.STEP] + g[at.ORIGIN]
-            z0, z1 = window(base_z, g[at.STRIDE], 0, g[at.SIZE], g[at.OUT])
-            for ky in range(g[at.KERNEL + 1]):
-                base_y = ky * g[at.STEP + 1] + g[at.ORIGIN + 1]
-                y0, y1 = window(base_y, g[at.STRIDE + 1], 0, g[at.SIZE + 1], g[at.OUT + 1])
-                for kx in range(g[at.KERNEL + 2]):
-                    base = kx * g[at.STEP + 2] + g[at.ORIGIN + 2]
-                    j0, j1 = window(base, 1, 0, g[at.SIZE + 2], g[at.OUT + 2])
-                    to = f * g[at.W_F] + c * g[at.W_C] + kz * g[at.W_K] + ky * g[at.W_K + 1] + kx * g[at.W_K + 2]
-                    w[to] = 0
-                    if j0 >= j1 or y0 >= y1:
-                        continue
-                    for n in range(g[at.BATCH]):
-                        for oz in range(z0, z1):
-                            i = (oz * g[at.STRIDE] + base_z) * g[at.X_I] + (y0 * g[at.STRIDE + 1] + base_y) * g[
-                                at.X_I + 1
-                            ]
-                            xs = offset(x, n * g[at.X_N] + channel * g[at.X_C] + i + j0 + base)
-                            ys = offset(y, n * g[at.Y_N] + f * g[at.Y_F] + oz * g[at.Y_O] + y0 * g[at.Y_O + 1] + j0)
-                            w[to] += dot_planes(
-                                ys, g[at.Y_O + 1], xs, g[at.STRIDE + 1] * g[at.X_I + 1], y1 - y0, j1 - j0
-                            )
+def weights(height: int, columns: int) -> Any:
+    """The gradient with respect to weights: a task is some filters of one group, with all their input channels."""
+    block = dot_block(height, columns)
+
+    def kernel(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) -> None:
+        slab = offset(work, thread * g[at.WORK])
+        ys, sums = offset(slab, g[at.R_SECOND_AT]), offset(slab, g[at.R_THIRD_AT])
+        pitch, lanes, tiles = g[at.R_PITCH], g[at.R_LANES], g[at.R_TILES]
+        size_y = g[at.SOURCE + at.V_SIZE + 1]
+        tile_sums = height * columns * lanes
+        pair_sums = g[at.R_DEPTH] * tiles * tile_sums
+        y_slab, above = g[at.R_CHUNKS], (height - 1) * pitch  # zero rows around a strip of y
+        per_group = ceil_div(g[at.ROWS], g[at.R_BLOCK])
+        clear(offset(slab, g[at.R_SLAB]), g[at.R_SECOND_AT] - g[at.R_SLAB])  # lanes behind the end meet zeros of y
+        for task in range(first, last):
+            group, f0 = task // per_group, task % per_group * g[at.R_BLOCK]
+            filters = min(g[at.R_BLOCK], g[at.ROWS] - f0)
+            clear(sums, filters * g[at.CHANNELS] * pair_sums)
+            for step in range(g[at.BATCH] * g[at.R_GRID] * g[at.R_STRIPS_Y] * g[at.R_STRIPS_X]):
+                sx, rest = step % g[at.R_STRIPS_X], step // g[at.R_STRIPS_X]
+                sy, rest = rest % g[at.R_STRIPS_Y], rest // g[at.R_STRIPS_Y]
+                oz, n = rest % g[at.R_GRID], rest // g[at.R_GRID]
+                y0, x0 = sy * g[at.R_STRIP_Y], sx * g[at.R_STRIP_X]
+                n_rows = min(g[at.R_STRIP_Y], g[at.R_GRID + 1] - y0)
+                n_columns = min(g[at.R_STRIP_X], g[at.R_GRID + 2] - x0)
+                for f in range(filters):
+                    from_ = n * g[at.R_Y_N] + (group * g[at.ROWS] + f0 + f) * g[at.R_Y_F] + oz * g[at.R_Y_O]
+                    from_ += y0 * g[at.R_Y_O + 1] + x0
+                    to = offset(ys, f * y_slab)
+                    clear(to, above)
+                    copy_rows(offset(to, above), pitch, offset(y, from_), g[at.R_Y_O + 1], n_rows, 0, n_columns, pitch)
+                    clear(offset(to, above + n_rows * pitch), y_slab - above - n_rows * pitch)
+                n_vectors = ceil_div(n_columns if height > 1 else (n_rows - 1) * pitch + n_columns, lanes)
+                for c in range(g[at.CHANNELS]):
+                    for kz in range(g[at.R_DEPTH]):
+                        iz = depth(oz, kz, g)
+                        if iz < 0:
+                            continue
+                        channel = (group * g[at.CHANNELS] + c) * g[at.SOURCE + at.V_C] + iz * g[at.SOURCE + at.V_I]
+                        fill(
+                            slab,
+                            offset(x, n * g[at.SOURCE + at.V_N] + channel),
+                            y0 + g[at.R_LOW_Y],
+                            x0 + g[at.R_LOW_X],
+                            g,
+                        )
+                        for f in range(filters):
+                            here = offset(sums, (f * g[at.CHANNELS] + c) * pair_sums + kz * tiles * tile_sums)
+                            for tile in range(tiles):
+                                entry = offset(g, g[at.R_COLUMNS] + tile * (2 + columns))
+                                t0, t1 = 0, 1
+                                if height > 1:  # rows of x outside the image are left out
+                                    t0 = max(0, -(y0 + entry[1]))
+                                    t1 = min(n_rows + height - 1, size_y - y0 - entry[1])
+                                y_at = offset(ys, f * y_slab + above + t0 * pitch)
+                                x_at = offset(slab, entry[0] + t0 * pitch)
+                                block(
+                                    offset(here, tile * tile_sums),
+                                    y_at,
+                                    x_at,
+                                    pitch,
+                                    offset(entry, 2),
+                                    t1 - t0,
+                                    n_vectors,
+                                )
+            for f in range(filters):
+                for c in range(g[at.CHANNELS]):
+                    for kz in range(g[at.R_DEPTH]):
+                        here = offset(sums, (f * g[at.CHANNELS] + c) * pair_sums + kz * tiles * tile_sums)
+                        to = (group * g[at.ROWS] + f0 + f) * g[at.A_ROW] + c * g[at.A_CHANNEL] + kz * g[at.R_TAP]
+                        for k in range(g[at.R_KERNEL + 1] * g[at.R_KERNEL + 2]):
+                            w[to + k] = lane_sum(offset(here, g[g[at.R_PLACES] + k] * lanes))
+
+    return kernel
+
+
+# One native kernel for each shape of block, compiled when a layer first needs it.
+globals().update({f"images_{height}": images(height) for height in HEIGHTS})
+globals().update({f"weights_{height}_{columns}": weights(height, columns) for height, columns in blocks()})

@@ -124,8 +124,11 @@ class Vectors:
         b = self.builder
         limit = b.select(b.icmp_signed("<", limit, I64(0)), I64(0), limit)
         limit = b.select(b.icmp_signed(">", limit, I64(self.lanes)), I64(self.lanes), limit)
-        bits = b.sub(b.shl(I64(1), limit), I64(1))
-        return b.bitcast(b.trunc(bits, ir.IntType(self.lanes)), self.mask_type)
+        return self.mask(b.sub(b.shl(I64(1), limit), I64(1)))
+
+    def mask(self, bits: Any) -> Any:
+        """Mask of the lanes whose bits are set in an int64."""
+        return self.builder.bitcast(self.builder.trunc(bits, ir.IntType(self.lanes)), self.mask_type)
 
     def masked_load(self, pointer: Any, mask: Any) -> Any:
         """The lanes of the mask from memory, zero elsewhere; memory under unset lanes is not touched."""

@@ -1,0 +1,158 @@
+"""Whole planes read in place, for the algorithm `rows`: no copy, no padding, all of a small image in a few vectors.
+
+Where source and result have equally long rows and no stride, result pixel p and tap t meet in source pixel p + offset[t],
+counted through the whole plane; whether that is inside the image is a mask, the same for every plane. So a plane of 7 x 7
+pixels is four vectors, and a tap is one masked load and one product for each.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba.extending import intrinsic
+
+from eagerconv.kernels_cpu import table as at
+from eagerconv.kernels_cpu.native.direct import ceil_div, helper
+from eagerconv.kernels_cpu.native.vector import I64, Loop, Vectors, _void, offset
+from eagerconv.kernels_cpu.planes import TAPS
+
+P = Any  # a pointer
+
+
+def sum_plane(vectors: int) -> Any:
+    """Microkernel out[p] = sum over channels c, taps t of w[c, t] * source[c, p + offset[t]], where the mask of t allows it.
+
+    `taps` holds offset[t] and the place of w[t], and `masks`, with rows of `masks_row`, the bits of each vector's mask.
+    """
+
+    @intrinsic
+    def block(typingctx: Any, out: Any, n: Any, source: Any, source_channel: Any, w: Any, w_channel: Any, channels: Any,
+              taps: Any, n_taps: Any, masks: Any, masks_row: Any) -> Any:  # fmt: skip
+        def codegen(builder: Any, out: Any, n: Any, source: Any, source_channel: Any, w: Any, w_channel: Any, channels: Any,
+                    taps: Any, n_taps: Any, masks: Any, masks_row: Any) -> None:  # fmt: skip
+            v = Vectors(builder, element)
+            with Loop(builder, channels, [source, w, *[v.zeros] * vectors]) as channel:
+                image, filters, *sums = channel.values
+                with Loop(builder, n_taps, [taps, masks, *sums]) as tap:
+                    entry, bits, *new = tap.values
+                    pixels = v.at(image, builder.load(entry))
+                    factor = v.broadcast(v.at(filters, builder.load(v.at(entry, 1))))
+                    for q in range(vectors):
+                        mask = v.mask(builder.load(v.at(bits, q)))
+                        new[q] = v.fma(factor, v.masked_load(v.at(pixels, q * v.lanes), mask), new[q])
+                    tap.next = [v.at(entry, 2), v.at(bits, masks_row), *new]
+                channel.next = [v.at(image, source_channel), v.at(filters, w_channel), *tap.results[2:]]
+            for q in range(vectors):
+                v.store_below([(channel.results[2 + q], v.at(out, q * v.lanes))], builder.sub(n, I64(q * v.lanes)))
+
+        element = out.dtype
+        return _void(codegen, out, n, source, source_channel, w, w_channel, channels, taps, n_taps, masks, masks_row)
+
+    return block
+
+
+def dot_planes(taps: int) -> Any:
+    """Microkernel w[place[t]] = sum over images and pixels p of y[p] * x[p + offset[t]], where the mask of t allows it.
+
+    `entries` holds offset[t] and place[t], and `masks` a row of bits for each vector, one for each tap.
+    """
+
+    @intrinsic
+    def block(typingctx: Any, w: Any, x: Any, x_image: Any, y: Any, y_image: Any, images: Any, n: Any, entries: Any,
+              masks: Any, masks_row: Any) -> Any:  # fmt: skip
+        def codegen(builder: Any, w: Any, x: Any, x_image: Any, y: Any, y_image: Any, images: Any, n: Any, entries: Any,
+                    masks: Any, masks_row: Any) -> None:  # fmt: skip
+            v = Vectors(builder, element)
+            vectors = builder.sdiv(builder.add(n, I64(v.lanes - 1)), I64(v.lanes))
+            offsets = [builder.load(v.at(entries, 2 * t)) for t in range(taps)]
+            with Loop(builder, images, [x, y, *[v.zeros] * taps]) as image:
+                x_start, y_start, *sums = image.values
+                with Loop(builder, vectors, [x_start, y_start, n, masks, *sums]) as piece:
+                    x_at, y_at, left, bits, *new = piece.values
+                    factor = v.masked_load(y_at, v.lanes_below(left))
+                    for t in range(taps):
+                        pixels = v.masked_load(v.at(x_at, offsets[t]), v.mask(builder.load(v.at(bits, t))))
+                        new[t] = v.fma(factor, pixels, new[t])
+                    left = builder.sub(left, I64(v.lanes))
+                    piece.next = [v.at(x_at, v.lanes), v.at(y_at, v.lanes), left, v.at(bits, masks_row), *new]
+                image.next = [v.at(x_start, x_image), v.at(y_start, y_image), *piece.results[4:]]
+            for t, total in enumerate(image.results[2:]):
+                builder.store(v.sum(total), v.at(w, builder.load(v.at(entries, 2 * t + 1))))
+
+        element = w.dtype
+        return _void(codegen, w, x, x_image, y, y_image, images, n, entries, masks, masks_row)
+
+    return block
+
+
+one, two, three, four, five, six, seven, eight = (sum_plane(vectors) for vectors in range(1, 9))
+
+
+@helper
+def sum_vectors(vectors: int, out: P, n: int, source: P, source_channel: int, w: P, w_channel: int, channels: int, taps: P,
+                n_taps: int, masks: P, masks_row: int) -> None:  # fmt: skip
+    """The microkernel for up to eight vectors."""
+    if vectors == 1:
+        one(out, n, source, source_channel, w, w_channel, channels, taps, n_taps, masks, masks_row)
+    elif vectors == 2:
+        two(out, n, source, source_channel, w, w_channel, channels, taps, n_taps, masks, masks_row)
+    elif vectors == 3:
+        three(out, n, source, source_channel, w, w_channel, channels, taps, n_taps, masks, masks_row)
+    elif vectors == 4:
+        four(out, n, source, source_channel, w, w_channel, channels, taps, n_taps, masks, masks_row)
+    elif vectors == 5:
+        five(out, n, source, source_channel, w, w_channel, channels, taps, n_taps, masks, masks_row)
+    elif vectors == 6:
+        six(out, n, source, source_channel, w, w_channel, channels, taps, n_taps, masks, masks_row)
+    elif vectors == 7:
+        seven(out, n, source, source_channel, w, w_channel, channels, taps, n_taps, masks, masks_row)
+    else:
+        eight(out, n, source, source_channel, w, w_channel, channels, taps, n_taps, masks, masks_row)
+
+
+def images(first: int, last: int, thread: int, source: P, w: P, result: P, work: P, g: P) -> None:
+    """The forward pass or the gradient with respect to inputs; a task is one channel of one image."""
+    n, lanes, vectors = g[at.N_PIXELS], g[at.N_LANES], g[at.N_VECTORS]
+    taps, masks = offset(g, at.PLANES_LENGTH), offset(g, at.PLANES_LENGTH + 2 * g[at.N_TAPS])
+    pieces = ceil_div(vectors, 8)
+    per_image = g[at.GROUPS] * g[at.ROWS]
+    image, channel = first // per_image, first % per_image
+    group, m = channel // g[at.ROWS], channel % g[at.ROWS]
+    for task in range(first, last):
+        planes = offset(source, image * g[at.N_SOURCE] + group * g[at.CHANNELS] * g[at.N_SOURCE + 1])
+        filters = offset(w, group * g[at.A_GROUP] + m * g[at.A_ROW])
+        start = 0
+        for piece in range(pieces):
+            end = vectors * (piece + 1) // pieces
+            p = start * lanes
+            sum_vectors(end - start, offset(result, task * n + p), n - p, offset(planes, p), g[at.N_SOURCE + 1], filters,
+                        g[at.A_CHANNEL], g[at.CHANNELS], taps, g[at.N_TAPS], offset(masks, start), vectors)  # fmt: skip
+            start = end
+        m += 1
+        if m == g[at.ROWS]:
+            m, group = 0, group + 1
+            if group == g[at.GROUPS]:
+                group, image = 0, image + 1
+
+
+def weights(taps_at_once: int) -> Any:
+    """The gradient with respect to weights; a task is one filter's one input channel."""
+    block = dot_planes(taps_at_once)
+
+    def kernel(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) -> None:
+        n, n_taps = g[at.N_PIXELS], g[at.N_TAPS]
+        taps, masks = offset(g, at.PLANES_LENGTH), offset(g, at.PLANES_LENGTH + 2 * n_taps)
+        for task in range(first, last):
+            f, c = task // g[at.CHANNELS], task % g[at.CHANNELS]
+            xs = offset(x, (f // g[at.ROWS] * g[at.CHANNELS] + c) * g[at.N_SOURCE + 1])
+            ys, to = offset(y, f * g[at.N_Y + 1]), offset(w, f * g[at.A_ROW] + c * g[at.A_CHANNEL])
+            for start in range(0, n_taps, taps_at_once):
+                t = min(start, n_taps - taps_at_once)
+                block(
+                    to, xs, g[at.N_SOURCE], ys, g[at.N_Y], g[at.BATCH], n, offset(taps, 2 * t), offset(masks, t), n_taps
+                )
+
+    return kernel
+
+
+globals().update({f"weights_{taps}": weights(taps) for taps in TAPS})
