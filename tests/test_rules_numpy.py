@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -316,6 +317,11 @@ def test_every_function_has_samples() -> None:
     need = {f for f, row in FUNCTIONS.items() if not (isinstance(row, Op) and not row.rules)}
     assert {f.__name__ for f in need - set(SAMPLES)} == set()
     assert {f.__name__ for f in set(SAMPLES) - need - {None}} == set()
+
+
+def test_documentation_names_every_function() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "gradients.md").read_text(encoding="utf-8")
+    assert [f.__name__ for f in SAMPLES if f is not None and f"`{f.__name__}`" not in page] == []
 
 
 def test_every_row_is_met() -> None:

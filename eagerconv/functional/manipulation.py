@@ -292,11 +292,7 @@ def pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: float =
         return cast(Tensor, rules.pad(out, widths=widths, value=constant_values))
     if mode not in _INDEX_MODES:
         raise ValueError(f"pad: mode must be 'constant' or one of {_INDEX_MODES}, not {mode!r}")
-    for axis, (n, width) in enumerate(zip(out.shape, widths, strict=True)):
-        if width != (0, 0):
-            index = np.pad(np.arange(n), width, mode=cast(Any, mode))
-            out = out[(slice(None),) * axis + (index,)]
-    return out
+    return cast(Tensor, apply(np.pad, out, widths, mode))
 
 
 def _pad_widths(pad_width: Any, ndim: int) -> tuple[tuple[int, int], ...]:

@@ -33,8 +33,6 @@ from eagerconv.autograd.rules.linalg import *  # noqa: F403
 from eagerconv.autograd.rules.operands import Table
 from eagerconv.autograd.rules.products import *  # noqa: F403
 from eagerconv.autograd.rules.reductions import *  # noqa: F403
-from eagerconv.autograd.rules.reductions import ACCUMULATE as ACCUMULATE
-from eagerconv.autograd.rules.reductions import REDUCE as REDUCE
 from eagerconv.autograd.rules.shapes import *  # noqa: F403
 from eagerconv.autograd.rules.sorting import *  # noqa: F403
 from eagerconv.autograd.rules.statistics import *  # noqa: F403

@@ -229,10 +229,6 @@ FUNCTIONS: Table = {
     getattr(np, "cumulative_prod", _cumulative_prod): _cumulative_prod,
 }  # fmt: skip
 
-# The methods of ufuncs that are rows: np.add.reduce is sum, np.add.accumulate is cumsum.
-REDUCE = {np.add: _sum, np.multiply: _prod, np.maximum: _max, np.minimum: _min, np.logaddexp: logsumexp}
-ACCUMULATE = {np.add: cumsum, np.multiply: cumprod}
-
 # ----- What the rows are made of -----
 
 
