@@ -202,8 +202,11 @@ class Node:
         node.owner = weakref.ref(owner)
         return node
 
-    def unpack(self, slot: int, kind: type[Traced]) -> Any:
-        """The operand at `slot` (_ANS: the result) as it was when recorded, or an error if its memory was changed."""
+    def unpack(self, slot: int, kind: type[Traced] | None) -> Any:
+        """The operand at `slot` (_ANS: the result) as it was when recorded, or an error if its memory was changed.
+
+        It comes as an object of the class `kind`, or (None) as the array it was.
+        """
         assert self.op is not None
         if self.saved is None:
             raise RuntimeError(
@@ -219,7 +222,7 @@ class Node:
                 f"{self.op.name} saved {what} (shape {data.shape}) for the backward pass, and it was changed in place "
                 "afterwards; call backward() before the change, or change a copy"
             )
-        return kind._wrap(data, self if slot == _ANS else node, version)
+        return data if kind is None else kind._wrap(data, self if slot == _ANS else node, version)
 
     def free(self) -> None:
         """Give back what the rules would have needed."""
@@ -258,8 +261,8 @@ class Op:
     three operands, `operands` all of them, `others` all with None in the place of the one being differentiated, `ans`
     the result, `g` the cotangent, `t` the tangent, `like` the shape and dtype of the operand being differentiated,
     `position` its place among the operands, and any other name a keyword parameter of the operation. The last rule
-    serves all further operands. Made by `elementwise`, `linear`,
-    `multilinear`, `defvjp` and `joint`.
+    serves all further operands. The partials of `elementwise` get arrays instead of traced objects where nothing is
+    being recorded. Made by `elementwise`, `linear`, `multilinear`, `defvjp` and `joint`.
     """
 
     __slots__ = (
@@ -409,7 +412,7 @@ class Op:
         """Call `rule`, with `value` for its cotangent or tangent, giving it what its parameter names ask for."""
         if not callable(rule):
             return rule
-        kind, arguments = type(value), []
+        kind, arguments = type(value) if isinstance(value, Traced) else None, []
         for name in self.names[rule]:
             if name in _SLOTS:
                 arguments.append(node.unpack(_SLOTS[name], kind))
@@ -481,14 +484,26 @@ def _pull_rule(op: Op, node: Node, position: int, g: Any) -> Any:
 
 
 def _pull_elementwise(op: Op, node: Node, position: int, g: Any) -> Any:
-    return _scale(g, op.apply(op.rule(position), node, position, g), conjugate=True)
+    return _scale(op, node, position, g, True)
 
 
 def _push_elementwise(op: Op, node: Node, position: int, t: Any) -> Any:
-    return _scale(t, op.apply(op.rule(position), node, position, t))
+    return _scale(op, node, position, t, False)
 
 
-def _scale(value: Any, partial: Any, conjugate: bool = False) -> Any:
+def _scale(op: Op, node: Node, position: int, value: Any, conjugate: bool) -> Any:
+    """The value times the partial derivative; among arrays alone where nobody will differentiate the product."""
+    rule = op.rule(position)
+    if _mode.recording or not callable(rule):
+        return _times(value, op.apply(rule, node, position, value), conjugate)
+    partial = op.apply(rule, node, position, value.data)
+    if isinstance(partial, Traced):
+        return _times(value, partial, conjugate)
+    product = _times(value.data, partial, conjugate)
+    return type(value)._wrap(np.asarray(product) if isinstance(product, np.generic) else product)
+
+
+def _times(value: Any, partial: Any, conjugate: bool) -> Any:
     if partial is None:
         raise TypeError("a partial derivative must be a number, an array or a traced object; the rule returned None")
     if type(partial) is int and partial in (1, -1):
@@ -533,10 +548,10 @@ def fit(value: Any, like: Any) -> Any:
     Axes that were broadcast are summed, axes that a rule left at length one are broadcast, an imaginary part is dropped
     where `like` is real.
     """
-    shape, dtype = like.shape, like.dtype
-    if value.shape != shape:
+    shape, dtype, data = like.shape, like.dtype, value.data
+    if data.shape != shape:
         value = _fit_shape(value, shape)
-    if value.dtype != dtype:
+    if data.dtype != dtype:
         if value.dtype.kind == "c" and dtype.kind != "c":
             value = value.real
         if value.dtype != dtype:
