@@ -42,7 +42,7 @@ hooks: $(VENV)/.installed-dev  ## run `make lint` before every git commit
 	$(BIN)/pre-commit install
 
 clean:  ## remove .venv, caches and everything built
-	rm -rf $(VENV) build dist demo.png
+	rm -rf $(VENV) build dist demo.png gradient_penalty.png
 	find . -name .git -prune -o \
 	    -type d \( -name __pycache__ -o -name '.*_cache' -o -name .hypothesis \) -prune -exec rm -rf {} +
 
