@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import mul
 from typing import Any
 
 import numpy as np
@@ -15,19 +16,18 @@ import numpy.typing as npt
 from eagerconv.kernels_cpu import table as at
 from eagerconv.kernels_cpu.direct import contiguous
 from eagerconv.kernels_cpu.jit import kernel, register_bytes, registers
-from eagerconv.kernels_cpu.table import as_table, flat, three, view
+from eagerconv.kernels_cpu.table import as_table, three, view
 from eagerconv.kernels_cpu.threads import Launch, worthwhile
 from eagerconv.record import FEATURES, Algorithm, Plan, Request
 from eagerconv.spec import ConvSpec, Shape
 
-VECTORS = 3  # per row of the outer product's block: a panel is this many vectors wide
 DEPTH = 384  # rows (channel, tap) of a panel: with three vectors it stays in the second-level cache
 PHASES = 512  # of the stride, at most
 
 BLOCK_ROWS, BLOCK_VECTORS = (
     (8, 3) if registers() == 32 else (6, 2)
 )  # sums in registers, with a row of vectors and a factor
-PIXELS, WEIGHT_PIXELS = 256, 384  # of a tile
+PIXELS, FEW_PIXELS, WEIGHT_PIXELS = 256, 4096, 384  # of a tile
 TAPS = 576  # (channel, tap) rows of one task of the gradient with respect to weights
 SUMS = 80_000  # elements of sums that one task holds, at most if there are enough other tasks
 STRIP = 64_000  # elements of an image's part with its padding
@@ -41,17 +41,9 @@ SECONDS_PER_RUN = 7e-9  # finding where one tap's run of pixels along a row star
 SECONDS_PER_TASK = 0.4e-6
 
 
-def chunks(channels: int, taps: int, depth: int) -> tuple[int, int]:
-    """(channels, taps) of a block of at most about `depth` (channel, tap) pairs: all taps of some channels, or some of one."""
-    return (max(1, min(channels, depth // taps)), taps) if taps <= depth else (1, depth)
-
-
 def lanes(dtype: np.dtype[Any]) -> int:
     """Elements of one vector register."""
     return register_bytes() // dtype.itemsize
-
-
-# --------------------------------------------------------------------------------------------- forward and inputs: gather
 
 
 def phases(spec: ConvSpec, forward: bool) -> list[tuple[Shape, Shape, list[tuple[int, ...]]]]:
@@ -79,54 +71,6 @@ def phases(spec: ConvSpec, forward: bool) -> list[tuple[Shape, Shape, list[tuple
         taps = [tuple(itertools.chain(*zip(*tap, strict=True))) for tap in itertools.product(*(a[2] for a in axes))]
         result.append((grid, start, taps))
     return result
-
-
-def _gather_plan(request: Request) -> Plan:
-    spec, dtype = request.spec, request.dtype
-    forward = request.slot == "y"
-    source, w = request.strides
-    result_shape = spec.shape(request.slot)
-    result = contiguous(result_shape)
-    rows, channels = (spec.cout, spec.cin) if forward else (spec.cin, spec.cout)
-    w_f, w_c, w_k = w[0], w[1], w[2:]
-    nd = spec.ndim
-    step = (1,) * nd if forward else spec.stride
-    parts = phases(spec, forward)
-    width = VECTORS * lanes(dtype)
-    channel_chunk, tap_chunk = chunks(channels, max(1, max(len(taps) for _, _, taps in parts)), DEPTH)
-    panels = spec.batch * spec.groups * sum(-(-math.prod(grid) // width) for grid, _, _ in parts)
-    block = _row_block(rows, panels, request.threads)
-    work = channel_chunk * tap_chunk * width + block * width
-
-    table = [spec.batch, spec.groups, rows, channels]
-    table += [spec.cout * w_f, *((w_f, w_c) if forward else (w_c, w_f))]
-    size, stride = (spec.size, spec.stride) if forward else (spec.out, (1,) * nd)
-    if len(parts) == 1:  # then the result is dense, too, and pixels may be counted along one axis
-        ((grid, start, taps),) = parts
-        grid, source, size, stride = flat(grid, source, size, stride, (tap[nd:] for tap in taps))
-        parts = [(grid, start, taps)]
-    table += view(source, size, stride)
-    table += [*result[:2], *three(result[2:], 0), *three(step, 1)]
-    table += [width, lanes(dtype), channel_chunk, tap_chunk, block, work, int(len(parts) == 1)]
-    tail: list[int] = []
-    taps_at, tasks = at.PHASES + len(parts) * at.P_LENGTH, 0
-    for grid, start, taps in parts:
-        first, tasks = tasks, tasks + spec.batch * spec.groups * -(-math.prod(grid) // width) * -(-rows // block)
-        table += [first, tasks, *three(grid, 1), *three(start, 0), taps_at + len(tail), len(taps)]
-        for tap in taps:
-            tail += [sum(k * stride for k, stride in zip(tap[:nd], w_k, strict=True)), *three(tap[nd:], 0)]
-    geometry = as_table(table + tail)
-    native = kernel("gather:gather", dtype)
-    threads = worthwhile(request.threads, _cost(request) * request.threads)
-    launch = Launch([(native, range(tasks))], threads, work * dtype.itemsize, geometry)
-
-    return launch.plan(result_shape, dtype)
-
-
-def _row_block(rows: int, panels: int, threads: int) -> int:
-    """Result channels of one task: all, unless there are too few panels of pixels to keep every thread busy."""
-    blocks = min(-(-4 * threads // max(panels, 1)), -(-rows // 16))
-    return -(-rows // (blocks * 8)) * 8
 
 
 # -------------------------------------------------------------------------------------------------- channels in the lanes
@@ -177,16 +121,17 @@ def cut(request: Request) -> Cut:
     source = request.strides[0]
     ends = [(n - 1) * s + m for part in parts for n, s, m in zip(part[0], stride, most, strict=True)]
     inside = min(base) >= 0 and all(end < n for end, n in zip(ends, size * len(parts), strict=True))
-    in_place = inside and (source[1] * request.dtype.itemsize % 2048 != 0 or channels < n_lanes)
+    in_place = inside and broadcasts(request) and (source[1] * request.dtype.itemsize % 2048 != 0 or channels < n_lanes)
 
-    weights = slot == "w"
-    box = _box(grid, (1, *three(step, 1)), WEIGHT_PIXELS if weights else PIXELS)
+    weights, few = slot == "w", not broadcasts(request)
+    pixels = min(FEW_PIXELS, math.prod(grid) // (4 * request.threads)) if few else WEIGHT_PIXELS if weights else PIXELS
+    box = _box(grid, (1, *three(step, 1)), pixels)
     reach = three([hi - lo + 1 for lo, hi in zip(base, most, strict=True)], 1)
     extent = [
         (-(-n // d) - 1) * s + r for n, d, s, r in zip(box[1:], three(step, 1), three(stride, 1), reach, strict=True)
     ]
     plane = -(-math.prod(extent) // 32) * 32 + 16  # an odd number of half lines: channels in different lines of caches
-    chunk = max(1, (TAPS if weights else DEPTH) // n_taps)
+    chunk = max(1, (TAPS if weights else DEPTH) // max(1, max(len(taps) for _, _, taps in parts)))
     if not in_place:
         chunk = min(chunk, max(1, STRIP // (plane * box[0])))
     chunk = _part(channels, chunk)
@@ -199,15 +144,19 @@ def cut(request: Request) -> Cut:
     tiles = [-(-n // m) for n, m in zip(grid, box, strict=True)]
     held = chunk * n_taps if weights else math.prod(box)  # rows of sums
     block = _part(panels, max(1, SUMS // (held * BLOCK_VECTORS * n_lanes)))
-    segments, width = 1, BLOCK_VECTORS * n_lanes
     vector = ((channels * n_taps) // n_lanes + 2) * n_lanes * n_lanes
     group = vectors * vector
+    shared, segments, width = spec.groups * group, 1, BLOCK_VECTORS * n_lanes
     if weights:
         units = spec.groups * -(-panels // block) * -(-channels // chunk)
         most_segments = min(math.prod(tiles), SEGMENTS // units, SEGMENT_SUMS // (spec.groups * group))
         segments = 1 << max(0, most_segments.bit_length() - 1)
-        tasks = units * segments
+        shared, tasks = shared * segments, units * segments
         sums = (math.prod(box) + n_lanes) * width
+    elif few:
+        shared, tasks = 0, spec.groups * math.prod(tiles)
+        per_phase = [-(-n // d) for n, d in zip(box[1:], three(step, 1), strict=True)]
+        sums = rows * box[0] * math.prod(per_phase[:2]) * -(-per_phase[2] // n_lanes) * n_lanes * len(parts)
     else:
         wanted = spec.groups * math.prod(tiles) * panels // (4 * request.threads)
         block = _part(panels, max(1, min(block, wanted)))
@@ -217,7 +166,6 @@ def cut(request: Request) -> Cut:
     sums_at = strip_at + (0 if in_place else strip[0] * box[0])
     sums_at = -(-sums_at // 16) * 16
     work = -(-(sums_at + sums) // 16) * 16 + 16
-    shared = segments * spec.groups * group
     entries: dict[int, Sequence[int]] = {
         at.BATCH: [spec.batch, spec.groups, rows, channels],
         at.SOURCE: view(source, size, stride),
@@ -231,23 +179,26 @@ def cut(request: Request) -> Cut:
     return Cut(spec.groups * panels, tasks, shared, work, entries, parts, strip[1:])
 
 
-def _table(cut: Cut, n_taps: int, kernel: Shape, more: dict[int, Sequence[int]]) -> npt.NDArray[np.int64]:
-    """The kernels' table: the entries, and for each phase the (image offset, row of the panel) of each (channel, tap)."""
+def _table(cut: Cut, filter_: Shape, more: dict[int, Sequence[int]]) -> npt.NDArray[np.int64]:
+    """The kernels' table: the entries, and for each phase a pair of offsets for each (channel, tap).
+
+    The first is that in the image, the second that in what `filter_` has the strides of: channel, then the kernel's axes.
+    """
     base, chunk = cut.entries[at.G_BASE], cut.entries[at.LANES][1]
     table = [0] * (at.G_PHASES + len(cut.parts) * at.G_LENGTH)
     for entry, values in (cut.entries | more).items():
         table[entry : entry + len(values)] = values
-    nd = len(kernel)
+    nd = len(filter_) - 1
     for i, (_, start, taps) in enumerate(cut.parts):
         phase = at.G_PHASES + i * at.G_LENGTH
         table[phase : phase + at.G_LENGTH] = [*three(start, 0), len(table), len(taps)]
         places = []
         for tap in taps:
             away = zip(cut.tap[1:], three(tap[nd:], 0), base, strict=True)
-            places.append((sum(s * (t - b) for s, t, b in away), int(np.ravel_multi_index(tap[:nd], kernel))))
+            places.append((sum(s * (t - b) for s, t, b in away), sum(map(mul, tap[:nd], filter_[1:]))))
         for r in range(chunk):
             for place, k in places:
-                table += [r * cut.tap[0] + place, r * n_taps + k]
+                table += [r * cut.tap[0] + place, r * filter_[0] + k]
     return as_table(table)
 
 
@@ -257,12 +208,19 @@ def _images_plan(request: Request) -> Plan:
     w, parts = request.strides[1], cut(request)
     shape = spec.shape(request.slot)
     result = contiguous(shape)
-    table = _table(parts, math.prod(spec.kernel), spec.kernel, {
-        at.A_GROUP: [spec.cout * w[0], *(w[:2] if request.slot == "y" else (w[1], w[0]))],
+    row, channel = w[:2] if request.slot == "y" else (w[1], w[0])
+    panels = contiguous((1, 1, *spec.kernel))[1:]  # of w, packed; channels in the lanes
+    table = _table(parts, panels if broadcasts(request) else (channel, *w[2:]), {
+        at.A_GROUP: [spec.cout * w[0], row, channel],
         at.RESULT_N: [*result[:2], *three(result[2:], 0)],
         at.G_TAP_STEP: three(w[2:], 0),
     })  # fmt: skip
-    stages = [(kernel("gemm:filters", dtype), range(parts.panels)), (kernel("gemm:images", dtype), range(parts.tasks))]
+    stages = [(kernel("pixels:images", dtype), range(parts.tasks))]
+    if broadcasts(request):
+        stages = [
+            (kernel("gemm:filters", dtype), range(parts.panels)),
+            (kernel("gemm:images", dtype), range(parts.tasks)),
+        ]
     threads = worthwhile(request.threads, _cost(request) * request.threads)
     launch = Launch(stages, threads, parts.work * dtype.itemsize, table, parts.shared * dtype.itemsize)
 
@@ -272,7 +230,7 @@ def _images_plan(request: Request) -> Plan:
 def _weights_plan(request: Request) -> Plan:
     spec, dtype = request.spec, request.dtype
     y, parts = request.strides[1], cut(request)
-    table = _table(parts, math.prod(spec.kernel), spec.kernel, {at.G_PANEL_VIEW: [*y[:2], *three(y[2:], 0)]})
+    table = _table(parts, contiguous((1, 1, *spec.kernel))[1:], {at.G_PANEL_VIEW: [*y[:2], *three(y[2:], 0)]})
     stages = [(kernel("gemm:weights", dtype), range(parts.tasks)), (kernel("gemm:finish", dtype), range(parts.panels))]
     threads = worthwhile(request.threads, _cost(request) * request.threads)
     launch = Launch(stages, threads, parts.work * dtype.itemsize, table, parts.shared * dtype.itemsize)
@@ -292,47 +250,24 @@ def _refuses(request: Request) -> str | None:
 
 
 def broadcasts(request: Request) -> bool:
-    """Whether there are channels enough to fill the lanes."""
-    return request.slot == "w" or (request.spec.cin if request.slot == "x" else request.spec.cout) * 2 >= lanes(
-        request.dtype
-    )
+    """Whether channels are in the lanes: there are enough of them, or pixels of a row are not neighbours."""
+    spec = request.spec
+    if request.slot == "w" or (request.slot == "y" and spec.stride[-1] != 1):
+        return True
+    return (spec.cin if request.slot == "x" else spec.cout) * 2 >= lanes(request.dtype)
 
 
 def _cost(request: Request) -> float:
-    """Products, gathered vectors and runs, each at its measured price, shared among the threads that have a task."""
+    """Products at their measured price, shared among the threads that have a task."""
     spec, n_lanes = request.spec, lanes(request.dtype)
-    taps, pixels, lines = math.prod(spec.kernel), math.prod(spec.out), math.prod(spec.out[:-1])
-    images = spec.batch * spec.groups
-    if broadcasts(request):
-        rows = spec.cin if request.slot == "x" else spec.cout
-        vectors = images * pixels * taps * (spec.cin * spec.cout // rows) * -(-rows // n_lanes)
-        return 3e-6 + vectors * SECONDS_PER_FMA / max(1, min(request.threads, cut(request).tasks))
-    along = 1 if request.slot == "x" else spec.stride[-1]
-    scalar = along if along <= 2 else 12  # pixels further apart than two are gathered one by one
-    rows, channels = (spec.cout, spec.cin) if request.slot == "y" else (spec.cin, spec.cout)
-    panels = -(-pixels // (VECTORS * n_lanes))  # also for the inputs: every output meets every tap once
-    tasks = images * panels
-    effective_rows = rows // 4 * 4 + rows % 4 * 2  # single rows wait for their own sums
-    products = images * effective_rows * channels * taps * panels * VECTORS
-    gathered = images * channels * taps * panels * VECTORS * scalar
-    runs = images * (lines + panels) * taps * -(-channels // chunks(channels, taps, DEPTH)[0])
-    seconds = products * SECONDS_PER_FMA + gathered * SECONDS_PER_GATHER + runs * SECONDS_PER_RUN
-    return (seconds + tasks * SECONDS_PER_TASK) / max(1, min(request.threads, tasks))
+    pairs = spec.batch * math.prod(spec.out) * spec.groups * math.prod(spec.kernel)
+    rows, channels = (spec.cin, spec.cout) if request.slot == "x" else (spec.cout, spec.cin)
+    vectors = pairs * channels * -(-rows // n_lanes) if broadcasts(request) else pairs * channels * rows / n_lanes * 1.5
+    return 3e-6 + vectors * SECONDS_PER_FMA / max(1, min(request.threads, cut(request).tasks))
 
 
 def _workspace(request: Request) -> int:
-    if broadcasts(request):
-        elements = cut(request).shared + cut(request).work * request.threads
-    else:
-        rows = request.spec.cout if request.slot == "y" else request.spec.cin
-        elements = (DEPTH + rows) * VECTORS * lanes(request.dtype) * request.threads
-    return elements * request.dtype.itemsize
-
-
-def _plan(request: Request) -> Plan:
-    if request.slot == "w":
-        return _weights_plan(request)
-    return _images_plan(request) if broadcasts(request) else _gather_plan(request)
+    return (cut(request).shared + cut(request).work * request.threads) * request.dtype.itemsize
 
 
 GEMM = Algorithm(
@@ -343,5 +278,5 @@ GEMM = Algorithm(
     refuses=_refuses,
     workspace=_workspace,
     cost=_cost,
-    plan=_plan,
+    plan=lambda request: _weights_plan(request) if request.slot == "w" else _images_plan(request),
 )

@@ -31,24 +31,20 @@ L_BLOCK, L_SLAB = 54, 55  # of one task of the gradient with respect to inputs: 
 V_N, V_C, V_I, V_SIZE, V_STRIDE = 0, 1, 2, 5, 8
 V_LENGTH = 11
 
-# -- gemm, gathering products
+# -- gemm and others: a product of filters with an image, SOURCE, seen from the result
 ROWS, CHANNELS = 2, 3  # of the result and of the sum, per group
 A_GROUP, A_ROW, A_CHANNEL = 4, 5, 6
 SOURCE = 7
-RESULT_N, RESULT_C, RESULT_I, RESULT_STEP = 18, 19, 20, 23
-WIDTH, LANES, CHANNEL_CHUNK, TAP_CHUNK, ROW_BLOCK, WORK, IN_PLACE = 26, 27, 28, 29, 30, 31, 32
-PHASES = 33
-P_FIRST_TASK, P_TASKS, P_GRID, P_START, P_TAPS_AT, P_TAPS = 0, 1, 2, 5, 8, 9  # P_TASKS: number of the first task behind
-P_LENGTH = 10
+RESULT_N, RESULT_C, RESULT_I = 18, 19, 20
+LANES, CHANNEL_CHUNK, ROW_BLOCK, WORK = 27, 28, 30, 31
 
-# -- gemm with channels in the lanes (LANES, CHANNEL_CHUNK, WORK, SOURCE, A_* and RESULT_* as above). ROWS are the channels
-# in the lanes, CHANNELS those of the image that is read element by element, SOURCE; both per group.
+# -- gemm itself. For weights ROWS are the filters, CHANNELS those of x, which is SOURCE.
 G_GRID, G_BOX, G_TILES = 34, 38, 42  # n, z, y, x: the tiled grid, a tile, how many tiles there are
 G_STEP, G_BASE, G_REACH = (
     46,
     49,
     52,
-)  # z, y, x: grid of one phase; first image pixel seen by the first grid pixel, and how many
+)  # z, y, x: grid of a phase; first image pixel seen by the first of it, and how many
 G_STRIP, G_IN_PLACE = 55, 60  # n, c, z, y, x: from pixel to pixel of the strip, or of the image itself
 G_VECTORS, G_PANELS, G_BLOCK = 61, 62, 63  # of the lanes' channels; panels of one task
 G_GROUP, G_VECTOR, G_SEGMENT, G_SEGMENTS = 64, 65, 66, 67  # packed filters or sums: from group to group and so on
@@ -58,8 +54,8 @@ G_PANEL_VIEW = 77  # of y, for the gradient with respect to weights; its sizes a
 G_N_PHASES, G_PHASES = 82, 83
 G_START, G_TAPS_AT, G_TAPS, G_LENGTH = 0, 3, 4, 5  # of a phase: first grid pixel, its taps, how many for one channel
 
-# -- winograd: BATCH, GROUPS, LANES and WORK as above; ROWS, CHANNELS, A_*, SOURCE, RESULT_N and RESULT_C as in the gathering
-# products; for weights CIN, COUT
+# -- winograd: BATCH, GROUPS, LANES and WORK as above; ROWS, CHANNELS, A_*, SOURCE, RESULT_N and RESULT_C as in gemm; for
+# weights CIN, COUT
 X_VIEW, FILTER, Y_VIEW = 7, 18, 33
 GRID_Y, GRID_X, BASE_Y, BASE_X, BACKWARDS = 20, 21, 22, 23, 24
 SHARED, TILES = 25, 26  # elements of workspace in front of the threads' parts; tiles, or rows of tiles, of one task
@@ -71,7 +67,7 @@ CHANNEL_BLOCK, FILTER_BLOCK = 54, 55  # of one block of sums of the gradient wit
 PART, PARTS = 56, 57  # tiles of one part, number of parts
 WINOGRAD_LENGTH = 58
 
-# -- rows (BATCH, GROUPS, ROWS, CHANNELS, A_*, SOURCE and WORK as in the gathering products)
+# -- rows (BATCH, GROUPS, ROWS, CHANNELS, A_*, SOURCE and WORK as in gemm)
 R_GRID, R_PHASES, R_TAP, R_Z = 18, 21, 24, 27  # R_Z: multiply, step, origin, divide along z (native/rows.py)
 R_STRIP_Y, R_STRIP_X, R_STRIPS_Y, R_STRIPS_X = 32, 33, 34, 35  # rows and columns of one strip; how many there are
 R_PITCH, R_PLANE, R_SLAB, R_FILL, R_LOW_Y, R_LOW_X = 36, 37, 38, 39, 40, 41  # the padded source of a strip
@@ -130,21 +126,6 @@ def middle(spec: ConvSpec, x: Shape, w: Shape, y: Shape) -> list[int]:
 def view(strides: Shape, size: Shape, stride: Shape) -> list[int]:
     """A view entry of an array with axes (n, c, *size) that is read at every stride-th position."""
     return [*strides[:2], *three(strides[2:], 0), *three(size, 1), *three(stride, 1)]
-
-
-def flat(
-    grid: Shape, strides: Shape, size: Shape, stride: Shape, offsets: Iterable[Shape]
-) -> tuple[Shape, Shape, Shape, Shape]:
-    """(grid, strides, size, stride) with all axes seen as one, where the array is read densely and in order.
-
-    So a 1x1 convolution gathers whole images at a time, not row by row.
-    """
-    n = 1
-    dense = grid == size and all(s == 1 for s in stride) and not any(map(any, offsets))
-    for length, step in zip(reversed(size), reversed(strides[2:]), strict=True):
-        dense = dense and (step == n or length == 1)
-        n *= length
-    return ((n,), (*strides[:2], 1), (n,), (1,)) if dense else (grid, strides, size, stride)
 
 
 def as_table(entries: Iterable[int]) -> npt.NDArray[np.int64]:

@@ -209,75 +209,6 @@ def _void(codegen: Callable[..., None], *arguments: Any) -> Any:
     return types.void(*arguments), emit
 
 
-def outer_product(rows: int, vectors: int) -> Any:
-    """Microkernel c[i, j] (+)= sum over channels r and taps t of a[i, r, t] * b[r, t, j], lanes along j.
-
-    a[i, r, t] = a[i*a_row + r*a_channel + taps[4*t]] is broadcast from where it lies; b is a packed panel with rows of
-    b_row elements; c has rows of c_row elements, of which the first `valid` columns exist. rows*vectors sums stay in
-    registers.
-    """
-
-    @intrinsic
-    def product(
-        typingctx: Any,
-        a: Any,
-        a_row: Any,
-        a_channel: Any,
-        taps: Any,
-        channels: Any,
-        n_taps: Any,
-        b: Any,
-        b_row: Any,
-        c: Any,
-        c_row: Any,
-        valid: Any,
-        add: Any,
-    ) -> Any:
-        def codegen(
-            builder: Any,
-            a: Any,
-            a_row: Any,
-            a_channel: Any,
-            taps: Any,
-            channels: Any,
-            n_taps: Any,
-            b: Any,
-            b_row: Any,
-            c: Any,
-            c_row: Any,
-            valid: Any,
-            add: Any,
-        ) -> None:
-            v = Vectors(builder, element)
-            masks = [v.lanes_below(builder.sub(valid, I64(j * v.lanes))) for j in range(vectors)]
-            row_offsets = [builder.mul(a_row, I64(i)) for i in range(rows)]
-            c_rows = [v.at(c, builder.mul(c_row, I64(i))) for i in range(rows)]
-            # Masks switched off by `add` make the old contents zero without reading them.
-            none = ir.Constant(v.mask_type, [0] * v.lanes)
-            keep = [builder.select(builder.icmp_signed("!=", add, I64(0)), mask, none) for mask in masks]
-            sums = [v.masked_load(v.at(c_rows[i], j * v.lanes), keep[j]) for i in range(rows) for j in range(vectors)]
-            with Loop(builder, channels, [a, b, *sums]) as outer:
-                a_channel_start, b_start, *outer_sums = outer.values
-                with Loop(builder, n_taps, [b_start, *outer_sums]) as inner:
-                    b_at, *inner_sums = inner.values
-                    a_at = v.at(a_channel_start, builder.load(v.at(taps, builder.mul(inner.index, I64(4)))))
-                    columns = [v.load(v.at(b_at, j * v.lanes)) for j in range(vectors)]
-                    new = []
-                    for i in range(rows):
-                        factor = v.broadcast(v.at(a_at, row_offsets[i]))
-                        new += [v.fma(factor, columns[j], inner_sums[i * vectors + j]) for j in range(vectors)]
-                    inner.next = [v.at(b_at, b_row), *new]
-                outer.next = [v.at(a_channel_start, a_channel), *inner.results]
-            for j in range(vectors):
-                column = [(outer.results[2 + i * vectors + j], v.at(c_rows[i], j * v.lanes)) for i in range(rows)]
-                v.store_below(column, builder.sub(valid, I64(j * v.lanes)))
-
-        element = a.dtype
-        return _void(codegen, a, a_row, a_channel, taps, channels, n_taps, b, b_row, c, c_row, valid, add)
-
-    return product
-
-
 def broadcast_product(rows: int, vectors: int) -> Any:
     """Microkernel c[m(i), j] (+)= sum over t < count of a[p(i) + s(t)] * b[q(t), j], lanes along j.
 
@@ -319,6 +250,51 @@ def broadcast_product(rows: int, vectors: int) -> Any:
 
         element = a.dtype
         return _void(codegen, a, places, present, steps, count, b, c, add)
+
+    return product
+
+
+def shifted_product(rows: int, vectors: int) -> Any:
+    """Microkernel c[i, m(j)] (+)= sum over t < count of a[i, q(t)] * b[p(j) + s(t)], j < vectors, lanes along b.
+
+    The mirror image of `broadcast_product`: `places` holds the pairs p(j), m(j) of vectors that are read wherever they lie,
+    and `steps` the pairs s(t), q(t). Rows of a and c are a_row and c_row elements apart.
+    """
+
+    @intrinsic
+    def product(
+        typingctx: Any, b: Any, places: Any, present: Any, steps: Any, count: Any, a: Any, a_row: Any, c: Any, c_row: Any,
+        add: Any,
+    ) -> Any:  # fmt: skip
+        def codegen(
+            builder: Any, b: Any, places: Any, present: Any, steps: Any, count: Any, a: Any, a_row: Any, c: Any, c_row: Any,
+            add: Any,
+        ) -> None:  # fmt: skip
+            v = Vectors(builder, element)
+            all_or_none = v.lanes_below(builder.select(builder.icmp_signed("!=", add, I64(0)), I64(v.lanes), I64(0)))
+            last = builder.sub(present, I64(1))
+            sources, columns = [], []
+            for j in range(vectors):
+                place = v.at(places, builder.mul(_least(builder, I64(j), last), I64(2)))
+                sources.append(v.at(b, builder.load(place)))
+                columns.append(v.at(c, builder.mul(builder.load(v.at(place, 1)), I64(v.lanes))))
+            cells = [v.at(column, builder.mul(c_row, I64(i))) for i in range(rows) for column in columns]
+            a_rows = [v.at(a, builder.mul(a_row, I64(i))) for i in range(rows)]
+            with Loop(builder, count, [v.masked_load(cell, all_or_none) for cell in cells]) as loop:
+                step = v.at(steps, builder.mul(loop.index, I64(2)))
+                shift, q = builder.load(step), builder.load(v.at(step, 1))
+                factors = [v.broadcast(v.at(row, q)) for row in a_rows]
+                sums = list(loop.values)
+                for j in range(vectors):
+                    pixels = v.load(v.at(sources[j], shift))
+                    for i in range(rows):
+                        sums[i * vectors + j] = v.fma(factors[i], pixels, sums[i * vectors + j])
+                loop.next = sums
+            for cell, total in zip(cells, loop.results, strict=True):
+                v.store(total, cell)
+
+        element = a.dtype
+        return _void(codegen, b, places, present, steps, count, a, a_row, c, c_row, add)
 
     return product
 

@@ -1,0 +1,114 @@
+"""Matrix products with pixels in the lanes: for so few result channels that channels would leave most lanes empty.
+
+The forward pass and the gradient with respect to inputs as in gemm.py, with the two lists of offsets, of places and of taps,
+but a place is a vector of neighbouring pixels of a row, and the filters are read one element at a time, where they lie. The
+image is always read from a strip, which has room for whole vectors behind every row.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from eagerconv.kernels_cpu import table as at
+from eagerconv.kernels_cpu.native.direct import ceil_div, helper
+from eagerconv.kernels_cpu.native.gemm import box, image_of
+from eagerconv.kernels_cpu.native.vector import REGISTERS, as_integers, copy_rows, offset, shifted_product
+
+P = Any  # a pointer
+
+# Registers hold the sums, and for each row a factor; one is for the pixels. Eight vectors hide the latency of sums.
+SPAN, SPAN_2, SPAN_3, SPAN_4 = (min(8, (REGISTERS - 1 - rows) // rows) for rows in (1, 2, 3, 4))
+ONE, TWO, THREE, FOUR = (shifted_product(*block) for block in ((1, SPAN), (2, SPAN_2), (3, SPAN_3), (4, SPAN_4)))
+
+
+@helper
+def multiply_rows(b: P, places: P, n_places: int, steps: P, n_steps: int, a: P, a_row: int, rows: int, c: P, c_row: int,
+                  add: int) -> None:  # fmt: skip
+    """c[i, m(j)] (+)= sum over t of a[i, q(t)] * b[p(j) + s(t)]: up to four rows at a time."""
+    for i in range(0, rows, 4):
+        ai, ci, count = offset(a, i * a_row), offset(c, i * c_row), min(4, rows - i)
+        j = 0
+        while j < n_places:
+            some, present = offset(places, 2 * j), n_places - j
+            if count == 1:
+                ONE(b, some, present, steps, n_steps, ai, a_row, ci, c_row, add)
+                j += SPAN
+            elif count == 2:
+                TWO(b, some, present, steps, n_steps, ai, a_row, ci, c_row, add)
+                j += SPAN_2
+            elif count == 3:
+                THREE(b, some, present, steps, n_steps, ai, a_row, ci, c_row, add)
+                j += SPAN_3
+            else:
+                FOUR(b, some, present, steps, n_steps, ai, a_row, ci, c_row, add)
+                j += SPAN_4
+
+
+@helper
+def phase_size(g: P, phase: int, nz: int, ny: int, nx: int) -> tuple[int, int, int]:
+    """How many pixels of a box belong to a phase along z, y and x."""
+    return (
+        max(0, ceil_div(nz - g[phase + at.G_START], g[at.G_STEP])),
+        max(0, ceil_div(ny - g[phase + at.G_START + 1], g[at.G_STEP + 1])),
+        max(0, ceil_div(nx - g[phase + at.G_START + 2], g[at.G_STEP + 2])),
+    )
+
+
+@helper
+def list_vectors(to: P, g: P, nn: int, cz: int, cy: int, cx: int) -> int:
+    """List (offset in the strip, number) of the vectors of pixels of one phase, and tell how many there are."""
+    count = 0
+    for n in range(nn):
+        for z in range(cz):
+            for y in range(cy):
+                row = n * g[at.G_STRIP] + z * g[at.SOURCE + at.V_STRIDE] * g[at.G_STRIP + 2]
+                row += y * g[at.SOURCE + at.V_STRIDE + 1] * g[at.G_STRIP + 3]
+                for x in range(0, cx, g[at.LANES]):
+                    to[2 * count], to[2 * count + 1] = row + x, count
+                    count += 1
+    return count
+
+
+@helper
+def store_phase(sums: P, vectors: int, result: P, g: P, phase: int, nn: int, cz: int, cy: int, cx: int) -> None:
+    """Store the sums of a phase of a box whose first pixel is `result`."""
+    lanes, along = g[at.LANES], g[at.G_STEP + 2] * g[at.RESULT_I + 2]
+    length = ceil_div(cx, lanes) * lanes
+    for row in range(nn * cz * cy):
+        n, z, y = row // (cz * cy), row // cy % cz, row % cy
+        pixel = n * g[at.RESULT_N] + (g[phase + at.G_START] + z * g[at.G_STEP]) * g[at.RESULT_I]
+        pixel += (g[phase + at.G_START + 1] + y * g[at.G_STEP + 1]) * g[at.RESULT_I + 1]
+        to, a = offset(result, pixel + g[phase + at.G_START + 2] * g[at.RESULT_I + 2]), offset(sums, row * length)
+        if along == 1:
+            copy_rows(to, g[at.RESULT_C], a, vectors * lanes, g[at.ROWS], 0, cx, cx)
+        else:
+            for m in range(g[at.ROWS]):
+                for x in range(cx):
+                    to[m * g[at.RESULT_C] + x * along] = a[m * vectors * lanes + x]
+
+
+def images(first: int, last: int, thread: int, source: P, w: P, result: P, work: P, g: P) -> None:
+    """A task is one box of pixels with all result channels of one group."""
+    lanes, rows = g[at.LANES], g[at.ROWS]
+    mine = offset(work, g[at.SHARED] + thread * g[at.WORK])
+    places, strip, all_sums = as_integers(mine), offset(mine, g[at.G_STRIP_AT]), offset(mine, g[at.G_SUMS_AT])
+    tiles = g[at.G_TILES] * g[at.G_TILES + 1] * g[at.G_TILES + 2] * g[at.G_TILES + 3]
+    phases = range(at.G_PHASES, at.G_PHASES + g[at.G_N_PHASES] * at.G_LENGTH, at.G_LENGTH)
+    for task in range(first, last):
+        group, tile = task // tiles, task % tiles
+        n0, z0, y0, x0, nn, nz, ny, nx = box(g, tile)
+        to = n0 * g[at.RESULT_N] + group * rows * g[at.RESULT_C] + z0 * g[at.RESULT_I]
+        to += y0 * g[at.RESULT_I + 1] + x0 * g[at.RESULT_I + 2]
+        for r0 in range(0, g[at.CHANNELS], g[at.CHANNEL_CHUNK]):
+            channels = min(g[at.CHANNEL_CHUNK], g[at.CHANNELS] - r0)
+            b = image_of(source, strip, g, group * g[at.CHANNELS] + r0, channels, n0, z0, y0, x0, nn, nz, ny, nx)
+            a = offset(w, group * g[at.A_GROUP] + r0 * g[at.A_CHANNEL])
+            sums = all_sums
+            for phase in phases:
+                cz, cy, cx = phase_size(g, phase, nz, ny, nx)
+                vectors = list_vectors(places, g, nn, cz, cy, cx)
+                steps, n_steps = offset(g, g[phase + at.G_TAPS_AT]), channels * g[phase + at.G_TAPS]
+                multiply_rows(b, places, vectors, steps, n_steps, a, g[at.A_ROW], rows, sums, vectors * lanes, r0)
+                if r0 + channels == g[at.CHANNELS]:
+                    store_phase(sums, vectors, offset(result, to), g, phase, nn, cz, cy, cx)
+                sums = offset(sums, rows * vectors * lanes)
