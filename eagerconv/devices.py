@@ -76,9 +76,10 @@ def move(array: Any, device: str) -> Any:
 
 @contextmanager
 def device(name: str) -> Iterator[None]:
-    """Make new tensors on a device inside a `with` block, in this thread: those of `zeros`, `ones`, `asarray` and their kin.
+    """Make new tensors on a device inside a `with` block, in this thread.
 
-    Tensors and arrays that are on a device stay there.
+    It is where `zeros` and its kin make tensors, and where NumPy arrays and numbers given to a function go. Tensors, and
+    arrays that are on a GPU, stay where they are.
 
     Parameters
     ----------

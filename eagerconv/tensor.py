@@ -742,7 +742,8 @@ def tensor(
     dtype : dtype, optional
         Element type; default: as NumPy decides.
     device : {"cpu", "cuda"}, optional
-        Where to put it. Default: arrays stay where they are, other data go to the default device (see `device`).
+        Where to put it. Default: tensors and arrays on a GPU stay there, other data go to the default
+        device (see `device`).
     requires_grad : bool
         Record operations on it, for gradients.
 
@@ -770,7 +771,7 @@ def tensor(
     else:
         array = array.astype(array.dtype if dtype is None else dtype, order="C", copy=True)
     _supported(array.dtype)
-    result = Tensor._wrap(devices.move(array, device or here or devices.default()))
+    result = Tensor._wrap(devices.move(array, device or _home(here)))
     result.requires_grad = requires_grad
     return result
 
@@ -787,7 +788,8 @@ def asarray(
     dtype : dtype, optional
         Element type; a copy is made if it differs.
     device : {"cpu", "cuda"}, optional
-        Where to put it. Default: arrays stay where they are, other data go to the default device (see `device`).
+        Where to put it. Default: tensors and arrays on a GPU stay there, other data go to the default
+        device (see `device`).
     copy : bool, optional
         True: always copy, history included; False: raise where a copy is needed.
 
@@ -826,7 +828,7 @@ def asarray(
     else:
         array = data.astype(dtype, copy=bool(copy))
     _supported(array.dtype)
-    target = device or here or devices.default()
+    target = device or _home(here)
     if copy is False and target != (here or "cpu"):
         raise ValueError(f"asarray: {here or 'cpu'} to {target} needs a copy, which copy=False forbids")
     return Tensor._wrap(devices.move(array, target))
@@ -867,6 +869,11 @@ def _overrides(x: Any) -> bool:
     if isinstance(x, (Tensor, np.generic, *DEVICES)):
         return False
     return getattr(type(x), "__array_ufunc__", None) is not None
+
+
+def _home(here: str | None) -> str:
+    """Where data from `here` become a tensor: what is on a GPU stays there, the rest goes to the default device."""
+    return devices.default() if here in (None, "cpu") else cast(str, here)
 
 
 # The transpose of moving there is moving back.

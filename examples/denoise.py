@@ -119,7 +119,7 @@ def train(seed: int = 0, steps: int = 3000, batch: int = 8, progress: bool = Tru
     truth = photos[0][:, *CROP]
     noisy = add_noise(truth, rng)
     with ec.no_grad():
-        denoised = model(params, noisy[None]).numpy()[0]
+        denoised = model(params, noisy[None]).to("cpu").numpy()[0]
     return Result(params, losses, truth, noisy, denoised, time.perf_counter() - start)
 
 

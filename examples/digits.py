@@ -101,7 +101,7 @@ def train(seed: int = 0, epochs: int = 30, batch: int = 64, progress: bool = Tru
         bar.set_postfix(loss=f"{losses[-1]:.4f}")
 
     with ec.no_grad():
-        predictions = model(params, test_images).argmax(axis=1).numpy()
+        predictions = model(params, test_images).argmax(axis=1).to("cpu").numpy()
     return Result(params, losses, test_images, test_labels, predictions, time.perf_counter() - start)
 
 

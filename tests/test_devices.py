@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -87,6 +88,28 @@ def test_a_network_trains_the_same_on_the_device(place):
     np.testing.assert_allclose(train("cuda"), train("cpu"), rtol=1e-9)
 
 
+def test_the_examples_train_on_a_device_named_in_one_line(place):
+    for library in ("sklearn", "tqdm", "matplotlib"):
+        pytest.importorskip(library)
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples"))
+    import denoise
+    import digits
+
+    rng = np.random.default_rng(0)
+    scans, patch = rng.random((2, 1, 8, 8), np.float32), rng.random((1, 3, 8, 8), np.float32)
+    losses = []
+    for where in ("cpu", "cuda"):
+        with ec.device(where):  # the line
+            p, q = digits.init(np.random.default_rng(1)), denoise.init(np.random.default_rng(2))
+            features = digits.model(p, scans, np.random.default_rng(3))
+            loss = ec.cross_entropy(features, np.array([3, 5])) + ec.mse_loss(denoise.model(q, patch), patch)
+            loss.backward()
+            ec.optim.Adam([*p.values(), *q.values()]).step()
+        assert {w.device for w in (*p.values(), *q.values())} == {where}
+        losses.append(loss.item())
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
 def test_different_devices_raise_and_name_both(place, tensor):
     with pytest.raises(TypeError, match=r"add: operands on cpu and cuda; move one"):
         tensor + tensor.to("cuda")
@@ -102,8 +125,8 @@ def test_the_default_device_is_for_new_tensors_of_this_block(place, tensor):
     with ec.device("cuda"):
         made = [ec.asarray([1.0]), ec.zeros((2, 3)), ec.full(2, 7), ec.arange(3), ec.eye(2), ec.tensor(1.0)]
         assert {t.device for t in made} == {"cuda"}
-        assert ec.ones_like(np.ones(3)).device == "cpu"
-        assert ec.asarray(np.ones(3)).device == "cpu"
+        assert ec.ones_like(np.ones(3)).device == ec.asarray(np.ones(3)).device == "cuda"
+        assert ec.asarray(tensor).device == "cpu"
         with ec.device("cpu"):
             assert ec.asarray([1.0]).device == "cpu"
     assert ec.asarray([1.0]).device == "cpu"
