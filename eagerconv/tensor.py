@@ -873,7 +873,7 @@ def _overrides(x: Any) -> bool:
 
 def _home(here: str | None) -> str:
     """Where data from `here` become a tensor: what is on a GPU stays there, the rest goes to the default device."""
-    return devices.default() if here in (None, "cpu") else cast(str, here)
+    return devices.default() if here in (None, "cpu") else here
 
 
 # The transpose of moving there is moving back.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -95,4 +95,4 @@ def dropout(x: Any, p: float, rng: np.random.Generator, training: bool = True) -
         return out
     keep = rng.random(out.shape, dtype=np.float32) >= p
     factors = keep * np.asarray(1 / (1 - p) if p < 1 else 0, out.dtype)
-    return cast(Tensor, out * asarray(factors, device=out.device))
+    return out * asarray(factors, device=out.device)
