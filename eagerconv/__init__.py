@@ -65,6 +65,7 @@ from eagerconv.saving import load, save
 from eagerconv.tensor import Tensor, asarray, tensor
 from eagerconv.transforms import grad, jvp, vjp
 from eagerconv.verify import CheckError
+from eagerconv.warming import warmup
 
 __version__ = "0.1.0"
 
@@ -89,7 +90,7 @@ __all__ = [
     # derivatives
     "check_grads", "detect_anomaly", "enable_grad", "grad", "is_grad_enabled", "jvp", "no_grad", "vjp",
     # choosing and seeing
-    "AlgorithmError", "CheckError", "autotune", "check", "explain", "get_num_threads", "set_num_threads", "using",
+    "AlgorithmError", "CheckError", "autotune", "check", "explain", "get_num_threads", "set_num_threads", "using", "warmup",
     # modules
     "algorithms", "data", "fft", "func", "init", "legacy", "linalg", "memory", "optim", "reference", "schedule", "tree",
     *_array_names,

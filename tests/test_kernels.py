@@ -6,16 +6,19 @@ import hashlib
 import itertools
 import os
 import platform
+import re
+import shutil
 import subprocess
 import sys
 import textwrap
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import eagerconv as ec
-from eagerconv import algorithms
+from eagerconv import algorithms, warming
 from eagerconv.kernels_cpu import jit, threads
 
 
@@ -188,6 +191,70 @@ def test_no_two_kernels_share_an_object():
     functions = ["direct:forward", "direct:inputs", "direct:weights", "direct:weights_unshared"]
     kernels = [jit.kernel(f, np.dtype(d)) for f, d in itertools.product(functions, dtypes)]
     assert len({k.address for k in kernels}) == len({k.name for k in kernels}) == len(functions) * len(dtypes)
+
+
+def test_no_two_kernels_can_share_a_file():
+    names = ["a", "b", "ab", "a_b", "b_a", "_a", "a_", "a__b", "float32"]
+    kernels = list(itertools.product(names, names, ["int8", "int16", "float32"]))
+    files = {jit._file_name(f"{module}:{name}", np.dtype(dtype)) for module, name, dtype in kernels}
+    assert len(files) == len(kernels)
+    for name in ("a", "a-b:a", "a:b:a", "a:b-a", ":a", "a:"):
+        with pytest.raises(ValueError, match="'module:function'"):
+            jit._file_name(name, np.dtype("int8"))
+
+
+TINY = """
+import os, numpy as np, eagerconv as ec
+from eagerconv.kernels_cpu import jit
+jit.PATIENCE = float(os.environ.get("PATIENCE", "60"))
+y = ec.conv1d(np.ones((1, 1, 5), np.float32), np.ones((1, 1, 2), np.float32), algorithm="direct")
+assert y.numpy().sum() == 8
+print(len(jit.compiled_here))
+"""
+
+
+def test_a_changed_emitter_and_a_missing_folder_cost_a_compilation(tmp_path):
+    package = tmp_path / "eagerconv"
+    shutil.copytree(Path(ec.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    environment = {"EAGERCONV_CACHE_DIR": str(tmp_path / "not" / "there")}
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n{TINY}"
+    assert script(code, **environment) == ["1"]
+    assert script(code, **environment) == ["0"]
+    emitters = package / "kernels_cpu" / "native" / "vector.py"
+    emitters.write_text(emitters.read_text() + "\n# changed\n")
+    assert script(code, **environment) == ["1"]
+
+
+def test_a_notice_tells_of_a_long_compilation_once_unless_it_is_silenced(tmp_path):
+    def told(**environment):
+        environment = {**os.environ, "EAGERCONV_CACHE_DIR": str(tmp_path), **environment}
+        command = [sys.executable, "-c", textwrap.dedent(TINY)]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stderr
+
+    assert told(PATIENCE="0", EAGERCONV_QUIET="1") == ""
+    shutil.rmtree(tmp_path)
+    assert re.fullmatch(r"eagerconv: compiling direct \(forward, float32\) .* once; .*\n", told(PATIENCE="0"))
+    assert told(PATIENCE="0") == ""  # compiled
+
+
+def test_warmup_compiles_what_calls_need_and_knows_every_algorithm(tmp_path):
+    code = """
+    import numpy as np, eagerconv as ec
+    from eagerconv import warming
+    from eagerconv.kernels_cpu import jit
+    first, second = ec.warmup(["direct", "rows"], verbose=False), ec.warmup(["direct", "rows"], verbose=False)
+    x, w = np.ones((1, 4, 9, 9), np.float32), np.ones((4, 1, 3, 3), np.float32)
+    for name in ("direct", "rows"):
+        with ec.using(name):
+            a, b = ec.tensor(x, requires_grad=True), ec.tensor(w, requires_grad=True)
+            y = ec.conv2d(a, b, num_groups=4)
+            y.backward(y.detach())
+    print(first, second, len(jit.compiled_here))
+    """
+    assert script(code, EAGERCONV_CACHE_DIR=str(tmp_path)) == ["6", "0", "6"]
+    with pytest.raises(ValueError, match="there is no algorithm 'gem'"):
+        ec.warmup("gem")
+    assert all(list(warming.kernels_of(name)) for name in algorithms.names("cpu") if name != "fft")  # which is NumPy's
 
 
 def test_a_kernel_that_would_call_python_is_refused():

@@ -23,7 +23,8 @@ import platform
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,12 @@ _AVX2_PROCESSORS = ("haswell", "broadwell", "skylake", "alderlake", "znver1", "z
 
 _lock = threading.Lock()
 _loaded: dict[tuple[str, str], Kernel] = {}
+noticed = False
+"""Whether the user knows that kernels are being compiled."""
+
+PATIENCE = 0.8
+"""Seconds of compilation before a notice tells why."""
+
 compiled_here: list[str] = []
 """Names of the kernels that this process compiled because no cached object fitted (tests and notices read it)."""
 
@@ -133,14 +140,46 @@ def kernel(function: str, dtype: np.dtype[Any]) -> Kernel:
 
 def _load(name: str, function: str, dtype: np.dtype[Any]) -> Kernel:
     folder = cache_directory()
-    path = folder / f"{name.replace(':', '-')}-{_stamp()[:32]}.o" if folder else None
+    path = folder / _file_name(function, dtype) if folder else None
     if path is not None and (cached := _read_verified(path)):
         return Kernel(name, cached)
-    native_object = _compile(name, function, dtype)
+    with _notice(function, dtype):
+        native_object = _compile(name, function, dtype)
     compiled_here.append(name)
     if path is not None:
         _write_atomically(path, native_object)
     return Kernel(name, native_object)
+
+
+def _file_name(function: str, dtype: np.dtype[Any]) -> str:
+    """One name for each kernel: identifiers hold neither of the separators, so no two can collide."""
+    module, _, attribute = function.partition(":")
+    if not (module.isidentifier() and attribute.isidentifier()):
+        raise ValueError(f"a kernel is named 'module:function', both identifiers, not {function!r}")
+    return f"{module}-{attribute}-{dtype.name}-{_stamp()[:32]}.o"
+
+
+@contextmanager
+def _notice(function: str, dtype: np.dtype[Any]) -> Iterator[None]:
+    """Say once, on stderr, why the user waits, if it takes long; EAGERCONV_QUIET=1 keeps it silent."""
+
+    def tell() -> None:
+        global noticed
+        noticed = True
+        module, _, name = function.partition(":")
+        print(f"eagerconv: compiling {module} ({name}, {dtype.name}) and perhaps more for this processor, once; "
+              "ec.warmup() does all at once, EAGERCONV_QUIET=1 silences this", file=sys.stderr, flush=True)  # fmt: skip
+
+    if noticed or os.environ.get("EAGERCONV_QUIET", "0") not in ("", "0"):
+        yield
+        return
+    timer = threading.Timer(PATIENCE, tell)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 # -------------------------------------------------------------------------------------------------------------- compile

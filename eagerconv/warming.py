@@ -1,0 +1,100 @@
+"""Compiles kernels ahead of their first use: `warmup`."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eagerconv.kernels_cpu import jit, native
+from eagerconv.kernels_cpu.widen import WIDER
+from eagerconv.registry import TABLE, known
+
+SOURCES = {
+    "gemm": (("gemm", ""), ("gather", "")),
+    "winograd": (("winograd", "_4"),),
+    "winograd_f2": (("winograd", "_2"),),
+    "winograd_dwm": (("dwm", ""),),
+}
+"""Where an algorithm's kernels are, if not in the module of its name: modules, and how the kernels' names end."""
+
+
+def warmup(
+    algorithms: str | Iterable[str] | None = None, dtypes: str | Iterable[str] = "float32", verbose: bool = True
+) -> int:
+    """Compile kernels now, so that no first call has to wait; they stay on disk for other processes.
+
+    Parameters
+    ----------
+    algorithms : str or iterable of str, optional
+        Whose kernels: by default those of all algorithms, which takes a minute or two where nothing is compiled yet.
+    dtypes : str or iterable of str
+        For which dtypes; those that an algorithm does not know are left out.
+    verbose : bool
+        Show a progress bar on stderr, where tqdm is installed.
+
+    Returns
+    -------
+    int
+        How many kernels were compiled because the cache did not hold them.
+
+    Raises
+    ------
+    ValueError
+        If there is no algorithm of that name.
+    TypeError
+        If there is no dtype of that name.
+
+    Examples
+    --------
+    >>> import eagerconv as ec
+    >>> compiled = ec.warmup("direct", "float32", verbose=False)
+    >>> ec.warmup("direct", "float32", verbose=False)
+    0
+    """
+    chosen = {known(name) for name in ((algorithms,) if isinstance(algorithms, str) else algorithms or ())}
+    wanted = (dtypes,) if isinstance(dtypes, str) else tuple(dtypes)
+    todo = dict.fromkeys(
+        (function, np.dtype(WIDER.get(name, name)))
+        for algorithm in TABLE["cpu"]
+        if not chosen or algorithm.name in chosen
+        for name in (_name(dtype) for dtype in wanted)
+        if name in algorithm.dtypes
+        for function in kernels_of(algorithm.name)
+    )
+    before, jit.noticed = len(jit.compiled_here), True
+    for function, dtype in _progress(list(todo), verbose):
+        jit.kernel(function, dtype)
+    return len(jit.compiled_here) - before
+
+
+def kernels_of(algorithm: str) -> Iterator[str]:
+    """The names "module:function" of an algorithm's kernels: functions of some tasks, as jit.py describes them."""
+    for module, ending in SOURCES.get(algorithm, ((algorithm, ""),)):
+        if not (Path(native.__path__[0]) / f"{module}.py").exists():
+            continue  # all its work is NumPy's
+        for name, function in vars(importlib.import_module(f"{native.__name__}.{module}")).items():
+            if not name.startswith("_") and name.endswith(ending) and inspect.isfunction(function):
+                parameters = list(inspect.signature(function).parameters)
+                if len(parameters) == 8 and parameters[:3] == ["first", "last", "thread"]:
+                    yield f"{module}:{name}"
+
+
+def _name(dtype: str) -> str:
+    return dtype if dtype in WIDER else np.dtype(dtype).name  # "bfloat16" is not NumPy's own
+
+
+def _progress(items: list[Any], verbose: bool) -> Iterable[Any]:
+    if not verbose:
+        return items
+    try:
+        from tqdm.auto import tqdm
+    except ImportError:
+        return items
+    bar: Iterable[Any] = tqdm(items, desc="compiling", unit=" kernels", leave=False, file=sys.stderr)
+    return bar
