@@ -10,6 +10,7 @@ import numpy as np
 
 from eagerconv.autograd import rules
 from eagerconv.autograd.tape import elementwise
+from eagerconv.functional.wrapping import documented
 from eagerconv.tensor import Tensor, asarray
 
 __all__ = [
@@ -93,68 +94,38 @@ def _polynomial(degree: int) -> list[float]:
 
 # ----- What users call -----
 
+_REAL = "array_like\n    Real numbers, in any shape."
+_SAME = "Tensor\n    Of the same shape."
 
+
+@documented(x=_REAL, returns=_SAME)
 def relu(x: Any) -> Tensor:
     """Rectified linear unit, max(x, 0); its gradient at zero is zero.
 
-    Parameters
-    ----------
-    x : array_like
-        Real numbers, in any shape.
-
-    Returns
-    -------
-    Tensor
-        Of the same shape.
-
-    Examples
-    --------
     >>> relu([-1.0, 2.0])
     tensor([0., 2.], dtype=float64)
     """
     return cast(Tensor, rules.relu(asarray(x)))
 
 
+@documented(x=_REAL, slope="float\n    Of the negative side, and at zero.", returns=_SAME)
 def leaky_relu(x: Any, slope: float = 0.01) -> Tensor:
     """Itself where x is positive, slope * x elsewhere.
 
-    Parameters
-    ----------
-    x : array_like
-        Real numbers, in any shape.
-    slope : float
-        Of the negative side, and at zero.
-
-    Returns
-    -------
-    Tensor
-        Of the same shape.
-
-    Examples
-    --------
     >>> leaky_relu([-1.0, 2.0], 0.2)
     tensor([-0.2,  2. ], dtype=float64)
     """
     return cast(Tensor, _leaky(asarray(x), slope=slope))
 
 
+@documented(
+    x=_REAL,
+    slope="array_like\n    Of the negative side; broadcasts against x: (C, 1, 1) for one per channel of an image.",
+    returns=_SAME,
+)
 def prelu(x: Any, slope: Any) -> Tensor:
     """`leaky_relu` with a slope that is learned.
 
-    Parameters
-    ----------
-    x : array_like
-        Real numbers, in any shape.
-    slope : array_like
-        Of the negative side; broadcasts against x: (C, 1, 1) for one per channel of an image.
-
-    Returns
-    -------
-    Tensor
-        Of the same shape.
-
-    Examples
-    --------
     >>> prelu([-1.0, 2.0], 0.2)
     tensor([-0.2,  2. ], dtype=float64)
     """
@@ -162,79 +133,40 @@ def prelu(x: Any, slope: Any) -> Tensor:
     return cast(Tensor, rules.where(y > 0, y, asarray(slope) * y))
 
 
+@documented(x=_REAL, alpha="float\n    Where it saturates.", returns=_SAME)
 def elu(x: Any, alpha: float = 1.0) -> Tensor:
     """Exponential linear unit: x where it is positive, alpha * (exp(x) - 1) elsewhere.
 
-    Parameters
-    ----------
-    x : array_like
-        Real numbers, in any shape.
-    alpha : float
-        Where it saturates.
-
-    Returns
-    -------
-    Tensor
-        Of the same shape.
-
-    Notes
-    -----
     Clevert et al., "Fast and accurate deep network learning by exponential linear units", ICLR 2016.
 
-    Examples
-    --------
     >>> elu([-1000.0, 2.0])
     tensor([-1.,  2.], dtype=float64)
     """
     return cast(Tensor, _elu(asarray(x), alpha=alpha))
 
 
+@documented(x=_REAL, returns=_SAME)
 def selu(x: Any) -> Tensor:
     """Self-normalising `elu`: keeps activations of mean zero and variance one.
 
-    Parameters
-    ----------
-    x : array_like
-        Real numbers, in any shape.
-
-    Returns
-    -------
-    Tensor
-        Of the same shape.
-
-    Notes
-    -----
     Klambauer et al., "Self-normalizing neural networks", NeurIPS 2017.
 
-    Examples
-    --------
     >>> selu([-1000.0, 1.0])
     tensor([-1.75809934,  1.05070099], dtype=float64)
     """
     return cast(Tensor, 1.0507009873554805 * _elu(asarray(x), alpha=1.6732632423543772))
 
 
+@documented(
+    x=_REAL,
+    approximate='{"none", "tanh"}\n    Whether to use 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x**3))), which is faster.',
+    returns=_SAME,
+)
 def gelu(x: Any, approximate: str = "none") -> Tensor:
     """Gaussian error linear unit: x times the probability that a standard normal number is below it.
 
-    Parameters
-    ----------
-    x : array_like
-        Real numbers, in any shape.
-    approximate : {"none", "tanh"}
-        Whether to use 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x**3))), which is faster.
-
-    Returns
-    -------
-    Tensor
-        Of the same shape.
-
-    Notes
-    -----
     Hendrycks and Gimpel, "Gaussian error linear units", 2016.
 
-    Examples
-    --------
     >>> gelu([-1.0, 1.0])
     tensor([-0.15865525,  0.84134475], dtype=float64)
     """
@@ -246,50 +178,24 @@ def gelu(x: Any, approximate: str = "none") -> Tensor:
     return cast(Tensor, y * rules.sigmoid((y + 0.044715 * y * y * y) * math.sqrt(8 / math.pi)))
 
 
+@documented(x=_REAL, returns=_SAME)
 def silu(x: Any) -> Tensor:
     """Sigmoid linear unit, x * sigmoid(x), also called swish.
 
-    Parameters
-    ----------
-    x : array_like
-        Real numbers, in any shape.
-
-    Returns
-    -------
-    Tensor
-        Of the same shape.
-
-    Notes
-    -----
     Elfwing et al., "Sigmoid-weighted linear units", Neural Networks 107 (2018).
 
-    Examples
-    --------
     >>> silu([-1000.0, 0.0, 1.0])
     tensor([-0.        ,  0.        ,  0.73105858], dtype=float64)
     """
     return cast(Tensor, _silu(asarray(x)))
 
 
+@documented(x=_REAL, returns=_SAME)
 def mish(x: Any) -> Tensor:
     """The product x * tanh(softplus(x)).
 
-    Parameters
-    ----------
-    x : array_like
-        Real numbers, in any shape.
-
-    Returns
-    -------
-    Tensor
-        Of the same shape.
-
-    Notes
-    -----
     Misra, "Mish: a self regularized non-monotonic activation function", BMVC 2020.
 
-    Examples
-    --------
     >>> mish([0.0, 1.0])
     tensor([0.        , 0.86509839], dtype=float64)
     """
@@ -297,44 +203,20 @@ def mish(x: Any) -> Tensor:
     return cast(Tensor, y * rules.tanh(_softplus(y)))
 
 
+@documented(x=_REAL, beta="float\n    The larger, the closer to `relu`.", returns=_SAME)
 def softplus(x: Any, beta: float = 1.0) -> Tensor:
     """A smooth `relu`, log(1 + exp(beta x)) / beta, without overflow.
 
-    Parameters
-    ----------
-    x : array_like
-        Real numbers, in any shape.
-    beta : float
-        The larger, the closer to `relu`.
-
-    Returns
-    -------
-    Tensor
-        Of the same shape.
-
-    Examples
-    --------
     >>> softplus([-1000.0, 0.0, 2.0])
     tensor([0.        , 0.69314718, 2.12692801], dtype=float64)
     """
     return cast(Tensor, _softplus(asarray(x) * beta) / beta if beta != 1 else _softplus(asarray(x)))
 
 
+@documented(x=_REAL, returns=_SAME)
 def softsign(x: Any) -> Tensor:
     """The quotient x / (1 + abs(x)).
 
-    Parameters
-    ----------
-    x : array_like
-        Real numbers, in any shape.
-
-    Returns
-    -------
-    Tensor
-        Of the same shape.
-
-    Examples
-    --------
     >>> softsign([-1.0, 3.0])
     tensor([-0.5 ,  0.75], dtype=float64)
     """
@@ -342,69 +224,37 @@ def softsign(x: Any) -> Tensor:
     return y / (1 + abs(y))
 
 
+@documented(
+    x=_REAL,
+    low="float\n    The lower limit; on it the gradient is one, where PyTorch's is zero.",
+    high="float\n    The upper limit, likewise.",
+    returns=_SAME,
+)
 def hardtanh(x: Any, low: float = -1.0, high: float = 1.0) -> Tensor:
     """Cut off below and above.
 
-    Parameters
-    ----------
-    x : array_like
-        Real numbers, in any shape.
-    low, high : float
-        The limits; on them the gradient is one, where PyTorch's is zero.
-
-    Returns
-    -------
-    Tensor
-        Of the same shape.
-
-    Examples
-    --------
     >>> hardtanh([-3.0, 0.5, 3.0])
     tensor([-1. ,  0.5,  1. ], dtype=float64)
     """
     return cast(Tensor, rules.clip(asarray(x), low, high))
 
 
+@documented(x=_REAL, returns=_SAME)
 def hardsigmoid(x: Any) -> Tensor:
     """A `sigmoid` of straight lines, clip(x / 6 + 1 / 2, 0, 1).
 
-    Parameters
-    ----------
-    x : array_like
-        Real numbers, in any shape.
-
-    Returns
-    -------
-    Tensor
-        Of the same shape.
-
-    Examples
-    --------
     >>> hardsigmoid([-3.0, 0.0, 1.5])
     tensor([0.  , 0.5 , 0.75], dtype=float64)
     """
     return cast(Tensor, rules.clip(asarray(x) / 6 + 0.5, 0, 1))
 
 
+@documented(x=_REAL, returns=_SAME)
 def hardswish(x: Any) -> Tensor:
     """The product x * hardsigmoid(x).
 
-    Parameters
-    ----------
-    x : array_like
-        Real numbers, in any shape.
-
-    Returns
-    -------
-    Tensor
-        Of the same shape.
-
-    Notes
-    -----
     Howard et al., "Searching for MobileNetV3", ICCV 2019.
 
-    Examples
-    --------
     >>> hardswish([-3.0, 0.0, 3.0])
     tensor([-0.,  0.,  3.], dtype=float64)
     """
@@ -412,88 +262,40 @@ def hardswish(x: Any) -> Tensor:
     return y * hardsigmoid(y)
 
 
+@documented(x=_REAL, returns=_SAME)
 def sigmoid(x: Any) -> Tensor:
     """Logistic function, 1 / (1 + exp(-x)), without overflow.
 
-    Parameters
-    ----------
-    x : array_like
-        Real numbers, in any shape.
-
-    Returns
-    -------
-    Tensor
-        Of the same shape.
-
-    Examples
-    --------
     >>> sigmoid([-1000.0, 0.0])
     tensor([0. , 0.5], dtype=float64)
     """
     return cast(Tensor, rules.sigmoid(asarray(x)))
 
 
+@documented(x=_REAL, returns=_SAME)
 def log_sigmoid(x: Any) -> Tensor:
     """Logarithm of `sigmoid`, exact also where that is nearly zero.
 
-    Parameters
-    ----------
-    x : array_like
-        Real numbers, in any shape.
-
-    Returns
-    -------
-    Tensor
-        Of the same shape.
-
-    Examples
-    --------
     >>> log_sigmoid([-10.0, 0.0])
     tensor([-10.0000454 ,  -0.69314718], dtype=float64)
     """
     return cast(Tensor, -_softplus(-asarray(x)))
 
 
+@documented(x=_REAL, axis="int or tuple of ints\n    Where the result sums to one.", returns=_SAME)
 def softmax(x: Any, axis: int | tuple[int, ...] = -1) -> Tensor:
     """Exponentials divided by their sum along an axis, without overflow.
 
-    Parameters
-    ----------
-    x : array_like
-        Real numbers.
-    axis : int or tuple of ints
-        Where the result sums to one.
-
-    Returns
-    -------
-    Tensor
-        Of the same shape.
-
-    Examples
-    --------
     >>> softmax([1000.0, 1000.0])
     tensor([0.5, 0.5], dtype=float64)
     """
     return cast(Tensor, rules.softmax(asarray(x), axis=axis))
 
 
+@documented(x=_REAL, axis="int or tuple of ints\n    Where the exponentials of the result sum to one.", returns=_SAME)
 def log_softmax(x: Any, axis: int | tuple[int, ...] = -1) -> Tensor:
     """Logarithm of `softmax`, exact also where that is nearly zero.
 
-    Parameters
-    ----------
-    x : array_like
-        Real numbers.
-    axis : int or tuple of ints
-        Where the exponentials of the result sum to one.
-
-    Returns
-    -------
-    Tensor
-        Of the same shape.
-
-    Examples
-    --------
     >>> log_softmax([0.0, 1000.0])
     tensor([-1000.,     0.], dtype=float64)
     """
