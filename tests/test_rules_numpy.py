@@ -130,7 +130,8 @@ SAMPLES: dict[Callable[..., Any], list[Sample]] = {
     np.maximum: [of(S, Q), of(S, 0.1)], np.minimum: [of(S, Q), of(0.1, S)],
     np.fmax: [of(S, Q), of(S, 0.1), of(S, np.nan)], np.fmin: [of(S, Q), of(0.1, S), of(np.nan, S)],
     np.absolute: each(S, C), np.fabs: each(S), np.sign: each(S, C), np.copysign: [of(S, -Q), of(-2.0, S)],
-    np.floor: each(S), np.ceil: each(S), np.trunc: each(S), np.rint: each(S), np.heaviside: [of(S, Q), of([0, 1, -1], Q)],
+    np.floor: each(S), np.ceil: each(S), np.trunc: each(S), np.rint: each(S),
+    np.heaviside: [of(S, Q), of(np.array([0, 1, -1]), Q)],
     np.ldexp: [of(S, np.array([1, -2, 3]))], np.conjugate: each(C, S),
     # elementwise functions
     np.angle: [of(C), of(C, deg=True)], np.around: [of(S), of(S, 1)], np.round: [of(S), of(S, decimals=1)],
@@ -359,6 +360,26 @@ def test_numpy_itself_finds_the_row(function: Any, sample: Sample) -> None:
         if isinstance(b, Tensor) and b.requires_grad:
             assert isinstance(a, Tensor)
             assert [node.op for node in reachable([a._node])] == [node.op for node in reachable([b._node])]
+
+
+@every_sample
+def test_arrays_of_a_device_stay_there(place: Any, function: Any, sample: Sample) -> None:
+    """Forward and backward; the stand-in for a GPU's array refuses to meet arrays of the CPU."""
+
+    def moved(x: Any) -> Any:
+        if isinstance(x, (list, tuple)):
+            return type(x)(map(moved, x))
+        return tensor(x, requires_grad=varied(x), device="cuda") if isinstance(x, np.ndarray) else x
+
+    if not any(map(varied, leaves(sample.args))):
+        return
+    args = moved((sample.before(sample.args[0]), *sample.args[1:]))
+    out = function(*args, **{name: moved(x) for name, x in sample.kwargs.items()})
+    for part in leaves(out):
+        assert part.device == "cuda"
+        if part.requires_grad:
+            part.backward((part * 0).detach(), retain_graph=True)
+    assert all(x.grad is None or x.grad.device == "cuda" for x in leaves(args))
 
 
 @every_sample

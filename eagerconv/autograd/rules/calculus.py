@@ -8,7 +8,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from eagerconv.autograd.rules.indexing import along, getitem
-from eagerconv.autograd.rules.operands import Table, operand, value
+from eagerconv.autograd.rules.operands import Table, operand, operands, value
 from eagerconv.autograd.rules.reductions import sum
 from eagerconv.autograd.rules.shapes import _concatenate, astype, broadcast_to, flip, moveaxis, pad, ravel, reshape
 from eagerconv.autograd.rules.ufuncs import power, remainder, where
@@ -24,7 +24,7 @@ convolve: Op = multilinear(  # full[n] = sum_k x[k] y[n - k], of which a mode is
 
 def correlate(a: Any, v: Any, mode: str = "valid") -> Any:
     """Correlation: sum_n a[n + k] conj(v[n])."""
-    a, v = operand(a), operand(v)
+    a, v = operands(a, v)
     if v.size > a.size:  # NumPy exchanges them, and turns the result around
         return flip(convolve(v.conjugate(), flip(a), mode=mode))
     return convolve(a, flip(v.conjugate()), mode=mode)
@@ -35,7 +35,7 @@ def diff(a: Any, n: int = 1, axis: int = -1, prepend: Any = None, append: Any = 
     a = operand(a)
     axis = normalize_axis_index(axis, a.ndim)
     edge = tuple(1 if i == axis else m for i, m in enumerate(a.shape))
-    ends = [None if x is None else operand(x) for x in (prepend, append)]
+    ends = [None if x is None else operands(a, x)[1] for x in (prepend, append)]
     ends = [broadcast_to(x, shape=edge) if x is not None and x.ndim == 0 else x for x in ends]
     parts = [x for x in (ends[0], a, ends[1]) if x is not None]
     a = a if len(parts) == 1 else _concatenate(parts, axis)
@@ -47,7 +47,7 @@ def diff(a: Any, n: int = 1, axis: int = -1, prepend: Any = None, append: Any = 
 def ediff1d(ary: Any, to_end: Any = None, to_begin: Any = None) -> Any:
     """Differences of neighbours of the flat array, with something before and after."""
     steps = diff(ravel(operand(ary)))
-    ends = [None if x is None else astype(operand(x), dtype=steps.dtype) for x in (to_begin, to_end)]
+    ends = [None if x is None else astype(operands(steps, x)[1], dtype=steps.dtype) for x in (to_begin, to_end)]
     return _concatenate([x for x in (ends[0], steps, ends[1]) if x is not None], None)
 
 
@@ -109,7 +109,7 @@ def _slopes(f: Any, spacing: Any, axis: int, edge_order: int) -> Any:
 
 def interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period: float | None = None) -> Any:
     """The line through the points next to x, and the values at the ends outside of them; in double precision."""
-    x, xp, fp = (astype(v, dtype=np.result_type(v.dtype, float)) for v in map(operand, (x, xp, fp)))
+    x, xp, fp = (astype(v, dtype=np.result_type(v.dtype, float)) for v in operands(x, xp, fp))
     if period is not None:
         x, xp = remainder(x, abs(period)), remainder(xp, abs(period))
         order = np.argsort(value(xp))
@@ -137,8 +137,8 @@ def linspace(
     start, stop = (v * 1.0 if isinstance(v, (int, float, complex)) else operand(v) * 1.0 for v in (start, stop))
     count = num - 1 if endpoint else num
     step = (stop - start) / (count if count > 0 else np.nan)
-    k = np.arange(num, dtype=value(step).real.dtype).reshape(-1, *(1,) * step.ndim)
-    out = moveaxis(start + k * step if num > 1 else start + 0 * k, 0, axis)
+    k = np.arange(num, dtype=value(step).real.dtype, like=value(step)).reshape(-1, *(1,) * step.ndim)
+    out = moveaxis((step if count > 0 else 0 * (stop - start)) * k + start, 0, axis)
     return (out, step) if retstep else out
 
 
@@ -149,7 +149,7 @@ def logspace(start: Any, stop: Any, num: int = 50, endpoint: bool = True, base: 
 
 def polyval(p: Any, x: Any) -> Any:
     """A polynomial, from its coefficients, the highest first."""
-    p, x = operand(p), operand(x)
+    p, x = operands(p, x)
     y = 0 * x
     for i in range(p.shape[0]):
         y = y * x + p[i]

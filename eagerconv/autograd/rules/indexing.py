@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
-from eagerconv.autograd.rules.operands import Table, operand, value
+from eagerconv.autograd.rules.operands import Table, operand, operands, value
 from eagerconv.autograd.rules.ufuncs import where
 from eagerconv.autograd.tape import Op, defvjp, linear
 
@@ -100,7 +100,7 @@ def select(condlist: Sequence[Any], choicelist: Sequence[Any], default: Any = 0)
 
 def choose(a: Any, choices: Sequence[Any], out: None = None) -> Any:
     """At each place, of the choice with the number that stands there."""
-    numbers = value(operand(a))
+    numbers = value(operands(*choices, a)[-1])
     if ((numbers < 0) | (numbers >= len(choices))).any():
         raise ValueError(f"choose: a must hold numbers from 0 to {len(choices) - 1}, of the choices that there are")
     return select([numbers == i for i in range(len(choices))], choices)

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from eagerconv.autograd.rules.indexing import getitem
-from eagerconv.autograd.rules.operands import Table, kept_shape, operand, reduced_axes, value
+from eagerconv.autograd.rules.operands import Table, kept_shape, operand, operands, reduced_axes, value
 from eagerconv.autograd.rules.products import adjoint, matmul
 from eagerconv.autograd.rules.reductions import keep, max, min, prod_others, sum
 from eagerconv.autograd.rules.shapes import _concatenate, moveaxis, reshape, tril, triu
@@ -180,7 +180,7 @@ def _pinv(a: Any, rcond: Any = None, hermitian: bool = False, *, rtol: Any = Non
 
 def lstsq(a: Any, b: Any, rcond: Any = None) -> tuple[Any, Any, int, Any]:
     """The x with the smallest |A x - b|, the sums of squared residuals, the rank, and the singular values of A."""
-    a, b = operand(a), operand(b)
+    a, b = operands(a, b)
     x = lstsq_solution(a, b, rcond=rcond)
     _, residuals, rank, _ = np.linalg.lstsq(value(a), value(b), rcond)
     left = _columns(matmul(a, x) - b, b)
@@ -189,7 +189,7 @@ def lstsq(a: Any, b: Any, rcond: Any = None) -> tuple[Any, Any, int, Any]:
 
 def tensorsolve(a: Any, b: Any, axes: Any = None) -> Any:
     """The x with tensordot(a, x, x.ndim) = b."""
-    a, b = operand(a), operand(b)
+    a, b = operands(a, b)
     if axes is not None:
         last = range(a.ndim - len(axes), a.ndim)
         a = moveaxis(a, tuple(axes), tuple(last))
@@ -208,7 +208,7 @@ def matrix_power(a: Any, n: int) -> Any:
     if n < 0:
         a, n = inv(a), -n
     if n == 0:
-        return _eye(a) + 0 * a
+        return 0 * a + _eye(a)
     if n == 3:
         return matmul(matmul(a, a), a)
     result = None
@@ -222,7 +222,7 @@ def matrix_power(a: Any, n: int) -> Any:
 
 def multi_dot(arrays: Sequence[Any], *, out: None = None) -> Any:
     """A product of matrices, in the order that takes the fewest multiplications."""
-    xs = [operand(x) for x in arrays]
+    xs = operands(*arrays)
     first, last = xs[0].ndim == 1, xs[-1].ndim == 1
     xs[0] = xs[0][None] if first else xs[0]
     xs[-1] = xs[-1][:, None] if last else xs[-1]
@@ -396,7 +396,7 @@ def _cholesky_pull(g: Any, ans: Any) -> Any:
     """L^-H phi(L^H g) L^-1, Hermitian; phi takes the lower triangle and half the diagonal."""
     lh = adjoint(ans)
     p = matmul(lh, g)
-    p = tril(p, k=0) - 0.5 * _eye(p) * p
+    p = tril(p, k=0) - 0.5 * p * _eye(p)
     s = solve(lh, adjoint(solve(lh, adjoint(p))))
     return 0.5 * (s + adjoint(s))
 
@@ -415,7 +415,7 @@ def _qr_pull(g: Any, a: Any, ans: Any, mode: str) -> Any:
 
 def _qr_tall(gq: Any, gr: Any, q: Any, r: Any) -> Any:
     t = triu(matmul(gr, adjoint(r)) - matmul(adjoint(q), gq), k=0)
-    s = t + adjoint(t) - _eye(t) * real(t)
+    s = t + adjoint(t) - real(t) * _eye(t)
     return adjoint(solve(r, adjoint(gq + matmul(q, s))))
 
 
@@ -435,9 +435,9 @@ def _svd_pull(g: Any, ans: Any, like: Any, full_matrices: bool) -> Any:
     left, right = matmul(adjoint(u), gu), matmul(vh, adjoint(gvh))
     left, right = left - adjoint(left), right - adjoint(right)
     eye = _eye(s)
-    core = (left * row + column * right) / _or_one((row - column) * (row + column)) * (1 - eye) + eye * gs[..., None, :]
+    core = (left * row + column * right) / _or_one((row - column) * (row + column)) * (1 - eye) + gs[..., None, :] * eye
     if np.dtype(like.dtype).kind == "c":
-        core = core + eye * left / (2 * _or_one(row))
+        core = core + left * eye / (2 * _or_one(row))
     out = matmul(matmul(u, core), vh)
     if m > k:
         away = gu / _or_one(row)
@@ -458,7 +458,7 @@ def _eigh_pull(g: Any, ans: Any) -> Any:
     (w, v), (gw, gv) = _eig_parts(ans, True), _eig_parts(g, True)
     eye = _eye(w)
     turn = matmul(adjoint(v), gv)
-    core = (turn - adjoint(turn)) / (2 * _gaps(w)) * (1 - eye) + eye * gw[..., None, :]
+    core = (turn - adjoint(turn)) / (2 * _gaps(w)) * (1 - eye) + gw[..., None, :] * eye
     return matmul(matmul(v, core), adjoint(v))
 
 
@@ -474,7 +474,7 @@ def _eig_pull(g: Any, ans: Any) -> Any:
     eye = _eye(w)
     core = matmul(vh, gv)
     core = core - matmul(vh, v * real(_diagonal(core))[..., None, :])
-    core = core / conj(_gaps(w)) * (1 - eye) + eye * gw[..., None, :]
+    core = core / conj(_gaps(w)) * (1 - eye) + gw[..., None, :] * eye
     return solve(vh, matmul(core, vh))
 
 

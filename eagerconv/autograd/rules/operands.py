@@ -20,6 +20,12 @@ def operand(x: Any) -> Any:
     return x if hasattr(x, "shape") else np.asarray(x)
 
 
+def operands(*xs: Any) -> list[Any]:
+    """Operands that meet: arrays of numbers and nested lists are made where the first array is."""
+    like = next((value(x) for x in xs if hasattr(value(x), "__array_function__")), None)
+    return [x if hasattr(x, "shape") else np.asarray(x, like=like) for x in xs]
+
+
 def value(x: Any) -> Any:
     """The array behind an operand: for decisions that leave no trace on the tape."""
     return x.data if isinstance(x, Traced) else x

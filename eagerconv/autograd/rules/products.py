@@ -11,7 +11,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
 from eagerconv.autograd.rules.indexing import put
-from eagerconv.autograd.rules.operands import Table, operand
+from eagerconv.autograd.rules.operands import Table, operand, operands
 from eagerconv.autograd.rules.reductions import sum
 from eagerconv.autograd.rules.shapes import (
     diagonal,
@@ -56,7 +56,7 @@ cross: Op = multilinear(  # the triple product <g, x cross y> is cyclic
 
 def dot(a: Any, b: Any, out: None = None) -> Any:
     """The sum over the last axis of a and the last but one of b."""
-    a, b = operand(a), operand(b)
+    a, b = operands(a, b)
     if a.ndim == 0 or b.ndim == 0:
         return a * b
     return matmul(a, b) if b.ndim == 1 or a.ndim <= 2 == b.ndim else tensordot(a, b, axes=(-1, -2))
@@ -64,22 +64,24 @@ def dot(a: Any, b: Any, out: None = None) -> Any:
 
 def inner(a: Any, b: Any, /) -> Any:
     """The sum over the last axes."""
-    a, b = operand(a), operand(b)
+    a, b = operands(a, b)
     return a * b if a.ndim == 0 or b.ndim == 0 else tensordot(a, b, axes=(-1, -1))
 
 
 def outer(a: Any, b: Any, out: None = None) -> Any:
     """All products of an element of a with one of b."""
-    return ravel(operand(a))[:, None] * ravel(operand(b))
+    a, b = operands(a, b)
+    return ravel(a)[:, None] * ravel(b)
 
 
 def vdot(a: Any, b: Any, /) -> Any:
     """The inner product of all elements, those of a conjugated."""
-    return vecdot(ravel(operand(a)), ravel(operand(b)))
+    a, b = operands(a, b)
+    return vecdot(ravel(a), ravel(b))
 
 
 def _vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
-    x1, x2 = operand(x1), operand(x2)
+    x1, x2 = operands(x1, x2)
     return vecdot(x1, x2) if axis == -1 else vecdot(moveaxis(x1, axis, -1), moveaxis(x2, axis, -1))
 
 
@@ -94,13 +96,14 @@ def vecmat(x1: Any, x2: Any, /) -> Any:
 
 
 def _tensordot(a: Any, b: Any, axes: Any = 2) -> Any:
-    return tensordot(operand(a), operand(b), axes=axes)
+    return tensordot(*operands(a, b), axes=axes)
 
 
 def _cross(a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: int | None = None) -> Any:
     if axis is not None:
         axisa = axisb = axisc = axis
-    return moveaxis(cross(moveaxis(operand(a), axisa, -1), moveaxis(operand(b), axisb, -1)), -1, axisc)
+    a, b = operands(a, b)
+    return moveaxis(cross(moveaxis(a, axisa, -1), moveaxis(b, axisb, -1)), -1, axisc)
 
 
 def _linalg_cross(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
@@ -109,7 +112,7 @@ def _linalg_cross(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
 
 def kron(a: Any, b: Any) -> Any:
     """Every element of a times all of b, as blocks: (i p) (j q) -> (i p, j q)."""
-    a, b = operand(a), operand(b)
+    a, b = operands(a, b)
     n = max(a.ndim, b.ndim)
     rows, columns = (1,) * (n - a.ndim) + tuple(a.shape), (1,) * (n - b.ndim) + tuple(b.shape)
     a = reshape(a, shape=tuple(size for i in rows for size in (i, 1)))
@@ -128,9 +131,9 @@ def _linalg_trace(x: Any, /, *, offset: int = 0, dtype: Any = None) -> Any:
 
 def _einsum(*args: Any, out: None = None, optimize: Any = False) -> Any:
     if isinstance(args[0], str):
-        subscripts, arrays = args[0], [operand(x) for x in args[1:]]
+        subscripts, arrays = args[0], operands(*args[1:])
     else:  # operand, its axes, operand, its axes, ..., perhaps the axes of the result
-        arrays = [operand(x) for x in args[: len(args) // 2 * 2 : 2]]
+        arrays = operands(*args[: len(args) // 2 * 2 : 2])
         terms = ["".join("..." if i is Ellipsis else string.ascii_letters[i] for i in axes) for axes in args[1::2]]
         subscripts = ",".join(terms)
         if len(args) % 2:

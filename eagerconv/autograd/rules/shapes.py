@@ -11,7 +11,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from eagerconv.autograd.rules.indexing import along, getitem, put, sliding_windows
-from eagerconv.autograd.rules.operands import Table, operand
+from eagerconv.autograd.rules.operands import Table, operand, operands
 from eagerconv.autograd.tape import Op, defvjp, linear
 
 reshape: Op = linear(
@@ -151,7 +151,7 @@ def _one_or_all(results: list[Any]) -> Any:
 
 def broadcast_arrays(*args: Any, subok: bool = False) -> tuple[Any, ...]:
     """All arrays in their common shape."""
-    arrays = [operand(x) for x in args]
+    arrays = operands(*args)
     shape = np.broadcast_shapes(*(x.shape for x in arrays))
     return tuple(broadcast_to(x, shape=shape) for x in arrays)
 
@@ -175,7 +175,7 @@ def meshgrid(*xi: Any, copy: bool = True, sparse: bool = False, indexing: str = 
 
 
 def _concatenate(arrays: Any, axis: int | None = 0, out: None = None, *, dtype: Any = None, casting: Any = None) -> Any:
-    parts = [operand(x) for x in arrays]
+    parts = operands(*arrays)
     if axis is None:
         parts, axis = [ravel(x) for x in parts], 0
     if dtype is not None:
@@ -190,7 +190,7 @@ def _concatenate(arrays: Any, axis: int | None = 0, out: None = None, *, dtype: 
 
 
 def _stack(arrays: Any, axis: int = 0, out: None = None, *, dtype: Any = None, casting: Any = None) -> Any:
-    parts = [operand(x) for x in arrays]
+    parts = operands(*arrays)
     if dtype is not None:
         parts = [astype(x, dtype=np.dtype(dtype)) for x in parts]
     ndim = parts[0].ndim + 1 if parts else 1
@@ -199,23 +199,23 @@ def _stack(arrays: Any, axis: int = 0, out: None = None, *, dtype: Any = None, c
 
 def hstack(tup: Any, *, dtype: Any = None, casting: Any = None) -> Any:
     """Join along the second axis, vectors along their only one."""
-    parts = [at_least(x, 1) for x in tup]
+    parts = [at_least(x, 1) for x in operands(*tup)]
     return _concatenate(parts, 0 if parts and parts[0].ndim == 1 else 1, dtype=dtype)
 
 
 def vstack(tup: Any, *, dtype: Any = None, casting: Any = None) -> Any:
     """Join along the first axis, vectors as rows."""
-    return _concatenate([at_least(x, 2) for x in tup], 0, dtype=dtype)
+    return _concatenate([at_least(x, 2) for x in operands(*tup)], 0, dtype=dtype)
 
 
 def dstack(tup: Any) -> Any:
     """Join along the third axis."""
-    return _concatenate([at_least(x, 3) for x in tup], 2)
+    return _concatenate([at_least(x, 3) for x in operands(*tup)], 2)
 
 
 def column_stack(tup: Any) -> Any:
     """Join along the second axis, vectors as columns."""
-    parts = [operand(x) for x in tup]
+    parts = operands(*tup)
     return _concatenate([x if x.ndim > 1 else reshape(x, shape=(x.size, 1)) for x in parts], 1)
 
 
@@ -231,16 +231,15 @@ def block(arrays: Any) -> Any:
         return 1 + depth(x[0]) if isinstance(x, list) else 0
 
     def leaves(x: Any) -> list[Any]:
-        return [leaf for part in x for leaf in leaves(part)] if isinstance(x, list) else [operand(x)]
+        return [leaf for part in x for leaf in leaves(part)] if isinstance(x, list) else [x]
 
     levels = depth(arrays)
-    ndim = max(levels, *(x.ndim for x in leaves(arrays)))
+    parts = operands(*leaves(arrays))
+    ndim = max(levels, *(x.ndim for x in parts))
+    blocks = iter(reshape(x, shape=(1,) * (ndim - x.ndim) + tuple(x.shape)) for x in parts)
 
     def join(x: Any, level: int) -> Any:
-        if isinstance(x, list):
-            return _concatenate([join(part, level - 1) for part in x], -level)
-        x = operand(x)
-        return reshape(x, shape=(1,) * (ndim - x.ndim) + tuple(x.shape))
+        return _concatenate([join(part, level - 1) for part in x], -level) if isinstance(x, list) else next(blocks)
 
     return join(arrays, levels)
 

@@ -53,7 +53,8 @@ def quantile(
 ) -> Any:  # fmt: skip
     """The elements below which a share q of all lies; "linear" between two, or one of them, or their middle."""
     rows = _sorted_rows(a, axis)
-    q = np.asarray(value(q), a.dtype if isinstance(q, (int, float)) and a.dtype.kind == "f" else None)
+    dtype = a.dtype if isinstance(q, (int, float)) and a.dtype.kind == "f" else None
+    q = np.asarray(value(q), dtype, like=value(a))
     place = q * q.dtype.type(rows.shape[-1] - 1)
     below, above = np.floor(place), np.ceil(place)
     share = {"linear": place - below, "lower": 0 * place, "higher": above - below}
@@ -61,7 +62,7 @@ def quantile(
     if method not in share:
         raise NotImplementedError(f"quantile has a derivative for the methods {tuple(share)}, not for {method!r}")
     rows = moveaxis(rows, -1, 0)  # (n, ...)
-    low, high = (getitem(rows, index=i.astype(np.intp)) for i in (below, above))  # (*q, ...)
+    low, high = (getitem(rows, index=(i.astype(np.intp), ...)) for i in (below, above))  # (*q, ...)
     t = share[method].reshape(q.shape + (1,) * (rows.ndim - 1))
     step = high - low
     out_ = where(t >= 0.5, high - step * (1 - t), low + step * t)  # from the nearer end
@@ -72,7 +73,7 @@ def quantile(
 
 def percentile(a: Any, q: Any, *args: Any, **kwargs: Any) -> Any:
     """Quantiles of shares in percent."""
-    return quantile(a, np.asarray(value(q)) / 100, *args, **kwargs)
+    return quantile(a, np.asarray(value(q), like=value(a)) / 100, *args, **kwargs)
 
 
 def cov(
