@@ -199,6 +199,22 @@ def test_normalisation_differentiates_twice(name: str) -> None:
     assert f(*(a.astype("float32") for a in (IMAGES, SCALE, SHIFT))).dtype == np.float32
 
 
+@pytest.mark.parametrize("size", [45, 300])
+def test_normalisation_is_accurate_in_float32(size: int) -> None:
+    """Long sums lose no digits: a few units in the last place, on images of both ways of summing."""
+    x, v = rng.standard_normal((2, 4, 2, size, size)) * 2 + 5
+
+    def results(dtype: str) -> list[Any]:
+        a = [tensor(b, dtype, requires_grad=True) for b in (x, np.ones(2), np.zeros(2))]
+        out, _ = ec.batch_norm(a[0], None, *a[1:])
+        out.backward(v.astype(dtype))
+        return [out.detach(), *(b.grad for b in a)]
+
+    for single, double in zip(results("float32"), results("float64"), strict=True):
+        terms = abs(double.data).max() if double.ndim > 1 else np.abs(v).sum()  # what is summed for weight and bias
+        assert abs(single.data - double.data).max() < 1e-6 * terms
+
+
 def test_running_statistics_against_pytorch() -> None:
     torch = pytest.importorskip("torch")
     running: Any = {"mean": np.zeros(6), "var": np.ones(6)}

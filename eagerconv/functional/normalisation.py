@@ -14,50 +14,72 @@ from typing import Any, cast
 import numpy as np
 
 from eagerconv.autograd import rules, tape
-from eagerconv.autograd.tape import defvjp
+from eagerconv.autograd.tape import joint
 from eagerconv.tensor import Tensor, asarray
 
 __all__ = ["batch_norm", "group_norm", "instance_norm", "layer_norm"]
 
 
-# ----- The primitive. x is (A, B, C), mean and rstd = 1 / sqrt(variance + eps) are (B, 1) -----
+# ----- The primitive. x is (A, B, C); weight, bias, and the statistics are (B, 1) or numbers -----
 
 
-def _centre(v: Any) -> Any:
-    return v - rules.mean(v, axis=(0, 2), keepdims=True)
+def _normalised(x: Any, weight: Any, bias: Any, eps: float, seen: dict[str, Any]) -> Any:
+    """(x - mean) / sqrt(variance + eps) * weight + bias, in one piece of memory; `seen` is told the statistics."""
+    mean = x.mean(axis=(0, 2), keepdims=True)[0]
+    d = x - mean
+    variance = _products(d, d) / (x.shape[0] * x.shape[2])
+    rstd = _rstd(variance, eps)
+    seen.update(mean=mean, variance=variance, rstd=rstd)
+    d *= rstd * weight
+    if not isinstance(bias, float):
+        d += bias
+    return d
 
 
-def _project(v: Any, x: Any, ans: Any, eps: float, rstd: Any) -> Any:
-    """J v = rstd (v - mean(v) - ans mean(ans v)). J is symmetric, so this is both modes.
+def _products(a: Any, b: Any) -> Any:
+    """Sum of a * b over each group, (B, 1): short rows without the products in memory, long ones by pairs, for accuracy."""
+    if a.shape[2] > 2048:
+        return (a * b).sum(axis=(0, 2))[:, None]
+    return np.einsum("abc,abc->ab", a, b).sum(axis=0)[:, None]
 
-    What was computed outside of the tape serves while nothing is recorded; a second derivative needs rstd to depend on x.
+
+def _pull(g: Any, operands: Any, eps: float, seen: dict[str, Any]) -> tuple[Any, Any, Any]:
+    """Gradients of x, weight and bias, where u = (x - mean) rstd and m numbers are in a group.
+
+    The bias gets sum(g), the weight sum(g u), and x rstd weight (g - sum(g) / m - u sum(g u) / m).
     """
     if tape.is_grad_enabled():
-        rstd = 1 / rules.sqrt(rules.mean(rules.square(_centre(x)), axis=(0, 2), keepdims=True) + eps)
-    return rstd * (_centre(v) - ans * rules.mean(ans * v, axis=(0, 2), keepdims=True))
+        return _pull_recorded(g, operands, eps)
+    x, weight, v = operands[0].data, getattr(operands[1], "data", operands[1]), g.data
+    m, rstd = x.shape[0] * x.shape[2], seen["rstd"]
+    u = x - seen["mean"]
+    u *= rstd
+    total, dot = v.sum(axis=(0, 2))[:, None], _products(v, u)
+    u *= dot / -m
+    u += v
+    u -= total / m
+    u *= rstd * weight
+    kind = type(g)
+    return kind._wrap(u), kind._wrap(dot), kind._wrap(total)
 
 
-_standardise = defvjp(
-    "standardise",
-    lambda x, eps, mean, rstd: (x - mean) * rstd,
-    lambda g, x, ans, eps, rstd: _project(g, x, ans, eps, rstd),
-    jvp=lambda t, x, ans, eps, rstd: _project(t, x, ans, eps, rstd),
-)
+def _pull_recorded(g: Any, operands: Any, eps: float) -> tuple[Any, Any, Any]:
+    """The same of operations on the tape, which can be differentiated again."""
+    x, weight, _ = operands
+    over: dict[str, Any] = {"axis": (0, 2), "keepdims": True}
+    d = x - rules.mean(x, **over)
+    rstd = 1 / rules.sqrt(rules.mean(d * d, **over) + eps)
+    u = d * rstd
+    gx = rstd * weight * (g - rules.mean(g, **over) - u * rules.mean(g * u, **over))
+    return gx, rules.sum(g * u, **over), rules.sum(g, **over)
 
 
-def _statistics(x: Any) -> tuple[Any, Any]:
-    """Mean and variance of every group, (B, 1) each."""
-    mean = x.mean(axis=(0, 2), keepdims=True)
-    d = x - mean
-    return mean[0], np.square(d, out=d).mean(axis=(0, 2), keepdims=True)[0]
+_normalise = joint("normalise", _normalised, lambda g, operands, eps, seen: _pull(g, operands, eps, seen))
 
 
 def _standardised(x: Tensor, shape: tuple[int, ...], eps: float) -> Tensor:
     """Each of the B groups of x, seen as `shape` = (A, B, C), with mean zero and variance one."""
-    grouped = x.reshape(shape)
-    mean, variance = _statistics(grouped.data)
-    out = _standardise(grouped, eps=eps, mean=mean, rstd=_rstd(variance, eps))
-    return cast(Tensor, out.reshape(x.shape))
+    return cast(Tensor, _normalise(x.reshape(shape), 1.0, 0.0, eps=eps, seen={}).reshape(x.shape))
 
 
 def _rstd(variance: Any, eps: float) -> Any:
@@ -131,16 +153,18 @@ def batch_norm(
     count = shape[0] * shape[2]
     if count < 2:
         raise ValueError(f"batch_norm: one value per channel (input {x.shape}) has no variance; use training=False")
-    grouped = x.reshape(shape)
-    mean, variance = _statistics(grouped.data)
-    out = _standardise(grouped, eps=eps, mean=mean, rstd=_rstd(variance, eps)).reshape(x.shape)
-    if running is not None:
-        seen = {"mean": mean[:, 0], "var": variance[:, 0] * (count / (count - 1))}
-        _check_channels("batch_norm", {f"running['{name}']": asarray(running[name]).data for name in seen}, c)
-        running = {
-            name: Tensor._wrap((1 - momentum) * asarray(running[name]).data + momentum * seen[name]) for name in seen
-        }
-    return _affine("batch_norm", out, weight, bias, c), running
+    _check_channels("batch_norm", {"weight": weight, "bias": bias}, c)
+    scale, shift = (
+        number if value is None else asarray(value).reshape(c, 1) for value, number in ((weight, 1.0), (bias, 0.0))
+    )
+    seen: dict[str, Any] = {}
+    out = cast(Tensor, _normalise(x.reshape(shape), scale, shift, eps=eps, seen=seen).reshape(x.shape))
+    if running is None:
+        return out, None
+    latest = {"mean": seen["mean"][:, 0], "var": seen["variance"][:, 0] * (count / (count - 1))}
+    before = {name: asarray(running[name]).data for name in latest}
+    _check_channels("batch_norm", {f"running['{name}']": before[name] for name in latest}, c)
+    return out, {name: Tensor._wrap((1 - momentum) * before[name] + momentum * latest[name]) for name in latest}
 
 
 def layer_norm(
