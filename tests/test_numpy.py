@@ -56,6 +56,7 @@ DIFFERENTIABLE: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "var": (lambda x: np.var(x, axis=0, ddof=1), (A,)),
     "std": (lambda x: np.std(x), (A,)),
     "clip": (lambda x: np.clip(x, -0.5, None), (A,)),
+    "clip by name": (lambda x, y: np.clip(x, min=y, max=2.0), (A, B)),
     "sort": (lambda x: np.sort(x, axis=None), (A,)),
     "median": (lambda x: np.median(x), (A,)),
     "trace": (lambda x: np.trace(x), (SQUARE,)),

@@ -162,8 +162,12 @@ def divmod(x1: Any, x2: Any) -> tuple[Any, Any]:
     return floor_divide(x1, x2), remainder(x1, x2)
 
 
+def _clip(a: Any, a_min: Any = None, a_max: Any = None, out: None = None, *, min: Any = None, max: Any = None) -> Any:
+    return clip(a, a_min if min is None else min, a_max if max is None else max)
+
+
 FUNCTIONS: Table = {
-    np.angle: angle, np.around: around, np.clip: clip, np.divmod: divmod, np.fix: fix, np.imag: imag, np.modf: modf,
+    np.angle: angle, np.around: around, np.clip: _clip, np.divmod: divmod, np.fix: fix, np.imag: imag, np.modf: modf,
     np.nan_to_num: nan_to_num, np.real: real, np.real_if_close: real_if_close, np.round: around, np.sinc: sinc,
     np.unwrap: unwrap, np.where: where,
 }  # fmt: skip
