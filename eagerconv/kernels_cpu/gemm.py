@@ -34,11 +34,9 @@ STRIP = 64_000  # elements of an image's part with its padding
 SEGMENTS = 64  # tasks of the gradient with respect to weights, if not more are needed
 SEGMENT_SUMS = 2_000_000  # elements of their sums together
 
-# Measured on one AVX-512 core at 4 GHz: seconds per vector of products, per gathered vector, and the rest.
-SECONDS_PER_FMA = 0.14e-9
-SECONDS_PER_GATHER = 0.9e-9
-SECONDS_PER_RUN = 7e-9  # finding where one tap's run of pixels along a row starts and ends
-SECONDS_PER_TASK = 0.4e-6
+# Measured on one AVX-512 core at 4 GHz: per vector of products; of the result, transposed and stored; of the image; of the
+# operand that is packed, or of weights that are unpacked; and a task with its share of finding pixels and taps.
+SECONDS_PER_FMA, SECONDS_OUT, SECONDS_IN, SECONDS_PACK, SECONDS_PER_TASK = 0.14e-9, 4e-9, 2e-9, 6e-9, 0.4e-6
 
 
 def lanes(dtype: np.dtype[Any]) -> int:
@@ -258,12 +256,22 @@ def broadcasts(request: Request) -> bool:
 
 
 def _cost(request: Request) -> float:
-    """Products at their measured price, shared among the threads that have a task."""
-    spec, n_lanes = request.spec, lanes(request.dtype)
-    pairs = spec.batch * math.prod(spec.out) * spec.groups * math.prod(spec.kernel)
+    """Products and vectors that are moved, each at its measured price, shared among the threads that have a task."""
+    spec, n_lanes, tasks = request.spec, lanes(request.dtype), cut(request).tasks
+    images, taps = spec.batch * spec.groups, math.prod(spec.kernel)
+    size, out = math.prod(spec.size), math.prod(spec.out)
     rows, channels = (spec.cin, spec.cout) if request.slot == "x" else (spec.cout, spec.cin)
-    vectors = pairs * channels * -(-rows // n_lanes) if broadcasts(request) else pairs * channels * rows / n_lanes * 1.5
-    return 3e-6 + vectors * SECONDS_PER_FMA / max(1, min(request.threads, cut(request).tasks))
+    source, grid = (out, size) if request.slot == "x" else (size, out)
+    met = taps if request.slot != "x" else taps / math.prod(spec.stride)  # taps of one pixel of the tiled grid
+    filters = spec.groups * channels * taps * -(-rows // n_lanes)  # vectors
+    if broadcasts(request):
+        moved, per_pixel = float(grid * -(-rows // n_lanes)), float(-(-rows // n_lanes))
+        packed = SECONDS_PACK * (filters + (images * moved if request.slot == "w" else 0))
+    else:  # loads that cross lines of caches take as long as two products
+        moved, per_pixel, packed = grid * rows / n_lanes, max(rows, 2) / n_lanes, 0.0
+    seconds = images * channels * (grid * met * per_pixel * SECONDS_PER_FMA + source / n_lanes * SECONDS_IN)
+    seconds += packed + tasks * SECONDS_PER_TASK + (images * moved * SECONDS_OUT if request.slot != "w" else 0)
+    return 3e-6 + seconds / max(1, min(request.threads, tasks))
 
 
 def _workspace(request: Request) -> int:

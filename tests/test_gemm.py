@@ -1,0 +1,81 @@
+"""The algorithm `gemm` where its parts meet: tiles, chunks of channels, panels, segments of pixels, phases, strips."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from strategies import SLOTS, Problem, arranged, operands
+
+import eagerconv as ec
+from eagerconv import geometry
+from eagerconv.kernels_cpu import gemm
+from eagerconv.record import Request
+
+PROBLEMS = {
+    "several tiles and phases, panels of three and of two vectors": Problem(
+        2, 1, 5, 75, (37, 41), (3, 2), (1, 0), (2, 3)
+    ),
+    "more channels than one chunk has": Problem(1, 1, 500, 20, (6, 7), (3, 1), 1),
+    "1x1, several images in a tile": Problem(9, 1, 700, 40, (7, 7), (1, 1)),
+    "1x1 with channels a page apart": Problem(1, 1, 40, 33, (32, 32), (1, 1)),
+    "1x1, strided": Problem(3, 1, 30, 50, (15, 14), (1, 1), "valid", (2, 3)),
+    "few channels on both sides": Problem(3, 1, 3, 2, (40, 75), (5, 4), 2, (1, 1)),
+    "few inputs, many phases": Problem(2, 1, 3, 30, (45, 50), (7, 7), 3, (3, 2)),
+    "groups of some channels": Problem(2, 3, 12, 20, (9, 21), (3, 3), 1),
+    "long and dilated": Problem(2, 1, 20, 33, (1500,), (3,), (16,), (1,), (8,)),
+    "three axes": Problem(1, 1, 9, 17, (7, 12, 13), (3, 2, 3), (1, 0, 1), (1, 2, 1)),
+    "taps beyond one block of depth": Problem(1, 1, 2, 9, (30, 31), (21, 20), 10),
+}
+
+
+@pytest.mark.parametrize("slot", SLOTS)
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_whole_numbers_give_exact_results(name, slot):
+    problem = PROBLEMS[name]
+    x, w, y = (a.astype(np.float32) for a in operands(problem, 7))
+    expected = problem.solve(slot, *(a.astype(np.float64) for a in (x, w, y)))
+    assert np.array_equal(problem.call(ec, slot, x, w, y, algorithm="gemm").numpy(), expected)
+
+
+@pytest.mark.parametrize("slot", SLOTS)
+@pytest.mark.parametrize(
+    "layout", ["channels-last", "Fortran", "reversed", "zero stride, columns", "zero stride, batch"]
+)
+@pytest.mark.parametrize("kernel", [(1, 1), (3, 3)])
+def test_operands_are_read_where_they_lie(kernel, layout, slot):
+    problem = Problem(2, 1, 20, 24, (9, 10), kernel, "same")
+    x, w, y = (arranged(a.astype(np.float32), layout) for a in operands(problem, 3))
+    expected = problem.solve(slot, *(a.astype(np.float64) for a in (x, w, y)))
+    assert np.array_equal(problem.call(ec, slot, x, w, y, algorithm="gemm").numpy(), expected)
+
+
+def request_of(x, w, threads=2, slot="y", **options):
+    arguments = {"border_mode": "valid", "subsample": 1} | options
+    spec = geometry.forward(
+        "conv2d", 2, x, w, None, None, arguments["border_mode"], arguments["subsample"], False, 1, 1, False
+    )
+    a, b = {"y": (x, w), "x": (spec.shape("y"), w), "w": (x, spec.shape("y"))}[slot]
+    strides = tuple(tuple(s // 4 for s in np.empty(shape, np.float32).strides) for shape in (a, b))
+    return Request(spec, slot, np.dtype(np.float32), strides, threads)
+
+
+def test_unpadded_images_are_not_copied():
+    lies_in_place = {
+        kernel: gemm.cut(request_of((2, 64, 28, 28), (64, 64, *kernel))).entries[gemm.at.G_IN_PLACE][0]
+        for kernel in ((1, 1), (3, 3))
+    }
+    assert lies_in_place == {(1, 1): 1, (3, 3): 1}
+    assert gemm.cut(request_of((2, 64, 28, 28), (64, 64, 3, 3), border_mode=1)).entries[gemm.at.G_IN_PLACE][0] == 0
+
+
+def test_the_order_of_sums_does_not_depend_on_the_number_of_threads():
+    # Only the tiling of pixels and the panels of a task may: not the tiles and segments that weights are summed in.
+    for x, w in (((8, 16, 40, 40), (24, 16, 5, 5)), ((4, 300, 14, 14), (200, 300, 1, 1))):
+        cuts = [gemm.cut(request_of(x, w, threads, "w")) for threads in (1, 2, 7, 64)]
+        assert all(cut == cuts[0] for cut in cuts)
+
+
+def test_workspaces_do_not_grow_with_the_images():
+    small, large = (gemm.cut(request_of((n, 32, n * 16, n * 16), (64, 32, 3, 3), border_mode=1)) for n in (8, 32))
+    assert large.work <= 2 * small.work
+    assert large.shared == small.shared
