@@ -22,6 +22,11 @@ def operand(x: Any) -> Any:
 
 def operands(*xs: Any) -> list[Any]:
     """Operands that meet: arrays of numbers and nested lists are made where the first array is."""
+    for x in xs:
+        if not hasattr(x, "shape"):
+            break
+    else:
+        return list(xs)
     like = next((value(x) for x in xs if hasattr(value(x), "__array_function__")), None)
     return [x if hasattr(x, "shape") else np.asarray(x, like=like) for x in xs]
 
