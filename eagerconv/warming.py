@@ -16,7 +16,8 @@ from eagerconv.kernels_cpu.widen import WIDER
 from eagerconv.registry import TABLE, known
 
 SOURCES = {
-    "gemm": (("gemm", ""), ("gather", "")),
+    "gemm": (("gemm", ""), ("pixels", "")),
+    "rows": (("rows", ""), ("planes", "")),
     "winograd": (("winograd", "_4"),),
     "winograd_f2": (("winograd", "_2"),),
     "winograd_dwm": (("dwm", ""),),
@@ -32,7 +33,7 @@ def warmup(
     Parameters
     ----------
     algorithms : str or iterable of str, optional
-        Whose kernels: by default those of all algorithms, which takes a minute or two where nothing is compiled yet.
+        Whose kernels: by default those of all algorithms, which takes some minutes where nothing is compiled yet.
     dtypes : str or iterable of str
         For which dtypes; those that an algorithm does not know are left out.
     verbose : bool

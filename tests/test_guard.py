@@ -20,8 +20,8 @@ import pytest
 from strategies import Problem
 
 import eagerconv as ec
-from eagerconv import algorithms, geometry, memory
-from eagerconv.kernels_cpu import threads
+from eagerconv import algorithms, geometry, memory, warming
+from eagerconv.kernels_cpu import jit, threads
 from eagerconv.kernels_cpu.direct import contiguous
 from eagerconv.record import OPERANDS, Request
 
@@ -161,6 +161,8 @@ def examine(name: str, dtype_names: list[str], problems: int, seed: int) -> None
                 if found == wanted:
                     break
             assert found, f"no problem that was drawn suits {name}, {slot}, {dtype}"
+    unknown = {function for function, _ in jit._loaded} - set(warming.kernels_of(name))
+    assert not unknown, f"warmup({name!r}) does not compile {unknown}; see warming.SOURCES"
     print("done")
 
 
@@ -212,7 +214,7 @@ NAMES = algorithms.names("cpu")
 def test_no_kernel_steps_outside_its_arrays(name):
     (algorithm,) = (a for a in algorithms.TABLE["cpu"] if a.name == name)
     dtypes = sorted(d for d in algorithm.dtypes if hasattr(np, d))
-    child(name, dtypes, 100)
+    child(name, dtypes, 60)
 
 
 @LINUX

@@ -242,15 +242,13 @@ def test_warmup_compiles_what_calls_need_and_knows_every_algorithm(tmp_path):
     import numpy as np, eagerconv as ec
     from eagerconv import warming
     from eagerconv.kernels_cpu import jit
-    first, second = ec.warmup(["direct", "rows"], verbose=False), ec.warmup(["direct", "rows"], verbose=False)
+    first, second = ec.warmup("direct", verbose=False), ec.warmup("direct", verbose=False)
     x, w = np.ones((1, 4, 9, 9), np.float32), np.ones((4, 1, 3, 3), np.float32)
-    for name in ("direct", "rows"):
-        with ec.using(name):
-            a, b = ec.tensor(x, requires_grad=True), ec.tensor(w, requires_grad=True)
-            y = ec.conv2d(a, b, num_groups=4)
-            y.backward(y.detach())
-    there_are = sum(len(list(warming.kernels_of(name))) for name in ("direct", "rows"))
-    print(first == there_are > 5, second, len(jit.compiled_here) == there_are)
+    with ec.using("direct"):
+        a, b = ec.tensor(x, requires_grad=True), ec.tensor(w, requires_grad=True)
+        ec.conv2d(a, b, num_groups=4).sum().backward()
+    there_are = len(list(warming.kernels_of("direct")))
+    print(first == there_are >= 4, second, len(jit.compiled_here) == there_are)
     """
     assert script(code, EAGERCONV_CACHE_DIR=str(tmp_path)) == ["True", "0", "True"]
     with pytest.raises(ValueError, match="there is no algorithm 'gem'"):
