@@ -109,7 +109,7 @@ def lost(what: str) -> RuntimeError:
 # ----- No row: the value, and a node that says so -----
 
 
-@functools.cache
+@functools.lru_cache(maxsize=1024)  # not all there are: users make ufuncs too
 def _ruleless(function: Callable[..., Any]) -> Op:
     module = getattr(function, "__module__", None) or "numpy"
     return tape.defvjp(".".join([*module.split(".")[1:], function.__name__]), function)
