@@ -219,14 +219,17 @@ class Adam(Optimizer):
         state["step"] += 1
         b1, b2 = self.betas
         mean, square = state["mean"], state["square"]
-        mean += (1 - b1) * (g - mean)
+        work = np.empty_like(mean)  # the only array made here: memory is what a step waits for
+        mean += np.multiply(np.subtract(g, mean, out=work), 1 - b1, out=work)
         square *= b2
-        square += (1 - b2) * g * g
+        square += np.multiply(np.multiply(g, g, out=work), 1 - b2, out=work)
         # Both means began at zero: divide by the share of the weights they have seen.
-        scale = np.sqrt(square)
-        scale /= float(np.sqrt(1 - b2 ** state["step"]))
-        scale += self.eps
-        p -= lr / (1 - b1 ** state["step"]) * (mean / scale)
+        np.sqrt(square, out=work)
+        work /= math.sqrt(1 - b2 ** state["step"])
+        work += self.eps
+        np.divide(mean, work, out=work)
+        work *= lr / (1 - b1 ** state["step"])
+        p -= work
 
 
 class AdamW(Adam):
