@@ -63,19 +63,27 @@ def _cdf(x: Any) -> Any:
     """
     flat = np.ascontiguousarray(x).reshape(-1)
     out = np.empty_like(flat)
-    first, *others = _polynomial(22 if flat.dtype == np.float64 else 10)
+    double = flat.dtype == np.float64
+    first, *others, last = _polynomial(20 if double else 8)
     for begin in range(0, flat.size, 8192):
-        part = flat[begin : begin + 8192]
-        z = np.minimum(np.abs(part) * math.sqrt(0.5), 6)  # beyond, what is added to 0 or taken from 1 is below 1e-17
+        part = flat[begin : begin + 8192].astype(np.float64 if double else np.float32, copy=False)
+        z = np.abs(part)
+        z *= math.sqrt(0.5)
+        np.minimum(z, 6, out=z)  # beyond, the tail is below 1e-17
         t = 2 / (2 + z)
-        u = (t - 0.625) / 0.375  # t in [0.25, 1] as u in [-1, 1], where powers lose no digits
+        u = t / 0.375
+        u -= 0.625 / 0.375  # t in [0.25, 1] as u in [-1, 1], where powers lose no digits
         power = first * u
-        for coefficient in others[:-1]:
+        for coefficient in others:
             power += coefficient
             power *= u
-        power += others[-1] - z * z
-        tail = 0.5 * t * np.exp(power)
-        out[begin : begin + 8192] = np.where(part > 0, 1 - tail, tail)
+        z *= z
+        power += last - math.log(2)
+        power -= z
+        tail = np.exp(power, out=power)
+        tail *= t
+        half = np.copysign(np.subtract(0.5, tail, out=tail), part, out=tail)
+        np.add(half, 0.5, out=out[begin : begin + 8192], casting="same_kind")
     return out.reshape(x.shape)
 
 
