@@ -55,18 +55,16 @@ def init(rng: np.random.Generator) -> Params:
     }  # fmt: skip
 
 
-def leaky_relu(x: ec.Tensor) -> ec.Tensor:
-    return ec.maximum(x, 0.2 * x)
-
-
 def model(p: Params, x: ec.Tensor | np.ndarray) -> ec.Tensor:
     """Images without their noise: (N, 3, R, C) -> (N, 3, R, C), where R and C are multiples of 4."""
     x = ec.asarray(x)
-    h1 = leaky_relu(ec.conv2d(x - 0.5, p["encode1"], border_mode=1, subsample=2) + p["bias1"])  # (N, 48, R/2, C/2)
-    h2 = leaky_relu(ec.conv2d(h1, p["encode2"], border_mode=1, subsample=2) + p["bias2"])  # (N, 64, R/4, C/4)
+    h1 = ec.leaky_relu(
+        ec.conv2d(x - 0.5, p["encode1"], border_mode=1, subsample=2) + p["bias1"], 0.2
+    )  # (N, 48, R/2, C/2)
+    h2 = ec.leaky_relu(ec.conv2d(h1, p["encode2"], border_mode=1, subsample=2) + p["bias2"], 0.2)  # (N, 64, R/4, C/4)
     # A decoder takes the arguments of the convolution it mirrors, and gives out the shape which that one was given.
     d2 = ec.conv2d_transpose(h2, p["decode2"], h1.shape, border_mode=1, input_dilation=2)  # (N, 48, R/2, C/2)
-    d2 = leaky_relu(d2 + p["bias3"]) + h1
+    d2 = ec.leaky_relu(d2 + p["bias3"], 0.2) + h1
     noise = ec.conv2d_transpose(d2, p["decode1"], x.shape, border_mode=1, input_dilation=2) + p["bias4"]  # (N, 3, R, C)
     return x - noise
 
@@ -102,10 +100,9 @@ def train(seed: int = 0, steps: int = 3000, batch: int = 8, progress: bool = Tru
     places = corners(photos)
 
     params, losses = init(rng), []
-    optimizer = ec.optim.Adam(params.values())
+    optimizer = ec.optim.Adam(params, lr=ec.schedule.cosine(0.005, steps))
     bar = tqdm(range(steps), desc="denoise", unit="step", disable=not progress)
     for step in bar:
-        optimizer.lr = 0.0025 * (1 + np.cos(np.pi * step / steps))  # from 0.005 to 0
         photo, row, column = rng.choice(places, batch).T
         clean = windows[photo, :, row, column]  # (N, 3, 32, 32)
         loss = ec.mse_loss(model(params, add_noise(clean, rng)), clean)

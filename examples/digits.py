@@ -27,18 +27,10 @@ def load() -> list[np.ndarray]:
 
 def init(rng: np.random.Generator) -> Params:
     """Fresh parameters. Filters have shape (output channels, input channels, rows, columns)."""
-
-    def weights(*shape: int) -> ec.Tensor:
-        scale = np.sqrt(2 / np.prod(shape[1:]))  # keeps the variance through a ReLU (He et al., 2015)
-        return ec.tensor(rng.normal(0, scale, shape), dtype="float32", requires_grad=True)
-
-    def zeros(*shape: int) -> ec.Tensor:
-        return ec.zeros(shape, dtype="float32", requires_grad=True)
-
     return {
-        "conv1": weights(32, 1, 3, 3), "bias1": zeros(32, 1, 1),
-        "conv2": weights(64, 32, 3, 3), "bias2": zeros(64, 1, 1),
-        "linear": weights(10, 64 * 4 * 4), "bias3": zeros(10),
+        "conv1": ec.init.he_normal((32, 1, 3, 3), rng), "bias1": ec.init.zeros((32, 1, 1)),
+        "conv2": ec.init.he_normal((64, 32, 3, 3), rng), "bias2": ec.init.zeros((64, 1, 1)),
+        "linear": ec.init.he_normal((10, 64 * 4 * 4), rng), "bias3": ec.init.zeros(10),
     }  # fmt: skip
 
 
@@ -85,10 +77,11 @@ def train(seed: int = 0, epochs: int = 30, batch: int = 64, progress: bool = Tru
     moved = np.lib.stride_tricks.sliding_window_view(padded, (8, 8), axis=(2, 3))
 
     params, losses = init(rng), []
-    optimizer = ec.optim.Adam(params.values())
+    rate = ec.schedule.cosine(0.002, epochs)
+    optimizer = ec.optim.Adam(params)
     bar = tqdm(range(epochs), desc="digits ", unit="epoch", disable=not progress)
     for epoch in bar:
-        optimizer.lr = 1e-3 * (1 + np.cos(np.pi * epoch / epochs))  # from 0.002 to 0
+        optimizer.lr = rate(epoch)
         order, total = rng.permutation(len(images)), 0.0
         for chosen in np.split(order, range(batch, len(order), batch)):
             down, right = rng.integers(3, size=(2, len(chosen)))
