@@ -11,7 +11,7 @@ import pytest
 import test_rules
 
 from eagerconv.autograd import rules
-from eagerconv.autograd.tape import Op, reachable
+from eagerconv.autograd.tape import Op, no_grad, reachable
 from eagerconv.gradcheck import check_grads
 from eagerconv.tensor import Tensor, tensor
 from eagerconv.transforms import grad
@@ -467,3 +467,26 @@ def test_einsum_keeps_the_other_operands_alone() -> None:
 def test_equal_indices_add_up() -> None:
     assert gradient(np.take, [1.0, 2.0, 3.0], [2, 0, 2]) == [1, 0, 2]
     assert gradient(np.resize, [1.0, 2.0], (3,)) == [2, 1]
+
+
+# ----- Memory: what shares it is known to, and nothing is changed in secret -----
+
+
+def test_result_in_the_same_memory_is_a_view() -> None:
+    h = tensor([1.0, 2.0], requires_grad=True) * 1
+    y = (h * h).sum()
+    with no_grad():
+        np.astype(h, np.float64, copy=False)[0] = 5
+    with pytest.raises(RuntimeError, match="changed in place"):
+        y.backward()
+
+
+def test_results_of_their_own_memory() -> None:
+    x = tensor([1.0, 2.0])
+    for out in (np.pad(x, 0, mode="edge"), np.astype(x, np.float64), np.tile(x, 1), np.nan_to_num(x)):
+        assert not np.shares_memory(out.data, x.data)  # type: ignore[attr-defined]
+
+
+def test_change_in_place_is_refused() -> None:
+    with pytest.raises(RuntimeError, match="copy=False"):
+        np.nan_to_num(tensor([np.nan]), copy=False)

@@ -54,7 +54,7 @@ repeat = linear("repeat", np.repeat, lambda g, like, repeats, axis: _unrepeat(g,
 tile = linear("tile", np.tile, lambda g, like, reps: _untile(g, like, reps))
 tril: Op = linear("tril", np.tril, lambda g, k: tril(g, k=k))
 triu: Op = linear("triu", np.triu, lambda g, k: triu(g, k=k))
-astype = linear("astype", lambda x, dtype, copy=True: x.astype(dtype, copy=copy), lambda g: g)
+astype = linear("astype", lambda x, dtype, copy=True: x.astype(dtype, copy=copy), lambda g: g, view=True)
 alias = linear("alias", lambda x: x, lambda g: g, view=True)
 copy = linear("copy", lambda a: a.copy(), lambda g: g)
 
@@ -335,10 +335,11 @@ def _pad(array: Any, pad_width: Any, mode: str = "constant", **kwargs: Any) -> A
         return pad(array, widths=widths, value=kwargs.get("constant_values", 0))
     if mode not in ("edge", "reflect", "symmetric", "wrap") or kwargs.get("reflect_type") == "odd":
         raise NotImplementedError(f"pad has no derivative in mode {mode!r} with {kwargs}")
+    out = array
     for axis, (n, width) in enumerate(zip(array.shape, widths, strict=True)):
         if width != (0, 0):
-            array = getitem(array, index=along(axis, np.pad(np.arange(n), width, mode=mode)))  # type: ignore[call-overload]
-    return array
+            out = getitem(out, index=along(axis, np.pad(np.arange(n), width, mode=mode)))  # type: ignore[call-overload]
+    return copy(array) if out is array else out
 
 
 def sliding_window_view(x: Any, window_shape: Any, axis: Any = None, *, subok: bool = False) -> Any:

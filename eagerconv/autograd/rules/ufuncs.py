@@ -152,6 +152,14 @@ def real_if_close(a: Any, tol: float = 100) -> Any:
     return a if np.real_if_close(value(a), tol).dtype.kind == "c" else real(a)
 
 
+def _nan_to_num(x: Any, copy: bool = True, nan: float = 0.0, posinf: Any = None, neginf: Any = None) -> Any:
+    if not copy:
+        raise RuntimeError(
+            "nan_to_num: copy=False would change a tensor unseen by the tape; take the result of copy=True"
+        )
+    return nan_to_num(x, nan=nan, posinf=posinf, neginf=neginf)
+
+
 def modf(x: Any) -> tuple[Any, Any]:
     """Fractional and integral parts."""
     return fraction(x), trunc(x)
@@ -168,7 +176,7 @@ def _clip(a: Any, a_min: Any = None, a_max: Any = None, out: None = None, *, min
 
 FUNCTIONS: Table = {
     np.angle: angle, np.around: around, np.clip: _clip, np.divmod: divmod, np.fix: fix, np.imag: imag, np.modf: modf,
-    np.nan_to_num: nan_to_num, np.real: real, np.real_if_close: real_if_close, np.round: around, np.sinc: sinc,
+    np.nan_to_num: _nan_to_num, np.real: real, np.real_if_close: real_if_close, np.round: around, np.sinc: sinc,
     np.unwrap: unwrap, np.where: where,
 }  # fmt: skip
 
