@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from operator import mul
 from typing import Any
@@ -215,25 +215,44 @@ def _images_plan(request: Request) -> Plan:
     })  # fmt: skip
     stages = [(kernel("pixels:images", dtype), range(parts.tasks))]
     if broadcasts(request):
-        stages = [
-            (kernel("gemm:filters", dtype), range(parts.panels)),
-            (kernel("gemm:images", dtype), range(parts.tasks)),
-        ]
+        filters = (kernel("gemm:filters", dtype), range(parts.panels))
+        if row == 1 and math.prod(spec.kernel) == 1:
+            channels = spec.cin if request.slot == "y" else spec.cout
+            filters = (kernel("gemm:filter_rows", dtype), range(spec.groups * -(-channels // 8)))
+        stages = [filters, (kernel("gemm:images", dtype), range(parts.tasks))]
     threads = worthwhile(request.threads, _cost(request) * request.threads)
     launch = Launch(stages, threads, parts.work * dtype.itemsize, table, parts.shared * dtype.itemsize)
 
     return launch.plan(shape, dtype)
 
 
+def mirrored(request: Request) -> Request:
+    """The same gradient of weights with x and y exchanged, where that leaves fewer channels to transpose into the lanes.
+
+    Filters of one tap at stride 1 on unpadded images are a matrix: x[c, p] and y[f, p] play the same part.
+    """
+    spec = request.spec
+    plain = spec.size == spec.out and all(s == 1 for s in spec.stride) and not any(spec.origin)
+    if math.prod(spec.kernel) > 1 or not plain or spec.cout <= spec.cin:
+        return request
+    exchanged = replace(spec, cin=spec.cout, cout=spec.cin, step=(1,) * spec.ndim)
+    return replace(request, spec=exchanged, strides=request.strides[::-1])
+
+
 def _weights_plan(request: Request) -> Plan:
-    spec, dtype = request.spec, request.dtype
-    y, parts = request.strides[1], cut(request)
-    table = _table(parts, contiguous((1, 1, *spec.kernel))[1:], {at.G_PANEL_VIEW: [*y[:2], *three(y[2:], 0)]})
+    spec, dtype, image = request.spec, request.dtype, mirrored(request)
+    y, parts = image.strides[1], cut(image)
+    group, rows = spec.cout * spec.cin * math.prod(spec.kernel), spec.cin * math.prod(spec.kernel)
+    table = _table(parts, contiguous((1, 1, *spec.kernel))[1:], {
+        at.A_GROUP: [group, *((rows, 1) if image is request else (1, rows))],
+        at.G_PANEL_VIEW: [*y[:2], *three(y[2:], 0)],
+    })  # fmt: skip
     stages = [(kernel("gemm:weights", dtype), range(parts.tasks)), (kernel("gemm:finish", dtype), range(parts.panels))]
     threads = worthwhile(request.threads, _cost(request) * request.threads)
     launch = Launch(stages, threads, parts.work * dtype.itemsize, table, parts.shared * dtype.itemsize)
+    plan = launch.plan(spec.shape("w"), dtype, "w")
 
-    return launch.plan(spec.shape("w"), dtype, "w")
+    return plan if image is request else lambda x, y: plan(y, x)
 
 
 # --------------------------------------------------------------------------------------------------------- the algorithm
@@ -257,6 +276,7 @@ def broadcasts(request: Request) -> bool:
 
 def _cost(request: Request) -> float:
     """Products and vectors that are moved, each at its measured price, shared among the threads that have a task."""
+    request = mirrored(request) if request.slot == "w" else request
     spec, n_lanes, tasks = request.spec, lanes(request.dtype), cut(request).tasks
     images, taps = spec.batch * spec.groups, math.prod(spec.kernel)
     size, out = math.prod(spec.size), math.prod(spec.out)
@@ -275,6 +295,7 @@ def _cost(request: Request) -> float:
 
 
 def _workspace(request: Request) -> int:
+    request = mirrored(request) if request.slot == "w" else request
     return (cut(request).shared + cut(request).work * request.threads) * request.dtype.itemsize
 
 

@@ -206,6 +206,23 @@ def filters(first: int, last: int, thread: int, source: P, w: P, result: P, work
                 pack(some, width, tap, g[at.A_ROW], valid, g[at.G_TAP_STEP + 2], run, lanes)
 
 
+def filter_rows(first: int, last: int, thread: int, source: P, w: P, result: P, work: P, g: P) -> None:
+    """Pack filters of one tap whose result channels are neighbours; a task is eight channels of one group, and all panels.
+
+    Rows may lie a page apart: going down one panel at a time would meet every page again for each.
+    """
+    lanes, blocks = g[at.LANES], ceil_div(g[at.CHANNELS], 8)
+    for task in range(first, last):
+        group, r0 = task // blocks, task % blocks * 8
+        a = offset(w, group * g[at.A_GROUP] + r0 * g[at.A_CHANNEL])
+        for p in range(g[at.G_PANELS]):
+            v0, vectors = panel(g, p)
+            width, valid = vectors * lanes, g[at.ROWS] - v0 * lanes
+            to = offset(work, group * g[at.G_GROUP] + v0 * g[at.G_VECTOR] + r0 * width)
+            rows = min(8, g[at.CHANNELS] - r0)
+            pack(to, width, offset(a, v0 * lanes), 1, valid, g[at.A_CHANNEL], rows, lanes)
+
+
 def images(first: int, last: int, thread: int, source: P, w: P, result: P, work: P, g: P) -> None:
     """The forward pass or the gradient with respect to inputs; a task is one box of pixels and some panels of channels."""
     lanes, taps = g[at.LANES], g[at.G_N_TAPS]
@@ -299,5 +316,5 @@ def finish(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) 
             more = offset(sums, segment * g[at.G_SEGMENT])
             for i in range(rows * width):
                 sums[i] += more[i]
-        f = group * g[at.ROWS] + v0 * lanes
-        unpack(sums, width, offset(w, f * rows), rows, g[at.ROWS] - v0 * lanes, 1, rows, lanes)
+        to, valid = offset(w, group * g[at.A_GROUP] + v0 * lanes * g[at.A_ROW]), g[at.ROWS] - v0 * lanes
+        unpack(sums, width, to, g[at.A_ROW], valid, g[at.A_CHANNEL], rows, lanes)
