@@ -132,7 +132,10 @@ def _call_without_rule(
         node = Node(_ruleless(function), {}, parents, {}, array) if tracked else None
         return node, next((x for x in traced if np.may_share_memory(array, x.data)), None)
 
-    return _wrap(result, kind, place)
+    wrapped = _wrap(result, kind, place)
+    for x in _traced((wrapped,)):
+        tape.tell(_ruleless(function), traced, x)
+    return wrapped
 
 
 def _traced(values: Any) -> Iterator[Traced]:

@@ -114,6 +114,11 @@ def test_without_a_rule_computes_and_raises_by_name_when_differentiated(function
     assert x.grad is not None
 
 
+def test_anomaly_without_a_rule_is_named() -> None:
+    with ec.detect_anomaly(), pytest.raises(FloatingPointError, match=r"linalg\.cond made 1 Inf .*test_numpy\.py"):
+        np.linalg.cond(tensor(np.diag([1.0, 0.0])))
+
+
 def test_calls_that_a_row_does_not_know() -> None:
     """The value is there; the gradient is there where the call means the same, else refused by name."""
     x, w = tensor([1.0, 5.0, 2.0]), tensor([1.0, 5.0, 2.0], requires_grad=True)

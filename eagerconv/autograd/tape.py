@@ -27,7 +27,7 @@ from eagerconv import devices
 
 __all__ = [
     "Node", "Op", "Traced", "backward", "defvjp", "elementwise", "enable_grad", "forward", "inexact", "is_grad_enabled",
-    "joint", "linear", "multilinear", "no_grad", "reachable", "watch",
+    "joint", "linear", "multilinear", "no_grad", "reachable", "tell", "watch",
 ]  # fmt: skip
 
 P = ParamSpec("P")
@@ -132,6 +132,12 @@ def watch(watcher: Watcher | None) -> Watcher | None:
     global _watcher
     before, _watcher = _watcher, watcher
     return before
+
+
+def tell(op: Op, operands: Sequence[Any], result: Traced) -> None:
+    """Tell who watches of a result that was computed by other ways than a call of the operation."""
+    if _watcher is not None:
+        _watcher.computed(op, operands, result)
 
 
 # ----- The graph -----
