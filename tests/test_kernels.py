@@ -19,7 +19,7 @@ import pytest
 
 import eagerconv as ec
 from eagerconv import algorithms, warming
-from eagerconv.kernels_cpu import jit, threads
+from eagerconv.kernels_cpu import jit, openmp, threads
 
 
 def problem(dtype=np.float32, batch=8):
@@ -149,6 +149,53 @@ def test_the_number_of_threads_is_checked():
     for bad in (0, -1, 1.5, True, threads.available_threads() + 1):
         with pytest.raises(ValueError, match="threads must be an int from 1 to"):
             ec.set_num_threads(bad)
+
+
+STAGES = """
+import ctypes, time, numpy as np
+from eagerconv.kernels_cpu import threads
+done, seen = [], []
+def first(start, end, thread, x, w, y, work, g):
+    for task in range(start, end):
+        time.sleep(0.1 * (task == 3))  # one share takes long
+        done.append(task)
+def second(start, end, thread, x, w, y, work, g):
+    seen.extend((task, thread, len(done)) for task in range(start, end))
+class Fake:
+    def __init__(self, function):
+        self.function = ctypes.CFUNCTYPE(None, *[ctypes.c_ssize_t] * 8)(function)
+        self.address = ctypes.cast(self.function, ctypes.c_void_p).value
+    def entry(self, x, w, y):
+        return self.address, (0, 0, 0)
+launch = threads.Launch([(Fake(first), range(4)), (Fake(second), range(4))], 2, 0, np.zeros(1, np.int64))
+launch(None, None, None)
+print(sorted(done) == [0, 1, 2, 3], {n for _, _, n in seen} == {4}, sorted(t for t, _, _ in seen) == [0, 1, 2, 3],
+      len({thread for _, thread, _ in seen}), threads.team().__module__.split(".")[-1])
+"""
+
+
+@pytest.mark.skipif(threads.available_threads() < 2, reason="needs two processors")
+@pytest.mark.parametrize("layer", ["default", "workqueue"])
+def test_a_stage_begins_when_all_tasks_of_the_one_before_are_done(layer):
+    *right, team, module = script(STAGES, NUMBA_THREADING_LAYER=layer, OMP_NUM_THREADS="2")
+    assert (right, team) == (["True"] * 3, "2")
+    assert module == ("openmp" if layer == "default" and openmp.region() else "parallel")
+
+
+def test_threadpoolctl_and_the_environment_of_openmp_limit_us():
+    assert script("import eagerconv as ec; print(ec.get_num_threads())", OMP_NUM_THREADS="1,4") == ["1"]
+    pytest.importorskip("threadpoolctl")
+    if openmp.region() is None or threads.available_threads() < 2:
+        pytest.skip("needs GNU OpenMP and two processors")
+    code = STAGES + textwrap.dedent("""
+        import threadpoolctl
+        print([pool["user_api"] for pool in threadpoolctl.threadpool_info()].count("openmp"))
+        with threadpoolctl.threadpool_limits(1):
+            del done[:], seen[:]
+            launch(None, None, None)
+        print(len({thread for _, thread, _ in seen}), len(done), len(seen))
+    """)
+    assert script(code, OMP_NUM_THREADS="2")[5:] == ["1", "1", "4", "4"]
 
 
 # ----- Compilation and cache -----

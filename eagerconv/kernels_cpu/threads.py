@@ -50,11 +50,17 @@ if hasattr(os, "register_at_fork"):
 
 
 def get_num_threads() -> int:
-    """How many threads a convolution may use: by default NUMBA_NUM_THREADS, or the processors of this process.
+    """How many threads a convolution may use: by default NUMBA_NUM_THREADS, or OMP_NUM_THREADS, or all processors.
 
     Returns
     -------
     int
+
+    Notes
+    -----
+    One convolution at a time uses them: one that another Python thread starts meanwhile runs on that thread alone, so that
+    processors are not oversubscribed. For a pool of processes set OMP_NUM_THREADS=1, or call `set_num_threads` in each.
+    On Linux the threads are those of GNU OpenMP, and `threadpoolctl.threadpool_limits` limits them further.
 
     Examples
     --------
@@ -74,7 +80,7 @@ def set_num_threads(threads: int) -> None:
     Parameters
     ----------
     threads : int
-        At least 1, at most what NUMBA_NUM_THREADS or the processors of this process allow.
+        At least 1, at most what NUMBA_NUM_THREADS, or else OMP_NUM_THREADS and the processors of this process allow.
 
     Raises
     ------
@@ -98,10 +104,14 @@ def set_num_threads(threads: int) -> None:
 
 
 def available_threads() -> int:
-    """The most threads there can be; Numba's own rule, without importing Numba."""
+    """The most threads there can be: NUMBA_NUM_THREADS, or the processors, of which OMP_NUM_THREADS may allow fewer."""
     if chosen := os.environ.get("NUMBA_NUM_THREADS"):
         return max(1, int(chosen))
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    allowed = (
+        os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    )  # "4,2": of the outer regions, the inner ones
+    return min(processors, max(1, int(allowed))) if allowed.isdigit() else processors
 
 
 @cache
