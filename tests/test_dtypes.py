@@ -8,7 +8,7 @@ import oracle
 import pytest
 
 import eagerconv as ec
-from eagerconv.kernels_cpu import widen
+from eagerconv.kernels_cpu import convert, widen
 
 HALVES = [np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)]
 OPTIONS = {"border_mode": 1, "subsample": 2, "num_groups": 2}
@@ -114,3 +114,19 @@ def test_complex_gradients_are_conjugate_adjoints():
     y = ec.conv2d(x, real, num_groups=2)
     (g,) = ec.grad(y, real, y.detach())
     assert g.dtype == np.float64
+
+
+@pytest.mark.parametrize("dtype", HALVES, ids=lambda dtype: dtype.name)
+def test_all_numbers_of_16_bits_are_widened_and_those_between_them_rounded(dtype):
+    every = np.arange(2**16, dtype=np.uint16).view(dtype)
+    wide = convert.convert(every, np.dtype(np.float32))
+    assert np.array_equal(wide, every.astype(np.float32), equal_nan=True)
+    finite = np.sort(wide[np.isfinite(wide)].astype(np.float64))
+    between = ((finite[:-1] + finite[1:]) / 2).astype(np.float32)  # ties, which go to the even neighbour
+    for number in (between, np.nextafter(between, np.float32(9e9)), np.nextafter(between, np.float32(-9e9)), wide):
+        with np.errstate(over="ignore", invalid="ignore"):
+            expected = number.astype(dtype)
+        found = convert.convert(np.ascontiguousarray(number), dtype)
+        nan = np.isnan(number)
+        assert np.array_equal(found.view(np.uint16)[~nan], expected.view(np.uint16)[~nan])
+        assert np.isnan(convert.convert(found, np.dtype(np.float32))[nan]).all()

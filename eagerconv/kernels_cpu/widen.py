@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from eagerconv.kernels_cpu.convert import SECONDS_PER_ELEMENT, convert
 from eagerconv.kernels_cpu.direct import contiguous
 from eagerconv.memory import empty
 from eagerconv.record import OPERANDS, Algorithm, Plan, Request
@@ -21,7 +22,6 @@ from eagerconv.record import OPERANDS, Algorithm, Plan, Request
 WIDER = {"float16": "float32", "bfloat16": "float32", "bool": "int32"}
 
 BLOCK = 1 << 20  # elements of the operand and result images converted at once: 4 MiB, and one image at least
-SECONDS_PER_ELEMENT = 0.5e-9
 
 
 def widened(algorithm: Algorithm) -> Algorithm:
@@ -40,10 +40,11 @@ def widened(algorithm: Algorithm) -> Algorithm:
 
 
 def _images(request: Request) -> int:
-    """How many images make a block: by their shape alone, so that sums over the batch are cut the same way every time."""
+    """How many images make a block, all about equally many: by the shapes alone, so that sums over the batch are cut alike."""
     spec = request.spec
     per_image = sum(math.prod(spec.shape(slot)[1:]) for slot in ("x", "y"))
-    return max(1, min(spec.batch, BLOCK // max(1, per_image)))
+    most = max(1, min(spec.batch, BLOCK // max(1, per_image)))
+    return -(-spec.batch // -(-spec.batch // most)) if spec.batch else 1
 
 
 def _wide(request: Request, images: int | None = None) -> Request:
@@ -78,22 +79,23 @@ def _plan(algorithm: Algorithm, request: Request) -> Plan:
         return algorithm.plan(_wide(request, images))
 
     def block(array: Any, first: int) -> Any:
-        return array[first : first + step].astype(wide, order="C")
+        return convert(np.ascontiguousarray(array[first : first + step]), wide)
 
     def images(a: Any, w: Any) -> Any:
         """Forward and gradient wrt inputs: blocks of the result do not depend on each other."""
-        result, w = empty(shape, narrow), w.astype(wide, order="C")
+        result, w = empty(shape, narrow), convert(np.ascontiguousarray(w), wide)
         for first in range(0, shape[0], step):
             some = block(a, first)
-            result[first : first + step] = of(len(some))(some, w)
+            convert(of(len(some))(some, w), narrow, result[first : first + step])
         return result
 
     def filters(x: Any, y: Any) -> Any:
         """Gradient wrt weights: blocks are added in the wide dtype."""
-        total = np.zeros(shape, wide)
+        total = None
         for first in range(0, len(x), step):
             some = block(x, first)
-            total += of(len(some))(some, block(y, first))
-        return total.astype(narrow)
+            part = of(len(some))(some, block(y, first))
+            total = part if total is None else np.add(total, part, out=total)
+        return convert(total, narrow)
 
     return filters if request.slot == "w" else images
