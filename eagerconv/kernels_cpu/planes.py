@@ -23,7 +23,8 @@ TAPS = range(1, 10)  # whose gradients are summed at once
 MASKS = 1 << 13  # vectors of masks, at most
 
 # Measured on one AVX-512 core at 4 GHz: per vector, loaded under a mask and multiplied; per tap of some vectors; per plane.
-SECONDS_PER_VECTOR, SECONDS_PER_TAP, SECONDS_PER_PLANE = 0.5e-9, 0.5e-9, 20e-9
+SECONDS_PER_VECTOR, SECONDS_PER_TAP, SECONDS_PER_PLANE = 0.45e-9, 0.5e-9, 10e-9
+SECONDS_PER_READ = 0.8e-9  # of a vector of the source for the first time
 
 
 def suits(request: Request) -> bool:
@@ -55,9 +56,10 @@ def seconds(request: Request) -> float:
     spec, taps = request.spec, math.prod(request.spec.kernel)
     pairs = spec.batch * spec.groups * spec.cin * spec.cout
     vectors = _vectors(request)
+    read = pairs * vectors * SECONDS_PER_READ
     if request.slot == "w":
         vectors *= -(-taps // _taps_at_once(taps)) * (1 + _taps_at_once(taps))
-        return pairs * (vectors * SECONDS_PER_VECTOR + SECONDS_PER_PLANE) + pairs // spec.batch * taps * 5e-9
+        return read + pairs * (vectors * SECONDS_PER_VECTOR + SECONDS_PER_PLANE) + pairs // spec.batch * taps * 5e-9
     planes = spec.batch * spec.groups * (spec.cin if request.slot == "x" else spec.cout)
     return (
         pairs * taps * (vectors * SECONDS_PER_VECTOR + -(-vectors // 8) * SECONDS_PER_TAP) + planes * SECONDS_PER_PLANE
