@@ -66,7 +66,7 @@ def warmup(
         if not chosen or algorithm.name in chosen
         for name in (_name(dtype) for dtype in wanted)
         if name in algorithm.dtypes
-        for function in kernels_of(algorithm.name)
+        for function in (*kernels_of(algorithm.name), *(kernels_of("convert") if WIDER.get(name) == "float32" else ()))
     )
     before, jit.noticed = len(jit.compiled_here), True
     for function, dtype in _progress(list(todo), verbose):
