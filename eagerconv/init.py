@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from eagerconv.tensor import Tensor
+from eagerconv.tensor import Tensor, tensor
 
 __all__ = [
     "fans", "glorot_normal", "glorot_uniform", "he_normal", "he_uniform", "ones", "orthogonal", "zeros",
@@ -243,6 +243,4 @@ def _gain(gain: float | str) -> float:
 
 
 def _drawn(values: npt.NDArray[np.float64], dtype: npt.DTypeLike) -> Tensor:
-    result = Tensor._wrap(values.astype(dtype))
-    result.requires_grad = True
-    return result
+    return tensor(values, dtype, requires_grad=True)  # where new tensors go

@@ -73,7 +73,7 @@ class Optimizer:
 
     def state_dict(self) -> dict[str, Any]:
         """What `load_state_dict` needs to go on from here, as a tree that `save` can write; nothing is copied."""
-        state = [{k: Tensor._wrap(v) if isinstance(v, np.ndarray) else v for k, v in s.items()} for s in self.state]
+        state = [{k: v if isinstance(v, int) else Tensor._wrap(v) for k, v in s.items()} for s in self.state]
         return {"steps": self.steps, "lr": None if callable(self.lr) else self.lr, "state": state}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -86,10 +86,10 @@ class Optimizer:
         """
         if len(state["state"]) != len(self.params):
             raise ValueError(f"the state is one of {len(state['state'])} parameters, here are {len(self.params)}")
-        fresh = [{k: np.array(v.data) if isinstance(v, Tensor) else v for k, v in s.items()} for s in state["state"]]
+        fresh = [{k: v.data.copy() if isinstance(v, Tensor) else v for k, v in s.items()} for s in state["state"]]
         for i, (p, entries) in enumerate(zip(self.params, fresh, strict=True)):
             for name, value in entries.items():
-                if isinstance(value, np.ndarray) and value.shape != _as_real(p.data).shape:
+                if not isinstance(value, int) and value.shape != _as_real(p.data).shape:
                     raise ValueError(f"{name} of params[{i}] has shape {value.shape}, the parameter has {p.shape}")
         self.state, self.steps = fresh, state["steps"]
         if state["lr"] is not None:

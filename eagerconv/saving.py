@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from eagerconv.tensor import Tensor
+from eagerconv.tensor import Tensor, tensor
 
 __all__ = ["load", "save"]
 
@@ -103,7 +103,7 @@ def _describe(value: Any, path: str, arrays: dict[str, Any]) -> Any:
         parts = [_describe(v, _join(path, i), arrays) for i, v in enumerate(value)]
         return {type(value).__name__: parts}
     if isinstance(value, (Tensor, np.ndarray)):
-        array = value.data if isinstance(value, Tensor) else value
+        array = value.to("cpu").data if isinstance(value, Tensor) else value
         name = path or "tensor"
         # What the format does not know travels as bytes of a width that it knows.
         arrays[name] = _plain(array)
@@ -145,9 +145,7 @@ def _build(form: Any, arrays: dict[str, Any]) -> Any:
     array = arrays[content["name"]].view(_dtype(content["dtype"])).reshape(content["shape"])
     if kind == "array":
         return array
-    result = Tensor._wrap(array)
-    result.requires_grad = content["grad"]
-    return result
+    return tensor(array, requires_grad=content["grad"])  # where new tensors go
 
 
 def _dtype(name: str) -> Any:
