@@ -40,11 +40,15 @@ def _work(request: Request) -> tuple[str, int, int]:
     return "weights", filters * spec.cin * math.prod(spec.kernel[:-1]), rows * spec.kernel[-1]
 
 
-def _cost(request: Request) -> float:
+def _seconds(request: Request) -> float:
+    """Tasks, passes and products, each at its measured price, on one thread."""
     _, tasks, taps = _work(request)
-    passes = tasks * taps
-    seconds = tasks * SECONDS_PER_TASK + passes * SECONDS_PER_PASS + request.spec.macs * SECONDS_PER_PRODUCT
-    return seconds / min(request.threads, tasks)
+    return tasks * SECONDS_PER_TASK + tasks * taps * SECONDS_PER_PASS + request.spec.macs * SECONDS_PER_PRODUCT
+
+
+def _cost(request: Request) -> float:
+    seconds, tasks = _seconds(request), _work(request)[1]
+    return seconds / max(1, min(worthwhile(request.threads, seconds), tasks))
 
 
 def _plan(request: Request) -> Plan:
@@ -54,7 +58,7 @@ def _plan(request: Request) -> Plan:
     shape = spec.shape(slot)
     a, b = request.strides
     table = as_table(direct_table(spec, *arrange(slot, a, b, contiguous(shape))))
-    threads = worthwhile(request.threads, _cost(request) * request.threads)
+    threads = worthwhile(request.threads, _seconds(request))
     launch = Launch([(native, range(tasks))], threads, 2 * ROW * dtype.itemsize, table)
 
     return launch.plan(shape, dtype, slot)

@@ -220,7 +220,7 @@ def _images_plan(request: Request) -> Plan:
             channels = spec.cin if request.slot == "y" else spec.cout
             filters = (kernel("gemm:filter_rows", dtype), range(spec.groups * -(-channels // 8)))
         stages = [filters, (kernel("gemm:images", dtype), range(parts.tasks))]
-    threads = worthwhile(request.threads, _cost(request) * request.threads)
+    threads = worthwhile(request.threads, _seconds(request))
     launch = Launch(stages, threads, parts.work * dtype.itemsize, table, parts.shared * dtype.itemsize)
 
     return launch.plan(shape, dtype)
@@ -248,7 +248,7 @@ def _weights_plan(request: Request) -> Plan:
         at.G_PANEL_VIEW: [*y[:2], *three(y[2:], 0)],
     })  # fmt: skip
     stages = [(kernel("gemm:weights", dtype), range(parts.tasks)), (kernel("gemm:finish", dtype), range(parts.panels))]
-    threads = worthwhile(request.threads, _cost(request) * request.threads)
+    threads = worthwhile(request.threads, _seconds(request))
     launch = Launch(stages, threads, parts.work * dtype.itemsize, table, parts.shared * dtype.itemsize)
     plan = launch.plan(spec.shape("w"), dtype, "w")
 
@@ -274,8 +274,8 @@ def broadcasts(request: Request) -> bool:
     return (spec.cin if request.slot == "x" else spec.cout) * 2 >= lanes(request.dtype)
 
 
-def _cost(request: Request) -> float:
-    """Products and vectors that are moved, each at its measured price, shared among the threads that have a task."""
+def _seconds(request: Request) -> float:
+    """Products and vectors that are moved, each at its measured price, on one thread."""
     request = mirrored(request) if request.slot == "w" else request
     spec, n_lanes, tasks = request.spec, lanes(request.dtype), cut(request).tasks
     images, taps = spec.batch * spec.groups, math.prod(spec.kernel)
@@ -291,7 +291,15 @@ def _cost(request: Request) -> float:
         moved, per_pixel, packed = grid * rows / n_lanes, max(rows, 2) / n_lanes, 0.0
     seconds = images * channels * (grid * met * per_pixel * SECONDS_PER_FMA + source / n_lanes * SECONDS_IN)
     seconds += packed + tasks * SECONDS_PER_TASK + (images * moved * SECONDS_OUT if request.slot != "w" else 0)
-    return 3e-6 + seconds / max(1, min(request.threads, tasks))
+    return seconds
+
+
+def _cost(request: Request) -> float:
+    """The work, shared among the threads that have a task, and two launches."""
+    seconds = _seconds(request)
+    tasks = cut(mirrored(request) if request.slot == "w" else request).tasks
+    threads = max(1, min(worthwhile(request.threads, seconds), tasks))
+    return seconds / threads + (3e-6 if threads == 1 else 8e-6)
 
 
 def _workspace(request: Request) -> int:
