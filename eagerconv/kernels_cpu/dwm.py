@@ -23,7 +23,8 @@ from eagerconv.record import Algorithm, Plan, Request
 from eagerconv.spec import ConvSpec, Shape
 
 FORMS = ((4, 2), (4, 3), (4, 4), (4, 5))
-"""The F(m, r) in use: that of the longest phase of the filter, and F(4, 4) for the pieces of longer ones."""
+PIECES = (4, 4)
+"""The F(m, r) in use: r taps for the longest phase of the filter, and F(4, 4) for the pieces of longer ones."""
 
 ERROR = {2: 60.0, 3: 120.0, 4: 200.0, 5: 220.0}
 """Units in the last place of max|a| * sum|b|, by r, by which a result may be wrong beyond what summing directly costs.
@@ -46,13 +47,12 @@ SHARED_BYTES = 12 << 20  # of transformed windows held at once for the gradient 
 
 
 class Axis(NamedTuple):
-    """One axis: taps of the longest phase, pieces, strides of source and result, and where everything begins.
+    """One axis: pieces, strides of source and result, tiles, and where everything begins.
 
     Window j begins at source[start + j*m*source_stride], tile j at result[shift + j*m*result_stride]; filter tap k stands
-    at first + k*direction of the pieces' r*pieces*stride places.
+    at first + k*direction of `places` places, of which every stride-th belongs to the same phase.
     """
 
-    taps: int
     pieces: int
     places: int
     source_stride: int
@@ -64,37 +64,80 @@ class Axis(NamedTuple):
     direction: int
 
 
+class Scheme(NamedTuple):
+    """How one contraction is decomposed: by F(m, r) along both axes."""
+
+    m: int
+    r: int
+    axes: tuple[Axis, Axis]
+
+
 def taps_of(spec: ConvSpec) -> tuple[int, ...]:
     """Taps of the longest phase of the filter, per axis."""
     return tuple(-(-k // s) for k, s in zip(spec.kernel, spec.stride, strict=True))
 
 
-def form_of(spec: ConvSpec) -> tuple[int, int]:
-    """(m, r) for a convolution."""
-    longest = max(taps_of(spec))
-    return next((f for f in FORMS if f[1] == longest), (4, 4))
+def _forward_axis(spec: ConvSpec, axis: int, m: int, r: int) -> Axis:
+    """The axis of the forward pass and of the gradient with respect to weights.
 
-
-def axis_of(spec: ConvSpec, axis: int, forward: bool) -> Axis:
-    """The index algebra of one axis. The taps in the order of their offsets, t = 0, 1..., lie at i = o*s + t + base.
-
-    Forward and for weights: t = q + s*u is tap u of phase q, and windows begin at base. For the inputs, i = j*s + base + p
-    gives t = p + s*u and o = j - u: the phases of the result have the taps t' = s*taps - 1 - t, read from o = j - taps + 1 on.
+    The taps in the order of their offsets, t = 0, 1..., lie at i = o*s + t + base: t = q + s*u is tap u of phase q.
     """
-    size, k, out = spec.size[axis], spec.kernel[axis], spec.out[axis]
-    s, step, origin = spec.stride[axis], spec.step[axis], spec.origin[axis]
-    m, r = form_of(spec)
-    base = origin + min(0, (k - 1) * step)
-    taps = -(-k // s)
-    pieces = -(-taps // r)
+    k, s, step = spec.kernel[axis], spec.stride[axis], spec.step[axis]
+    pieces = -(-taps_of(spec)[axis] // r)
+    base, tiles = spec.origin[axis] + min(0, (k - 1) * step), -(-spec.out[axis] // m)
+    return Axis(pieces, s * r * pieces, s, 1, tiles, base, 0, 0 if step > 0 else k - 1, 1 if step > 0 else -1)
+
+
+def _inputs_axes(spec: ConvSpec, axis: int, m: int, r: int) -> list[Axis]:
+    """The axis of the gradient with respect to inputs, in all ways of choosing where the filter begins.
+
+    The filter is read backwards: tap t, at i = o*s + t + base, stands at place e - t = s*b + s - 1 - p, for any e that leaves
+    all taps a place. With o = j + start + b that gives i = j*s + p + shift, shift = base + e - s + 1 + s*start: tap b of phase
+    p of the result. `start` brings the first tile to the edge of the image.
+    """
+    k, s, step = spec.kernel[axis], spec.stride[axis], spec.step[axis]
+    base, pieces = spec.origin[axis] + min(0, (k - 1) * step), -(-taps_of(spec)[axis] // r)
+    places = s * r * pieces
+    axes = []
+    for end in range(k - 1, places):
+        start, shift = divmod(-(base + end - s + 1), s)
+        tiles = -(-(spec.size[axis] + shift) // (s * m))
+        first = end if step > 0 else end - k + 1
+        axes.append(Axis(pieces, places, 1, s, tiles, start, -shift, first, -1 if step > 0 else 1))
+    return axes
+
+
+@lru_cache(maxsize=1024)
+def scheme_of(spec: ConvSpec, forward: bool) -> Scheme:
+    """The decomposition with the fewest products.
+
+    Where the windows of the phases of a result do not agree, one tap more may save a tile.
+    """
+    longest = max(taps_of(spec))
+    forms = [f for f in FORMS if longest <= f[1] <= longest + (not forward)] or [PIECES]
     if forward:
-        first = 0 if step > 0 else k - 1
-        return Axis(taps, pieces, s * r * pieces, s, 1, -(-out // m), base, 0, first, 1 if step > 0 else -1)
-    least = -base // s  # the first and last j that reach the image
-    most = (size - 1 - base) // s
-    first = s * taps - 1 if step > 0 else s * taps - k
-    tiles, start = -(-(most - least + 1) // m), least - taps + 1
-    return Axis(taps, pieces, s * r * pieces, 1, s, tiles, start, least * s + base, first, -1 if step > 0 else 1)
+        m, r = forms[0]
+        return Scheme(m, r, (_forward_axis(spec, 0, m, r), _forward_axis(spec, 1, m, r)))
+    schemes = []
+    for m, r in forms:
+        filters = form(m, r).filter
+
+        def products(axis: Axis, k: int, filters: Matrix = filters) -> int:
+            return axis.tiles * sum(sum(some) for phase in _needed(filters, k, axis) for some in phase)
+
+        best = [min((products(axis, spec.kernel[i]), axis) for axis in _inputs_axes(spec, i, m, r)) for i in range(2)]
+        schemes.append((best[0][0] * best[1][0], Scheme(m, r, (best[0][1], best[1][1]))))
+    return min(schemes)[1]
+
+
+def _scheme(request: Request) -> Scheme:
+    return scheme_of(request.spec, request.slot != "x")
+
+
+def _roles(request: Request) -> tuple[int, int]:
+    """(rows, channels): the channels of the result and of the source, per group."""
+    spec = request.spec
+    return (spec.cin, spec.cout) if request.slot == "x" else (spec.cout, spec.cin)
 
 
 class Layout(NamedTuple):
@@ -104,13 +147,6 @@ class Layout(NamedTuple):
     entries: dict[int, int]
     parts: int
     tasks: tuple[int, int]
-
-
-def _roles(request: Request) -> tuple[bool, int, int, tuple[Axis, ...]]:
-    """(forward?, rows, channels, axes) with the channels of source and result per group."""
-    spec, forward = request.spec, request.slot != "x"
-    rows, channels = (spec.cout, spec.cin) if forward else (spec.cin, spec.cout)
-    return forward, rows, channels, tuple(axis_of(spec, i, forward) for i in range(2))
 
 
 def source_vectors(channels: int, phases: int, n_lanes: int) -> int:
@@ -125,9 +161,8 @@ def _round(value: int, unit: int) -> int:
 @lru_cache(maxsize=256)
 def _layout(request: Request) -> Layout:
     spec, n_lanes = request.spec, lanes(request.dtype)
-    m, r = form_of(spec)
+    (m, r, (ay, ax)), (rows, channels) = _scheme(request), _roles(request)
     n = m + r - 1
-    _, rows, channels, (ay, ax) = _roles(request)
     in_phases, out_phases = ay.source_stride * ax.source_stride, ay.result_stride * ax.result_stride
     vectors, chunks = source_vectors(channels, in_phases, n_lanes), -(-rows // n_lanes)
     pieces, halves = ay.pieces * ax.pieces, min(2, chunks)
@@ -210,9 +245,9 @@ class Term(NamedTuple):
 def _terms(request: Request, vectors: range, result_phase: int, wide: int) -> list[list[Term]]:
     """The terms of the sum at each frequency, for one phase of the result; lines of windows are `wide` windows long."""
     spec, n_lanes = request.spec, lanes(request.dtype)
-    _, _, channels, axes = _roles(request)
+    (m, r, axes), (_, channels) = _scheme(request), _roles(request)
     ay, ax = axes
-    filters = form(*form_of(spec)).filter
+    filters = form(m, r).filter
     need_y, need_x = (_needed(filters, k, axis) for k, axis in zip(spec.kernel, axes, strict=True))
     place = divmod(result_phase, ax.result_stride)
     py, px = (a.result_stride - 1 - p for a, p in zip(axes, place, strict=True))  # read backwards
@@ -247,9 +282,9 @@ def _with_lists(table: list[int], lists: list[list[tuple[int, int]]]) -> list[in
 def _images_plan(request: Request) -> Plan:
     """The forward pass or the gradient with respect to inputs."""
     spec, dtype = request.spec, request.dtype
-    forward, rows, channels, axes = _roles(request)
+    (m, r, axes), (rows, channels) = _scheme(request), _roles(request)
+    forward = request.slot == "y"
     source, w = request.strides
-    m, r = form_of(spec)
     layout = _layout(request)
     row, channel = (w[0], w[1]) if forward else (w[1], w[0])
     table = [0] * at.D_LISTS
@@ -286,9 +321,8 @@ def _images_plan(request: Request) -> Plan:
 @lru_cache(maxsize=256)
 def _weights_layout(request: Request) -> Layout:
     spec, n_lanes, itemsize = request.spec, lanes(request.dtype), request.dtype.itemsize
-    m, r = form_of(spec)
+    m, r, (ay, ax) = _scheme(request)
     n = m + r - 1
-    _, _, _, (ay, ax) = _roles(request)
     phases, pieces = ay.source_stride * ax.source_stride, ay.pieces * ax.pieces
     vectors, chunks = source_vectors(spec.cin, phases, n_lanes), -(-spec.cin // n_lanes)
     y_vectors, y_blocks = -(-spec.cout // n_lanes), -(-spec.cout // (2 * n_lanes))
@@ -324,8 +358,7 @@ def _weights_layout(request: Request) -> Layout:
 def _weights_plan(request: Request) -> Plan:
     spec, dtype = request.spec, request.dtype
     x, y = request.strides
-    _, _, _, axes = _roles(request)
-    m, r = form_of(spec)
+    m, r, axes = _scheme(request)
     layout = _weights_layout(request)
     table = [0] * at.D_LISTS
     table[: at.COUT + 1] = [spec.batch, spec.groups, spec.cin, spec.cout]
@@ -391,8 +424,7 @@ def _refuses(request: Request) -> str | None:
 def _cost(request: Request) -> float:
     """Windows in, tiles out, filters and products, each at its measured price, shared among the threads."""
     spec, n_lanes = request.spec, lanes(request.dtype)
-    m, r = form_of(spec)
-    _, rows, channels, (ay, ax) = _roles(request)
+    (m, r, (ay, ax)), (rows, channels) = _scheme(request), _roles(request)
     weights = request.slot == "w"
     layout = _weights_layout(request) if weights else _layout(request)
     in_phases, out_phases = ay.source_stride * ax.source_stride, ay.result_stride * ax.result_stride
@@ -423,7 +455,7 @@ DWM = Algorithm(
     name="winograd_dwm",
     features=frozenset({"2d", "strided", "flipped", "padded", "asymmetric", "grouped", "depthwise"}),
     dtypes=frozenset({"float32", "float64"}),
-    error=lambda request: ERROR[form_of(request.spec)[1]] * float(np.finfo(request.dtype).eps),
+    error=lambda request: ERROR[_scheme(request).r] * float(np.finfo(request.dtype).eps),
     refuses=_refuses,
     workspace=_workspace,
     cost=_cost,
