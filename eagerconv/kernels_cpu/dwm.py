@@ -32,9 +32,9 @@ ERROR = {2: 60.0, 3: 120.0, 4: 200.0, 5: 220.0}
 Found by search over random, sparse, one-signed, alternating and widely scaled operands (tests/test_dwm.py repeats it).
 """
 
-BLOCK_ROWS = (
-    6 if register_bytes() == 32 else 14
-)  # windows of one block of sums; with two vectors each and AVX2 12 registers
+BLOCK_ROWS, FEW_ROWS = (6, 2) if register_bytes() == 32 else (14, 4)
+"""Windows of one block of sums, of two vectors each: 28 of 32 registers, 12 of AVX2's 16; and of one for the rest."""
+
 SUM_ROWS = 8  # input channels of one block of sums in the gradient with respect to weights
 WINDOWS = 28  # windows of one task where filters have one piece
 LINES = 8  # of windows of one task, where there are several pieces
@@ -43,7 +43,10 @@ FILTERS_BYTES = (
     2 << 20
 )  # transformed filters of more than this meet few windows in parts, of this many vectors of channels
 PART = 4
-SHARED_BYTES = 12 << 20  # of transformed windows held at once for the gradient with respect to weights
+SHARED_BYTES = 6 << 20  # of transformed windows held at once for the gradient with respect to weights
+LEAST_WINDOWS = 128  # but at least so many, over which the sums of a filter stay in registers
+FEW_BLOCKS = 4  # of two vectors of filters that one task sums
+PARTS, PART_BYTES = 16, 512 << 10  # of the lines, where the sums of all filters fit the second-level cache
 
 
 class Axis(NamedTuple):
@@ -143,10 +146,10 @@ def _roles(request: Request) -> tuple[int, int]:
 class Layout(NamedTuple):
     """Sizes and distances of one plan."""
 
-    cut: bool  # V of everything first, then filters in parts; else filters first, then tiles in blocks
+    first: bool  # of the two ways to divide the work, the one that the kernels' names begin with
     entries: dict[int, int]
-    parts: int
-    tasks: tuple[int, int]
+    rounds: int  # of the terms, or of the lines
+    tasks: tuple[int, int]  # of the two kernels
 
 
 def source_vectors(channels: int, phases: int, n_lanes: int) -> int:
@@ -310,7 +313,7 @@ def _images_plan(request: Request) -> Plan:
         for block in range(table[at.D_BLOCKS])
         for terms in by_phase[block % len(by_phase)]
     ]
-    stages = zip(("inputs", "products") if layout.cut else ("filters", "tiles"), layout.tasks, strict=True)
+    stages = zip(("inputs", "products") if layout.first else ("filters", "tiles"), layout.tasks, strict=True)
     kernels = [(kernel(f"dwm:{name}_{m}_{r}", dtype), range(tasks)) for name, tasks in stages]
     work, shared = table[at.WORK] * dtype.itemsize, table[at.SHARED] * dtype.itemsize
     launch = Launch(kernels, request.threads, work, as_table(_with_lists(table, lists)), shared)
@@ -327,32 +330,42 @@ def _weights_layout(request: Request) -> Layout:
     vectors, chunks = source_vectors(spec.cin, phases, n_lanes), -(-spec.cin // n_lanes)
     y_vectors, y_blocks = -(-spec.cout // n_lanes), -(-spec.cout // (2 * n_lanes))
     halo, wide = ay.pieces - 1, ax.tiles + ax.pieces - 1
-    per_line = spec.groups * n * n * (vectors + 2 * y_blocks) * n_lanes * wide * itemsize
-    lines = max(1, min(SHARED_BYTES // per_line, ay.tiles * (spec.batch if ay.pieces == 1 else 1)))
+    u_xi = n_lanes * 2 * n_lanes + 2 * n_lanes  # a row more: frequencies must not share their cache sets
+    sums = min(phases, vectors) * pieces * n * n * u_xi
+    owned, total = chunks * y_blocks, ay.tiles * (spec.batch if ay.pieces == 1 else 1)
+    by_parts = pieces == 1 and owned * sums * itemsize <= PART_BYTES and total >= 4 * PARTS
+    per_line = n * n * (vectors + 2 * y_blocks) * n_lanes * wide * itemsize
+    if by_parts:
+        lines, few = -(-WINDOWS // wide), -(-total // PARTS)
+    else:
+        lines = max(SHARED_BYTES // (spec.groups * per_line), -(-LEAST_WINDOWS // wide))
+        lines, few = min(lines, total), min(FEW_BLOCKS, y_blocks)
+        while few > 1 and spec.groups * chunks * -(-y_blocks // few) < 4:
+            few -= 1
     pitch = ay.tiles if ay.pieces == 1 else _round(ay.tiles, lines)
-    blocks = -(-spec.batch * pitch // lines)
-    v_block = (lines + halo) * wide * n_lanes
-    v_xi = vectors * v_block + n_lanes
-    p_block = lines * wide * 2 * n_lanes
-    p_xi = y_blocks * p_block + n_lanes
-    sums = phases * pieces * n * n * n_lanes * 2 * n_lanes
+    blocks = 1 if by_parts else -(-spec.batch * pitch // lines)
+    v_block, p_block = (lines + halo) * wide * n_lanes, lines * wide * 2 * n_lanes
+    v_xi, p_xi = vectors * v_block + n_lanes, y_blocks * p_block + n_lanes
     taps_at = _round(math.prod(spec.kernel), n_lanes) * n_lanes
     taps = taps_at + ay.places * ax.places * n_lanes
     pixels = _round((wide - 1) * m + n, n_lanes)
     strip = (n + 1) * pixels * n_lanes + n_lanes * n_lanes
-    owned = spec.groups * chunks * y_blocks
-    held = spec.groups * n * n * (v_xi + p_xi)
-    transforms = spec.groups * ((lines + halo) * vectors + lines * y_vectors)
+    held, ranges = n * n * (v_xi + p_xi), -(-y_blocks // few)
+    if by_parts:
+        tasks = spec.groups * -(-total // few), spec.groups * owned
+        shared, work = tasks[0] * owned * sums, held + max(strip, taps)
+    else:
+        tasks = spec.groups * ((lines + halo) * vectors + lines * y_vectors), spec.groups * chunks * ranges
+        shared = spec.groups * held + (tasks[1] * few * sums if blocks > 1 else 0)
+        work = max(strip, taps + (few * sums if blocks == 1 else 0))
     entries = {
-        at.LANES: n_lanes, at.FILTER: math.prod(spec.kernel),
-        at.SHARED: held + (owned * sums if blocks > 1 else 0), at.WORK: max(strip, taps + (sums if blocks == 1 else 0)),
-        at.V_GROUP: n * n * (v_xi + p_xi), at.V_BLOCK: v_block, at.V_XI: v_xi,
-        at.Z_START: n * n * v_xi, at.P_BLOCK: p_block, at.P_XI: p_xi, at.U_START: held, at.U_BLOCK: sums,
+        at.LANES: n_lanes, at.FILTER: math.prod(spec.kernel), at.SHARED: shared, at.WORK: work,
+        at.V_GROUP: held, at.V_BLOCK: v_block, at.V_XI: v_xi, at.Z_START: n * n * v_xi, at.P_BLOCK: p_block, at.P_XI: p_xi,
+        at.U_START: spec.groups * held, at.U_GROUP: owned * sums, at.U_BLOCK: sums, at.U_XI: u_xi,
         at.D_LINES: lines, at.D_COLUMNS: ax.tiles, at.D_PITCH: pitch, at.D_RUN_ON: int(ay.pieces == 1),
-        at.D_VECTORS: vectors,
-        at.D_WIDE: ax.places, at.D_GRID: taps // n_lanes, at.D_TAPS: taps_at,
+        at.D_VECTORS: vectors, at.D_RANGE: few, at.D_WIDE: ax.places, at.D_GRID: taps // n_lanes, at.D_TAPS: taps_at,
     }  # fmt: skip
-    return Layout(False, entries, blocks, (transforms, owned))
+    return Layout(by_parts, entries, blocks, tasks)
 
 
 def _weights_plan(request: Request) -> Plan:
@@ -370,18 +383,20 @@ def _weights_plan(request: Request) -> Plan:
 
     n_lanes, v_block, squared = table[at.LANES], table[at.V_BLOCK], (m + r - 1) ** 2
     pieces, phases = axes[0].pieces * axes[1].pieces, axes[0].source_stride * axes[1].source_stride
-    step = squared * n_lanes * 2 * n_lanes
+    step = squared * table[at.U_XI]
     wide = table[at.D_COLUMNS] + axes[1].pieces - 1
     lists = [
         [(t.vector * v_block + t.ahead * n_lanes, ((t.vector - first) * pieces + t.piece) * step) for t in terms]
         for first in range(0, table[at.D_VECTORS], phases)  # a chunk of channels
         for terms in _terms(request, range(first, min(first + phases, table[at.D_VECTORS])), 0, wide)
     ]
-    transforms, sums = (kernel(f"dwm:{name}_{m}_{r}", dtype) for name in ("transforms", "sums"))
-    stages = []
-    for i in range(layout.parts):
-        for native, tasks in zip((transforms, sums), layout.tasks, strict=True):
-            stages.append((native, range(i * tasks, (i + 1) * tasks)))
+    names = ("parts", "join") if layout.first else ("transforms", "sums")
+    kernels = [kernel(f"dwm:{name}_{m}_{r}", dtype) for name in names]
+    stages = [
+        (native, range(i * tasks, (i + 1) * tasks))
+        for i in range(layout.rounds)
+        for native, tasks in zip(kernels, layout.tasks, strict=True)
+    ]
     work, shared = table[at.WORK] * dtype.itemsize, table[at.SHARED] * dtype.itemsize
     launch = Launch(stages, request.threads, work, as_table(_with_lists(table, lists)), shared)
 
@@ -437,6 +452,8 @@ def _cost(request: Request) -> float:
     lines = spec.batch * (layout.entries[at.D_PITCH] if request.slot != "w" else ay.tiles)
     tiles = spec.batch * ay.tiles * ax.tiles
     windows = lines * (columns + side) * layout.entries.get(at.D_COLUMN_BLOCKS, 1)
+    if not weights:
+        windows = _round(windows, FEW_ROWS)
     halo = 1 + (ay.pieces - 1) / layout.entries[at.D_LINES]
     paired = _round(chunks, 2) if chunks > 1 or weights else 1
     products = needed * windows * (vectors / in_phases) * n_lanes * paired

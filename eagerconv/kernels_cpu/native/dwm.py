@@ -28,9 +28,16 @@ from numba.extending import intrinsic
 
 from eagerconv.kernels_cpu import table as at
 from eagerconv.kernels_cpu.cooktoom import form, transposed
-from eagerconv.kernels_cpu.dwm import BLOCK_ROWS, FORMS, SUM_ROWS
+from eagerconv.kernels_cpu.dwm import BLOCK_ROWS, FEW_ROWS, FORMS, SUM_ROWS
 from eagerconv.kernels_cpu.native.direct import ceil_div, helper
-from eagerconv.kernels_cpu.native.transforms import clear_vectors, lanes_to_rows, rows_to_lanes, sandwich, tile_product
+from eagerconv.kernels_cpu.native.transforms import (
+    add_vectors,
+    clear_vectors,
+    lanes_to_rows,
+    rows_to_lanes,
+    sandwich,
+    tile_product,
+)
 from eagerconv.kernels_cpu.native.vector import I64, Loop, Vectors, _void, copy_every_second, copy_rows, offset
 
 P = Any  # a pointer
@@ -84,7 +91,7 @@ def move_vector(typingctx: Any, to: Any, source: Any) -> Any:
     return _void(codegen, to, source)
 
 
-ONE, TWO = terms_product(BLOCK_ROWS, 1), terms_product(BLOCK_ROWS, 2)
+ONE, TWO, TWO_FEW = terms_product(BLOCK_ROWS, 1), terms_product(BLOCK_ROWS, 2), terms_product(FEW_ROWS, 2)
 SUM, SUM_PAIR = tile_product(SUM_ROWS, 2), tile_product(2, 2)
 
 
@@ -261,12 +268,17 @@ def kernels(m: int, r: int) -> tuple[Any, ...]:
                 entry = at.D_LISTS + ((part * g[at.D_BLOCKS] + first + block) * n * n + xi) * 2
                 terms, b = offset(g, g[entry]), offset(u, xi * g[at.U_XI] + block * g[at.U_BLOCK])
                 to = offset(p, xi * g[at.P_XI] + block * g[at.P_BLOCK])
-                for i in range(0, windows, BLOCK_ROWS):
+                i = 0
+                while i < windows:
                     a, c = offset(v, xi * g[at.V_XI] + i * lanes), offset(to, i * width)
+                    few = windows - i <= FEW_ROWS
                     if width == lanes:
                         ONE(a, terms, g[entry + 1], b, c, part)
+                    elif few:
+                        TWO_FEW(a, terms, g[entry + 1], b, c, part)
                     else:
                         TWO(a, terms, g[entry + 1], b, c, part)
+                    i += FEW_ROWS if few else BLOCK_ROWS
 
     @helper
     def store_line(result: P, g: P, group: int, chunk: int, first: int, i: int, tx: int, columns: int, strip: P,
@@ -372,111 +384,72 @@ def kernels(m: int, r: int) -> tuple[Any, ...]:
 
 
 def weight_kernels(m: int, r: int) -> tuple[Any, ...]:
-    """The two kernels of the gradient with respect to weights: the transposition of F(m, r), for every phase and piece.
+    """The kernels of the gradient with respect to weights: the transposition of F(m, r), for every phase and piece.
 
-    dw[q, a] = G^T [sum over tiles of (B^T d[q, tile + a] B) * (A dy[tile] A^T)] G. As in winograd.py `transforms` fills V and
-    Z for a block of lines of tiles, then a task of `sums` owns the filters of one chunk of input channels for two vectors
-    of output channels, and transforms their sums back after the last block.
+    dw[q, a] = G^T [sum over tiles of (B^T d[q, tile + a] B) * (A dy[tile] A^T)] G.
 
-        V[xi][source vector][window][lane]   Z[xi][filter block][window][2 lanes]   U[source vector][piece][xi][lane][2 lanes]
+        V[xi][source vector][window][lane]   Z[xi][filter block][window][2 lanes]
+        U[input chunk][filter block][source vector of the chunk][piece][xi][lane][2 lanes]
 
-    Z is as wide as V, with zeros beyond the last tile, so that a piece only moves the beginning of V.
+    Z is as wide as V, with zeros beyond the last tile, so that a piece only moves the beginning of V. Few channels, many
+    lines of tiles: a task of `parts` owns a part of the lines and does everything for a few lines at a time in the thread's
+    own memory; `join` adds up the parts. Else `transforms` fills V and Z for a block of lines, then a task of `sums` owns one
+    chunk of input channels and a few blocks of filters. The order of the sums never depends on the number of threads.
     """
     n = m + r - 1
     data, filter_, output = form(m, r)
     gather_x, gather_y = gathering(data, m), gathering(transposed(output), m)
     back = sandwich(transposed(filter_))
 
-    def transforms(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) -> None:
-        """A task is one line of windows and one vector of lanes of x, or of y, of one group."""
-        lanes, halo, side = g[at.LANES], g[at.D_PIECES] - 1, g[at.D_PIECES + 1] - 1
-        x_vectors, y_vectors = g[at.D_VECTORS], ceil_div(g[at.COUT], lanes)
-        x_tasks, y_tasks = (g[at.D_LINES] + halo) * x_vectors, g[at.D_LINES] * y_vectors
-        sy, sx, wide = g[at.D_IN], g[at.D_IN + 1], g[at.D_COLUMNS] + side
-        strip = offset(work, g[at.SHARED] + thread * g[at.WORK])
-        for task in range(first, last):
-            part, rest = task // (x_tasks + y_tasks), task % (x_tasks + y_tasks)
-            block, group = part // g[at.GROUPS], part % g[at.GROUPS]
-            of_x = rest < x_tasks
-            vectors = x_vectors if of_x else y_vectors
-            rest -= 0 if of_x else x_tasks
-            i, c = rest // vectors, rest % vectors
-            image, line = line_of(g, block * g[at.D_LINES], i)
-            v = offset(work, group * g[at.V_GROUP])
-            if image < g[at.BATCH] and of_x:
-                y0, x0, to = (
-                    line * m * sy + g[at.D_START],
-                    g[at.D_START + 1],
-                    offset(v, c * g[at.V_BLOCK] + i * wide * lanes),
-                )
-                gather_x(
-                    x, g, at.X_VIEW, sy, sx, group, g[at.CIN], c, image, y0, x0, wide, strip, to, lanes, g[at.V_XI]
-                )
-            elif image < g[at.BATCH]:
-                to = offset(v, g[at.Z_START] + c // 2 * g[at.P_BLOCK] + (i * wide * 2 + c % 2) * lanes)
-                gather_y(
-                    y,
-                    g,
-                    at.Y_VIEW,
-                    1,
-                    1,
-                    group,
-                    g[at.COUT],
-                    c,
-                    image,
-                    line * m,
-                    0,
-                    wide,
-                    strip,
-                    to,
-                    2 * lanes,
-                    g[at.P_XI],
-                )
+    @helper
+    def transform_x(x: P, g: P, group: int, c: int, first: int, i: int, strip: P, v: P) -> None:
+        """V of line i of the block that begins at line `first`, of source vector c."""
+        image, line = line_of(g, first, i)
+        if image < g[at.BATCH]:
+            lanes, sy, sx = g[at.LANES], g[at.D_IN], g[at.D_IN + 1]
+            wide = g[at.D_COLUMNS] + g[at.D_PIECES + 1] - 1
+            y0, x0, to = (
+                line * m * sy + g[at.D_START],
+                g[at.D_START + 1],
+                offset(v, c * g[at.V_BLOCK] + i * wide * lanes),
+            )
+            gather_x(x, g, at.X_VIEW, sy, sx, group, g[at.CIN], c, image, y0, x0, wide, strip, to, lanes, g[at.V_XI])
 
-    def sums(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) -> None:
-        """A task is one block of lines, one group, one chunk of input channels and two vectors of filters."""
+    @helper
+    def transform_y(y: P, g: P, group: int, f: int, first: int, i: int, strip: P, z: P) -> None:
+        """Z of line i of the block that begins at line `first`, of the f-th vector of output channels."""
+        image, line = line_of(g, first, i)
+        if image < g[at.BATCH]:
+            lanes, wide = g[at.LANES], g[at.D_COLUMNS] + g[at.D_PIECES + 1] - 1
+            to, step = offset(z, f // 2 * g[at.P_BLOCK] + (i * wide * 2 + f % 2) * lanes), 2 * lanes
+            gather_y(y, g, at.Y_VIEW, 1, 1, group, g[at.COUT], f, image, line * m, 0, wide, strip, to, step, g[at.P_XI])
+
+    @helper
+    def add_products(v: P, z: P, g: P, chunk: int, k0: int, k1: int, lines: int, u: P, add: int) -> None:
+        """U (+)= V Z^T of `lines` lines, one chunk of input channels and the blocks k0 <= k < k1 of output channels."""
         lanes, side = g[at.LANES], g[at.D_PIECES + 1] - 1
-        phases, chunks, y_blocks = (
-            g[at.D_IN] * g[at.D_IN + 1],
-            ceil_div(g[at.CIN], lanes),
-            ceil_div(g[at.COUT], 2 * lanes),
-        )
-        total, wide = g[at.BATCH] * g[at.D_PITCH], g[at.D_COLUMNS] + side
-        per_block, last_block = g[at.GROUPS] * chunks * y_blocks, (total - 1) // g[at.D_LINES]
-        own = offset(work, g[at.SHARED] + thread * g[at.WORK])
-        for task in range(first, last):
-            block, owned = task // per_block, task % per_block
-            group, chunk, k = owned // (chunks * y_blocks), owned // y_blocks % chunks, owned % y_blocks
-            windows = min(g[at.D_LINES], total - block * g[at.D_LINES]) * wide - side
-            v = offset(work, group * g[at.V_GROUP])
-            z = offset(v, g[at.Z_START] + k * g[at.P_BLOCK])
-            # With one block the sums stay with the thread, else they wait for the next block.
-            u = offset(work, g[at.U_START] + owned * g[at.U_BLOCK])
-            if last_block == 0:
-                u = offset(own, g[at.D_GRID] * lanes)
-            used = min(lanes, min(lanes, g[at.CIN] - chunk * lanes) * phases)
-            rows = SUM_ROWS if lanes >= SUM_ROWS else 2  # a short vector has fewer channels than a whole block of sums
-            for xi in range(n * n):
-                entry = at.D_LISTS + (chunk * n * n + xi) * 2
+        windows = lines * (g[at.D_COLUMNS] + side) - side
+        used = min(lanes, min(lanes, g[at.CIN] - chunk * lanes) * g[at.D_IN] * g[at.D_IN + 1])
+        rows = SUM_ROWS if lanes >= SUM_ROWS else 2  # a short vector has fewer channels than a whole block of sums
+        for xi in range(n * n):
+            entry = at.D_LISTS + (chunk * n * n + xi) * 2
+            for k in range(k0, k1):
+                b = offset(z, xi * g[at.P_XI] + k * g[at.P_BLOCK])
+                c = offset(u, (k - k0) * g[at.U_BLOCK] + xi * g[at.U_XI])
                 for e in range(g[entry], g[entry] + 2 * g[entry + 1], 2):
                     for i in range(0, used, rows):
-                        a, to = (
-                            offset(v, xi * g[at.V_XI] + g[e] + i),
-                            offset(u, g[e + 1] + (xi * lanes + i) * 2 * lanes),
-                        )
+                        a, to = offset(v, xi * g[at.V_XI] + g[e] + i), offset(c, g[e + 1] + i * 2 * lanes)
                         if rows == SUM_ROWS:
-                            SUM(a, lanes, windows, offset(z, xi * g[at.P_XI]), to, block)
+                            SUM(a, lanes, windows, b, to, add)
                         else:
-                            SUM_PAIR(a, lanes, windows, offset(z, xi * g[at.P_XI]), to, block)
-            if block == last_block:
-                store_filters(w, g, group, chunk, k, u, own)
+                            SUM_PAIR(a, lanes, windows, b, to, add)
 
     @helper
     def store_filters(w: P, g: P, group: int, chunk: int, k: int, u: P, taps: P) -> None:
         """The filters of one chunk of input channels and two vectors of output channels, from their sums."""
         lanes, wide, ay, ax = g[at.LANES], g[at.D_WIDE], g[at.D_PIECES], g[at.D_PIECES + 1]
         sy, sx, cin, cout = g[at.D_IN], g[at.D_IN + 1], g[at.CIN], g[at.COUT]
-        per_phase, step = min(lanes, cin - chunk * lanes), lanes * 2 * lanes  # from one frequency to the next
+        per_phase, step = min(lanes, cin - chunk * lanes), g[at.U_XI]
         for f in range(k * 2 * lanes, min(cout, (k + 1) * 2 * lanes), lanes):
             for c in range(per_phase):
                 for q in range(sy * sx):
@@ -490,7 +463,77 @@ def weight_kernels(m: int, r: int) -> tuple[Any, ...]:
                 to = offset(w, ((group * cout + f) * cin + chunk * lanes + c) * g[at.FILTER])
                 return_taps(taps, g, to, cin * g[at.FILTER], cout - f)
 
-    return transforms, sums
+    def transforms(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) -> None:
+        """A task is one line of windows and one vector of lanes of x, or of y, of one group."""
+        lines, lanes = g[at.D_LINES], g[at.LANES]
+        x_vectors, y_vectors = g[at.D_VECTORS], ceil_div(g[at.COUT], lanes)
+        x_tasks, y_tasks = (lines + g[at.D_PIECES] - 1) * x_vectors, lines * y_vectors
+        strip = offset(work, g[at.SHARED] + thread * g[at.WORK])
+        for task in range(first, last):
+            part, rest = task // (x_tasks + y_tasks), task % (x_tasks + y_tasks)
+            block, group = part // g[at.GROUPS] * lines, part % g[at.GROUPS]
+            v = offset(work, group * g[at.V_GROUP])
+            if rest < x_tasks:
+                transform_x(x, g, group, rest % x_vectors, block, rest // x_vectors, strip, v)
+            else:
+                rest -= x_tasks
+                transform_y(y, g, group, rest % y_vectors, block, rest // y_vectors, strip, offset(v, g[at.Z_START]))
+
+    def sums(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) -> None:
+        """A task is one block of lines, one group, one chunk of input channels and a few pairs of vectors of filters."""
+        lanes, few = g[at.LANES], g[at.D_RANGE]
+        chunks, y_blocks = ceil_div(g[at.CIN], lanes), ceil_div(g[at.COUT], 2 * lanes)
+        ranges, total = ceil_div(y_blocks, few), g[at.BATCH] * g[at.D_PITCH]
+        per_block, last_block = g[at.GROUPS] * chunks * ranges, (total - 1) // g[at.D_LINES]
+        own = offset(work, g[at.SHARED] + thread * g[at.WORK])
+        for task in range(first, last):
+            block, owned = task // per_block, task % per_block
+            group, chunk, k0 = owned // (chunks * ranges), owned // ranges % chunks, owned % ranges * few
+            lines, k1 = min(g[at.D_LINES], total - block * g[at.D_LINES]), min(k0 + few, y_blocks)
+            v = offset(work, group * g[at.V_GROUP])
+            # With one block the sums stay with the thread, else they wait for the next block.
+            u = offset(work, g[at.U_START] + owned * few * g[at.U_BLOCK])
+            if last_block == 0:
+                u = offset(own, g[at.D_GRID] * lanes)
+            add_products(v, offset(v, g[at.Z_START]), g, chunk, k0, k1, lines, u, block)
+            if block == last_block:
+                for k in range(k0, k1):
+                    store_filters(w, g, group, chunk, k, offset(u, (k - k0) * g[at.U_BLOCK]), own)
+
+    def parts(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) -> None:
+        """A task is one part of the lines of one group, into the shared U."""
+        lanes, total = g[at.LANES], g[at.BATCH] * g[at.D_PITCH]
+        chunks, y_blocks = ceil_div(g[at.CIN], lanes), ceil_div(g[at.COUT], 2 * lanes)
+        v = offset(work, g[at.SHARED] + thread * g[at.WORK])
+        z = offset(v, g[at.Z_START])
+        strip = offset(v, g[at.V_GROUP])
+        for task in range(first, last):
+            part, group = task // g[at.GROUPS], task % g[at.GROUPS]
+            begin, end = part * g[at.D_RANGE], min((part + 1) * g[at.D_RANGE], total)
+            u = offset(work, task * g[at.U_GROUP])
+            for first_line in range(begin, end, g[at.D_LINES]):
+                lines = min(g[at.D_LINES], end - first_line)
+                for i in range(lines):
+                    for c in range(g[at.D_VECTORS]):
+                        transform_x(x, g, group, c, first_line, i, strip, v)
+                    for f in range(ceil_div(g[at.COUT], lanes)):
+                        transform_y(y, g, group, f, first_line, i, strip, z)
+                for chunk in range(chunks):
+                    to = offset(u, chunk * y_blocks * g[at.U_BLOCK])
+                    add_products(v, z, g, chunk, 0, y_blocks, lines, to, first_line - begin)
+
+    def join(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) -> None:
+        """A task is one group, one chunk of input channels and a pair of vectors of filters: adds up their parts, in order."""
+        lanes, chunks, y_blocks = g[at.LANES], ceil_div(g[at.CIN], g[at.LANES]), ceil_div(g[at.COUT], 2 * g[at.LANES])
+        taps = offset(work, g[at.SHARED] + thread * g[at.WORK])
+        for task in range(first, last):
+            group, owned = task // (chunks * y_blocks), task % (chunks * y_blocks)
+            u = offset(work, group * g[at.U_GROUP] + owned * g[at.U_BLOCK])
+            for part in range(1, ceil_div(g[at.BATCH] * g[at.D_PITCH], g[at.D_RANGE])):
+                add_vectors(u, offset(u, part * g[at.GROUPS] * g[at.U_GROUP]), lanes, g[at.U_BLOCK] // lanes)
+            store_filters(w, g, group, owned // y_blocks, owned % y_blocks, u, taps)
+
+    return transforms, sums, parts, join
 
 
 for _m, _r in FORMS:
