@@ -84,7 +84,7 @@ def test_explain_tells_every_candidate_with_its_reason_and_the_gradients_too():
     assert [e.slot for e in told] == ["y", "w"]
     reasons = {c.name: c.refused for c in told[0].candidates}
     assert (reasons["gemm"], reasons["direct"]) == ("is excluded", None)
-    assert reasons["winograd"] == "is for 3x3 filters, not 2x2"
+    assert reasons["winograd"] == "is for filters of 3x3 taps, or 2 to 7 on one axis alone, not 2x2"
     assert "-> direct" in str(told)
     assert "no: is excluded" in str(told)
     refused = ec.explain(ec.conv2d, X.astype(int), W.astype(int), algorithm="gemm")

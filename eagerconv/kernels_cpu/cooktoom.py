@@ -33,6 +33,12 @@ POINTS: dict[tuple[int, int], tuple[int | Fraction, ...]] = {
     (4, 2): (0, 1, -1, 2),
     (4, 4): (0, 1, -1, HALF, -HALF, 2),
     (4, 5): (0, 1, -1, 2, -2, HALF, -HALF),
+    (1, 1): (),
+    (2, 2): (0, 1),
+    (2, 4): (0, 1, -1, 2),
+    (2, 5): (0, 1, -1, 2, -2),
+    (3, 6): (0, 1, -1, 2, -2, HALF, -HALF),
+    (4, 7): (0, 1, -1, 2, -2, HALF, -HALF, Fraction(3, 2), Fraction(-3, 2)),
 }
 """Where the polynomials are evaluated, infinity left out; small points keep the rounding errors small."""
 

@@ -1,9 +1,10 @@
-"""The algorithms `winograd` and `winograd_f2`: 3x3 filters at stride 1 with fewer multiplications, all three slots."""
+"""The algorithms `winograd` and `winograd_f2`: stride 1 with fewer multiplications, all three slots, 1 to 3 axes."""
 
 from __future__ import annotations
 
 from functools import partial
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,9 +12,10 @@ from eagerconv.kernels_cpu import table as at
 from eagerconv.kernels_cpu.direct import contiguous
 from eagerconv.kernels_cpu.gemm import lanes
 from eagerconv.kernels_cpu.jit import kernel, register_bytes
-from eagerconv.kernels_cpu.table import as_table, view
+from eagerconv.kernels_cpu.table import as_table, three, view
 from eagerconv.kernels_cpu.threads import Launch
 from eagerconv.record import Algorithm, Plan, Request
+from eagerconv.spec import ConvSpec, Shape
 
 # Tiles of one block of sums, with two vectors of channels: as many as the registers (AVX2 has 16, others 32) can hold, and
 # fewer where that divides the tiles better.
@@ -23,35 +25,102 @@ TILES = 28  # tiles of one task: V, M and a filter block stay in the second-leve
 CHUNK = 64  # channels whose filters are transformed at once where the filters are cut into blocks
 PART_CHANNELS = 64  # and filters whose sums are held at once where tiles are taken in parts
 PART_TILES = 256  # of a part, at least
+FEW_WEIGHT_TILES = 96  # are not cut into parts
 WEIGHT_TILES = 28  # transformed at a time then
 SHARED_BYTES = 24 << 20  # of transformed tiles held at once for the gradient with respect to weights
 
 FILTERS_BYTES = 1 << 20  # transformed filters of more than this are cut into blocks if there are at most
 FEW_TILES = 160
 
-ERROR = {2: 8.0, 4: 120.0}
-"""Units in the last place of max|a| * sum|b| by which F(m, 3) may be wrong beyond what summing directly costs.
 
-Found by search over random, sparse, one-signed, alternating and widely scaled operands (tests/test_winograd.py repeats it);
-the products of the row sums of |A^T|, |G| and |B^T|, which no such operand attains, are far larger.
-"""
+class Form(NamedTuple):
+    """Outputs m of a tile, taps r, each (down, across), and the bound on the error.
+
+    `error` is in units in the last place of max|a| * sum|b|, beyond what summing directly costs. Found by search over random,
+    sparse, one-signed, alternating and widely scaled operands (tests/test_winograd.py repeats it); the products of the row
+    sums of |A^T|, |G| and |B^T|, which no such operand attains, are far larger.
+    """
+
+    m: Shape
+    r: Shape
+    error: float
+
+    @property
+    def n(self) -> Shape:
+        """Frequencies (down, across)."""
+        return self.m[0] + self.r[0] - 1, self.m[1] + self.r[1] - 1
+
+    @property
+    def name(self) -> str:
+        """As the kernels' names end."""
+        return "_".join(f"{m}x{r}" for m, r in zip(self.m, self.r, strict=True))
 
 
-def _geometry(request: Request, m: int) -> tuple[int, int, int, int]:
-    """(rows, channels, tiles across, tiles down) of the forward pass or the gradient with respect to inputs."""
-    spec = request.spec
+Forms = dict[Shape, Form]
+
+
+def _forms(square: Form, line: dict[int, tuple[int, float]]) -> Forms:
+    """Forms by their taps: `square`, and for filters of one axis those of `line`: taps -> (outputs, error)."""
+    found = {square.r: square}
+    for r, (m, error) in line.items():
+        found |= {(1, r): Form((1, m), (1, r), error), (r, 1): Form((m, 1), (r, 1), error)}
+    return found
+
+
+F4 = _forms(
+    Form((4, 4), (3, 3), 120.0),
+    {2: (4, 12.0), 3: (4, 16.0), 4: (4, 40.0), 5: (4, 40.0), 6: (3, 60.0), 7: (4, 200.0)},
+)
+F2 = _forms(Form((2, 2), (3, 3), 8.0), {2: (2, 8.0), 3: (2, 8.0)})
+
+
+class Axes(NamedTuple):
+    """A contraction on three axes (z, y, x), those in front of one or two of size 1."""
+
+    size: Shape
+    kernel: Shape
+    out: Shape
+    step: Shape
+    origin: Shape
+
+
+def _axes(spec: ConvSpec) -> Axes:
+    size, taps, out, step = (three(values, 1) for values in (spec.size, spec.kernel, spec.out, spec.step))
+    return Axes(size, taps, out, step, three(spec.origin, 0))
+
+
+def _strides(strides: Shape) -> Shape:
+    return (*strides[:2], *three(strides[2:], 0))
+
+
+class Geometry(NamedTuple):
+    """The forward pass, or the gradient with respect to inputs, as tiles."""
+
+    rows: int  # channels of the result, of the source, per group
+    channels: int
+    grid: Shape  # places of the result, of the source
+    size: Shape
+    down: int  # tiles
+    across: int
+    lines: int  # rows of tiles of all images
+    vectors: int  # of channels, with those of each tap along z
+
+
+def _geometry(request: Request, form: Form) -> Geometry:
+    spec, axes = request.spec, _axes(request.spec)
     forward = request.slot == "y"
     rows, channels = (spec.cout, spec.cin) if forward else (spec.cin, spec.cout)
-    down, across = (-(-g // m) for g in (spec.out if forward else spec.size))
-    return rows, channels, across, down
+    grid, size = (axes.out, axes.size) if forward else (axes.size, axes.out)
+    down, across = (-(-g // m) for g, m in zip(grid[1:], form.m, strict=True))
+    vectors = axes.kernel[0] * -(-channels // lanes(request.dtype))
+    return Geometry(rows, channels, grid, size, down, across, spec.batch * grid[0] * down, vectors)
 
 
-def _cut(request: Request, m: int) -> bool:
+def _cut(request: Request, form: Form) -> bool:
     """Whether filters are transformed block by block, each meeting all tiles, instead of all at once."""
-    rows, channels, across, down = _geometry(request, m)
-    return (m + 2) ** 2 * rows * channels * request.dtype.itemsize > FILTERS_BYTES and (
-        request.spec.batch * across * down <= FEW_TILES
-    )
+    of = _geometry(request, form)
+    size = prod(form.n) * of.rows * of.vectors * lanes(request.dtype) * request.dtype.itemsize
+    return size > FILTERS_BYTES and of.lines * of.across <= FEW_TILES
 
 
 def _block_rows(tiles: int) -> int:
@@ -60,99 +129,125 @@ def _block_rows(tiles: int) -> int:
     return min(BLOCK_ROWS, key=lambda rows: -(-tiles // rows) * (rows + 1))
 
 
-def _layout(request: Request, m: int) -> dict[int, int]:
+def _strip(form: Form, tiles: int, n_lanes: int) -> int:
+    """Elements of a strip of pixels with room for `tiles` tiles of a row, or for the taps of a vector of channels."""
+    pixels = form.n[0] * (tiles * form.m[1] + form.r[1] + n_lanes)
+    return (max(pixels, (n_lanes + 1) * prod(form.r)) + 2 * n_lanes) * n_lanes
+
+
+def _layout(request: Request, form: Form) -> dict[int, int]:
     """Sizes and distances in the workspace, as entries of the table."""
-    spec, n_lanes, n = request.spec, lanes(request.dtype), m + 2
-    rows, channels, across, down = _geometry(request, m)
-    padded, out_blocks = -(-channels // n_lanes) * n_lanes, -(-rows // (2 * n_lanes))
-    strip = max(n * (across * m + 2 + n_lanes), 10 * n_lanes) * n_lanes + 16 * n_lanes
-    total = spec.batch * across * down
+    spec, n_lanes, n = request.spec, lanes(request.dtype), prod(form.n)
+    of = _geometry(request, form)
+    padded, out_blocks = of.vectors * n_lanes, -(-of.rows // (2 * n_lanes))
+    total = of.lines * of.across
     gap = n_lanes  # a vector more from frequency to frequency: they must not share their cache sets
-    if _cut(request, m):
+    if _cut(request, form):
         block = _block_rows(total)
         tiles = -(-total // block) * block
         chunk = min(CHUNK, padded)
         u_xi, v_xi, p_xi = chunk * 2 * n_lanes + gap, padded * tiles + gap, tiles * 2 * n_lanes + gap
-        shared, work = spec.groups * n * n * v_xi, n * n * (u_xi + p_xi) + strip
+        shared, work = spec.groups * n * v_xi, n * (u_xi + p_xi) + _strip(form, of.across, n_lanes)
     else:
         # Fewer tiles at a time where there would be too few tasks.
-        block = _block_rows(total if spec.groups * total < 2 * TILES * request.threads else TILES)
-        tiles, chunk = (
-            block if spec.groups * total < 2 * TILES * request.threads else -(-TILES // block) * block,
-            padded,
-        )
+        few = spec.groups * total < 2 * TILES * request.threads
+        block = _block_rows(total if few else TILES)
+        tiles, chunk = block if few else -(-TILES // block) * block, padded
         u_xi = out_blocks * padded * 2 * n_lanes + gap
         v_xi, p_xi = padded * tiles + gap, out_blocks * tiles * 2 * n_lanes + gap
-        shared, work = spec.groups * n * n * u_xi, n * n * (v_xi + p_xi) + strip
+        shared = spec.groups * n * u_xi
+        work = n * (v_xi + p_xi) + _strip(form, min(of.across, tiles), n_lanes)
     return {
         at.TILES: tiles, at.ROW_BLOCK: block, at.CHANNEL_CHUNK: chunk // n_lanes, at.LANES: n_lanes,
         at.SHARED: shared, at.WORK: work,
-        at.U_GROUP: n * n * u_xi, at.U_BLOCK: padded * 2 * n_lanes, at.U_XI: u_xi,
-        at.V_GROUP: n * n * v_xi, at.V_BLOCK: tiles * n_lanes, at.V_XI: v_xi,
+        at.U_GROUP: n * u_xi, at.U_BLOCK: padded * 2 * n_lanes, at.U_XI: u_xi,
+        at.V_GROUP: n * v_xi, at.V_BLOCK: tiles * n_lanes, at.V_XI: v_xi,
         at.P_BLOCK: tiles * 2 * n_lanes, at.P_XI: p_xi,
     }  # fmt: skip
 
 
-def _images_plan(request: Request, m: int) -> Plan:
+def _places(spec: ConvSpec, grid: Shape, sign: int) -> dict[int, int]:
+    """How a place of the grid and a tap make a place of the source: place + sign * (tap*step + origin)."""
+    axes = _axes(spec)
+    steps = [sign * d for d in axes.step]
+    base = [sign * p for p in axes.origin]
+    for axis in (1, 2):  # down and across, taps are counted from the least offset
+        base[axis] += min(0, (axes.kernel[axis] - 1) * steps[axis])
+    backwards = any(k > 1 and d < 0 for k, d in zip(axes.kernel[1:], steps[1:], strict=True))
+    return {
+        at.GRID_Z: grid[0], at.GRID_Y: grid[1], at.GRID_X: grid[2], at.BASE_Z: base[0], at.BASE_Y: base[1],
+        at.BASE_X: base[2], at.BACKWARDS: int(backwards), at.DEPTH: axes.kernel[0], at.STEP_Z: steps[0],
+    }  # fmt: skip
+
+
+def _images_plan(request: Request, form: Form) -> Plan:
     """The forward pass or the gradient with respect to inputs."""
     spec, dtype = request.spec, request.dtype
     forward = request.slot == "y"
-    source, w = request.strides
-    rows, channels, across, down = _geometry(request, m)
-    grid, size = (spec.out, spec.size) if forward else (spec.size, spec.out)
-    result_shape = spec.shape(request.slot)
-    # Forward, source = j + k*step + origin; for the inputs, source = j - k*step - origin.
-    sign = 1 if forward else -1
-    base = tuple(sign * p + min(0, 2 * sign * d) for p, d in zip(spec.origin, spec.step, strict=True))
+    source, w = map(_strides, request.strides)
+    of, layout = _geometry(request, form), _layout(request, form)
+    shape = spec.shape(request.slot)
 
-    layout = _layout(request, m)
     table = [0] * at.WINOGRAD_LENGTH
     row, channel = (w[0], w[1]) if forward else (w[1], w[0])
-    table[: at.A_CHANNEL + 1] = [spec.batch, spec.groups, rows, channels, spec.cout * w[0], row, channel]
-    table[at.SOURCE : at.SOURCE + at.V_LENGTH] = view(source, size, (1, 1))
-    table[at.RESULT_N : at.RESULT_C + 1] = contiguous(result_shape)[:2]
-    table[at.GRID_Y : at.BACKWARDS + 1] = [*grid, *base, int(sign * spec.step[0] < 0)]
-    for entry, value in layout.items():
+    table[: at.A_CHANNEL + 1] = [spec.batch, spec.groups, of.rows, of.channels, spec.cout * w[0], row, channel]
+    table[at.SOURCE : at.SOURCE + at.V_LENGTH] = view(source, of.size, (1, 1))
+    table[at.RESULT_N : at.RESULT_C + 1] = contiguous(shape)[:2]
+    table[at.W_Z : at.W_X + 1] = w[2:]
+    for entry, value in (layout | _places(spec, of.grid, 1 if forward else -1)).items():
         table[entry] = value
 
     n_lanes = layout[at.LANES]
-    if _cut(request, m):
+    if _cut(request, form):
         stages = [
-            ("inputs", spec.groups * -(-channels // n_lanes) * spec.batch * down),
-            ("products", spec.groups * -(-rows // (2 * n_lanes))),
+            ("inputs", spec.groups * of.vectors * of.lines),
+            ("products", spec.groups * -(-of.rows // (2 * n_lanes))),
         ]
     else:
         stages = [
-            ("filters", spec.groups * -(-rows // n_lanes)),
-            ("tiles", spec.groups * -(-spec.batch * across * down // layout[at.TILES])),
+            ("filters", spec.groups * -(-of.rows // n_lanes)),
+            ("tiles", spec.groups * -(-of.lines * of.across // layout[at.TILES])),
         ]
-    kernels = [(kernel(f"winograd:{name}_{m}", dtype), range(tasks)) for name, tasks in stages]
+    kernels = [(kernel(f"winograd:{name}_{form.name}", dtype), range(tasks)) for name, tasks in stages]
     work, shared = layout[at.WORK] * dtype.itemsize, layout[at.SHARED] * dtype.itemsize
     launch = Launch(kernels, request.threads, work, as_table(table), shared)
 
-    return launch.plan(result_shape, dtype)
+    return launch.plan(shape, dtype)
 
 
-def _in_parts(request: Request, m: int) -> bool:
+class WeightsGeometry(NamedTuple):
+    """The gradient with respect to weights, as tiles."""
+
+    channels: int  # lanes of all vectors of channels, with those of each tap along z
+    across: int
+    lines: int  # rows of tiles of all images
+
+
+def _weights_geometry(request: Request, form: Form) -> WeightsGeometry:
+    spec, axes = request.spec, _axes(request.spec)
+    down, across = (-(-g // m) for g, m in zip(axes.out[1:], form.m, strict=True))
+    n_lanes = lanes(request.dtype)
+    return WeightsGeometry(axes.kernel[0] * -(-spec.cin // n_lanes) * n_lanes, across, spec.batch * axes.out[0] * down)
+
+
+def _in_parts(request: Request, form: Form) -> bool:
     """Whether the gradient with respect to weights does everything for some tiles at a time, for blocks of channels."""
-    spec = request.spec
-    tiles = spec.batch * prod(-(-g // m) for g in spec.out)
-    return tiles >= 96 and max(spec.cin, spec.cout) <= 2 * PART_CHANNELS
+    of = _weights_geometry(request, form)
+    return of.lines * of.across >= FEW_WEIGHT_TILES and max(of.channels, request.spec.cout) <= 2 * PART_CHANNELS
 
 
-def _weights_layout(request: Request, m: int) -> dict[int, int]:
-    spec, n_lanes, n = request.spec, lanes(request.dtype), m + 2
-    down, across = (-(-g // m) for g in spec.out)
-    total = spec.batch * down * across
-    in_parts = _in_parts(request, m)
+def _weights_layout(request: Request, form: Form) -> dict[int, int]:
+    spec, n_lanes, n = request.spec, lanes(request.dtype), prod(form.n)
+    of = _weights_geometry(request, form)
+    total = of.lines * of.across
+    in_parts = _in_parts(request, form)
     largest = PART_CHANNELS if in_parts else 2 * n_lanes
     c_block, f_block = (
-        min(-(-c // v) * v, largest // v * v) for c, v in ((spec.cin, n_lanes), (spec.cout, 2 * n_lanes))
+        min(-(-c // v) * v, largest // v * v) for c, v in ((of.channels, n_lanes), (spec.cout, 2 * n_lanes))
     )
-    c_blocks, f_blocks = -(-spec.cin // c_block), -(-spec.cout // f_block)
+    c_blocks, f_blocks = -(-of.channels // c_block), -(-spec.cout // f_block)
     owned = spec.groups * c_blocks * f_blocks
     u_xi = c_block * f_block + n_lanes
-    strip = max(n * (across * m + 2 + n_lanes) * n_lanes, 10 * n_lanes * n_lanes) + 16 * n_lanes
     if in_parts:
         parts = 1
         while parts < 16 and (parts * 2 * PART_TILES <= total or parts * owned < 2):
@@ -160,51 +255,49 @@ def _weights_layout(request: Request, m: int) -> dict[int, int]:
         tiles, part = WEIGHT_TILES, -(-total // parts)
         parts = -(-total // part)
     else:
-        per_line = spec.groups * n * n * (c_blocks * c_block + f_blocks * f_block) * across * request.dtype.itemsize
-        tiles, part, parts = max(1, min(spec.batch * down, SHARED_BYTES // per_line)) * across, total, 1
+        per_line = spec.groups * n * (c_blocks * c_block + f_blocks * f_block) * of.across * request.dtype.itemsize
+        tiles, part, parts = max(1, min(of.lines, SHARED_BYTES // per_line)) * of.across, total, 1
     v_xi, p_xi = tiles * c_block + n_lanes, tiles * f_block + n_lanes
-    v_block, p_block = n * n * v_xi, n * n * p_xi
+    v_block, p_block = n * v_xi, n * p_xi
     if in_parts:
-        held, waiting, work = 0, parts * owned * n * n * u_xi, v_block + p_block
+        held, waiting, work = 0, parts * owned * n * u_xi, v_block + p_block
     else:
         held = spec.groups * (c_blocks * v_block + f_blocks * p_block)
-        waiting, work = owned * n * n * u_xi if tiles < total else 0, n * n * u_xi
+        waiting, work = owned * n * u_xi if tiles < total else 0, n * u_xi
     return {
-        at.TILES: tiles, at.LANES: n_lanes, at.SHARED: held + waiting, at.WORK: work + strip, at.FILTER: spec.cin * 9,
-        at.U_BLOCK: n * n * u_xi, at.U_XI: u_xi, at.U_START: held,
+        at.TILES: tiles, at.LANES: n_lanes, at.SHARED: held + waiting,
+        at.WORK: work + _strip(form, min(of.across, tiles), n_lanes), at.FILTER: spec.cin * prod(spec.kernel),
+        at.U_BLOCK: n * u_xi, at.U_XI: u_xi, at.U_START: held,
         at.V_GROUP: c_blocks * v_block + f_blocks * p_block, at.V_BLOCK: v_block, at.V_XI: v_xi,
         at.Z_START: c_blocks * v_block, at.P_BLOCK: p_block, at.P_XI: p_xi,
         at.CHANNEL_BLOCK: c_block, at.FILTER_BLOCK: f_block, at.PART: part, at.PARTS: parts,
     }  # fmt: skip
 
 
-def _weights_plan(request: Request, m: int) -> Plan:
+def _weights_plan(request: Request, form: Form) -> Plan:
     spec, dtype = request.spec, request.dtype
-    x, y = request.strides
-    base = tuple(p + min(0, 2 * d) for p, d in zip(spec.origin, spec.step, strict=True))
-    layout = _weights_layout(request, m)
+    axes, of, layout = _axes(spec), _weights_geometry(request, form), _weights_layout(request, form)
+    x, y = map(_strides, request.strides)
     table = [0] * at.WINOGRAD_LENGTH
     table[: at.COUT + 1] = [spec.batch, spec.groups, spec.cin, spec.cout]
-    table[at.X_VIEW : at.X_VIEW + at.V_LENGTH] = view(x, spec.size, (1, 1))
-    table[at.Y_VIEW : at.Y_VIEW + at.V_LENGTH] = view(y, spec.out, (1, 1))
-    table[at.GRID_Y : at.BACKWARDS + 1] = [*spec.out, *base, int(spec.step[0] < 0)]
-    for entry, value in layout.items():
+    table[at.X_VIEW : at.X_VIEW + at.V_LENGTH] = view(x, axes.size, (1, 1))
+    table[at.Y_VIEW : at.Y_VIEW + at.V_LENGTH] = view(y, axes.out, (1, 1))
+    for entry, value in (layout | _places(spec, axes.out, 1)).items():
         table[entry] = value
 
     n_lanes = layout[at.LANES]
-    c_vectors, f_vectors = -(-spec.cin // n_lanes), -(-spec.cout // n_lanes)
-    owned = spec.groups * -(-spec.cin // layout[at.CHANNEL_BLOCK]) * -(-spec.cout // layout[at.FILTER_BLOCK])
+    c_vectors, f_vectors = of.channels // n_lanes, -(-spec.cout // n_lanes)
+    owned = spec.groups * -(-of.channels // layout[at.CHANNEL_BLOCK]) * -(-spec.cout // layout[at.FILTER_BLOCK])
     stages: list[tuple[str, range]]
-    if _in_parts(request, m):
+    if _in_parts(request, form):
         stages = [("parts", range(layout[at.PARTS] * owned)), ("join", range(spec.groups * c_vectors * f_vectors))]
     else:
-        down, across = (-(-g // m) for g in spec.out)
-        lines, block, vectors = spec.batch * down, layout[at.TILES] // across, spec.groups * (c_vectors + f_vectors)
+        block, vectors = layout[at.TILES] // of.across, spec.groups * (c_vectors + f_vectors)
         stages = []
-        for i, first in enumerate(range(0, lines, block)):
-            stages.append(("transforms", range(first * vectors, min(first + block, lines) * vectors)))
+        for i, first in enumerate(range(0, of.lines, block)):
+            stages.append(("transforms", range(first * vectors, min(first + block, of.lines) * vectors)))
             stages.append(("sums", range(i * owned, (i + 1) * owned)))
-    kernels = [(kernel(f"winograd:{name}_{m}", dtype), tasks) for name, tasks in stages]
+    kernels = [(kernel(f"winograd:{name}_{form.name}", dtype), tasks) for name, tasks in stages]
     work, shared = layout[at.WORK] * dtype.itemsize, layout[at.SHARED] * dtype.itemsize
     launch = Launch(kernels, request.threads, work, as_table(table), shared)
 
@@ -213,70 +306,98 @@ def _weights_plan(request: Request, m: int) -> Plan:
 
 # --------------------------------------------------------------------------------------------------------- the algorithm
 
-# Measured on one AVX-512 core at 4 GHz, by m: seconds per vector of channels of one tile, and per pair of channel and vector.
-SECONDS_IN, SECONDS_OUT, SECONDS_FILTER = {2: 24e-9, 4: 64e-9}, {2: 16e-9, 4: 44e-9}, {2: 14e-9, 4: 26e-9}
-SECONDS_PER_FMA = 0.14e-9
-SECONDS_PER_BYTE = (
-    0.03e-9  # of transformed filters that do not fit the second-level cache, for each task that reads them
-)
+# Measured on one AVX-512 core at 4 GHz: seconds per frequency and vector of channels of a window, a tile, and a filter ...
+SECONDS_IN, SECONDS_OUT, SECONDS_FILTER = 1.7e-9, 1.2e-9, 0.75e-9
+SECONDS_PER_FMA = 0.14e-9  # ... per pair of channel and vector ...
+SECONDS_PER_BYTE = 0.03e-9  # ... and per byte of filters beyond the second-level cache, for each task that reads them
+SECONDS_PER_PIXEL = 1e-9  # for each pixel and channel of operands whose rows are scattered in memory
+SUMS = 1.15  # times SECONDS_PER_FMA: the sums of the gradient with respect to weights, which are stored more often
 
 
-def _refuses(request: Request) -> str | None:
-    spec = request.spec
-    if spec.kernel != (3, 3):
-        return f"is for 3x3 filters, not {'x'.join(map(str, spec.kernel))}"
-    a, b = request.strides
-    if a[-1] != 1 or (request.slot == "w" and b[-1] != 1):
-        return "needs the pixels of a row next to each other"
-    if request.slot != "w" and b[2:] != (3, 1):
-        return "needs the nine taps of a filter next to each other"
+def _form(spec: ConvSpec, forms: Forms) -> Form | None:
+    return forms.get(_axes(spec).kernel[1:])
+
+
+def _refuses(request: Request, forms: Forms) -> str | None:
+    spec, axes = request.spec, _axes(request.spec)
+    if _form(spec, forms) is None:
+        lines = sorted({max(r) for r in forms if 1 in r})
+        shape = "x".join(map(str, spec.kernel))
+        return f"is for filters of 3x3 taps, or {lines[0]} to {lines[-1]} on one axis alone, not {shape}"
+    if len({d < 0 for k, d in zip(axes.kernel[1:], axes.step[1:], strict=True) if k > 1}) > 1:
+        return "flips both axes or none"
     return None
 
 
-def _cost(request: Request, m: int) -> float:
-    spec, n_lanes, n = request.spec, lanes(request.dtype), m + 2
-    down, across = (-(-g // m) for g in (spec.size if request.slot == "x" else spec.out))
-    tiles = spec.batch * across * down
-    c, f2 = -(-spec.cin // n_lanes), -(-spec.cout // (2 * n_lanes))
-    f = -(-spec.cout // n_lanes)
+def _scattered(request: Request) -> float:
+    """Seconds more where pixels of a row are not neighbours, so that no vector loads them."""
+    operands = {"y": "x", "x": "y", "w": "xy"}[request.slot]
+    pixels = {"x": prod(request.spec.shape("x")), "y": prod(request.spec.shape("y"))}
+    pairs = zip(operands, request.strides, strict=False)  # of images; filters are few
+    return sum(pixels[name] * SECONDS_PER_PIXEL for name, strides in pairs if strides[-1] != 1)
+
+
+def _cost(request: Request, forms: Forms) -> float:
+    form = _form(request.spec, forms)
+    assert form is not None
+    spec, n_lanes, n = request.spec, lanes(request.dtype), prod(form.n)
+    seconds = _scattered(request)
     if request.slot == "w":
-        tasks = c * f2
-        seconds = tiles * (c + f) * SECONDS_IN[m] + tiles * n * n * c * n_lanes * 2 * f2 * SECONDS_PER_FMA * 1.6
-        seconds += spec.cin * f * SECONDS_FILTER[m] * 2
+        layout, w_of = _weights_layout(request, form), _weights_geometry(request, form)
+        tiles = w_of.lines * w_of.across
+        c, f = w_of.channels // n_lanes, -(-spec.cout // n_lanes)
+        c_blocks, f_blocks = (
+            -(-a // layout[block]) for a, block in ((w_of.channels, at.CHANNEL_BLOCK), (spec.cout, at.FILTER_BLOCK))
+        )
+        tasks = c_blocks * f_blocks * layout[at.PARTS]
+        again_c, again_f = (f_blocks, c_blocks) if _in_parts(request, form) else (2, 2)  # through memory: as if twice
+        seconds += tiles * (c * again_c + f * again_f) * n * SECONDS_IN
+        seconds += tiles * n * c * n_lanes * -(-f // 2) * 2 * SECONDS_PER_FMA * SUMS
+        seconds += w_of.channels * f * n * SECONDS_FILTER * (1 + layout[at.PARTS])
     else:
-        rows, channels = (f, c) if request.slot == "y" else (c, f)
-        blocks = -(-rows // 2)
-        filters = n * n * channels * n_lanes * blocks * 2 * n_lanes * request.dtype.itemsize
-        tasks = blocks if _cut(request, m) else -(-tiles // TILES)
-        block = _block_rows(tiles)
-        seconds = tiles * (channels * SECONDS_IN[m] + rows * SECONDS_OUT[m])
-        seconds += -(-tiles // block) * block * n * n * channels * n_lanes * 2 * blocks * SECONDS_PER_FMA
-        seconds += channels * n_lanes * rows * SECONDS_FILTER[m]
-        if filters > FILTERS_BYTES and not _cut(request, m):
+        of, layout = _geometry(request, form), _layout(request, form)
+        tiles, rows, blocks = of.lines * of.across, -(-of.rows // n_lanes), -(-of.rows // (2 * n_lanes))
+        filters = n * of.vectors * n_lanes * blocks * 2 * n_lanes * request.dtype.itemsize
+        tasks = blocks if _cut(request, form) else -(-tiles // layout[at.TILES])
+        block = layout[at.ROW_BLOCK]
+        seconds += tiles * n * (of.vectors * SECONDS_IN + rows * SECONDS_OUT)
+        seconds += -(-tiles // block) * block * n * of.vectors * n_lanes * 2 * blocks * SECONDS_PER_FMA
+        seconds += of.vectors * n_lanes * rows * n * SECONDS_FILTER
+        if filters > FILTERS_BYTES and not _cut(request, form):
             seconds += tasks * filters * SECONDS_PER_BYTE
     return 5e-6 + spec.groups * seconds / max(1, min(request.threads, spec.groups * tasks))
 
 
-def _workspace(request: Request, m: int) -> int:
-    layout = _weights_layout(request, m) if request.slot == "w" else _layout(request, m)
+def _workspace(request: Request, forms: Forms) -> int:
+    form = _form(request.spec, forms)
+    assert form is not None
+    layout = _weights_layout(request, form) if request.slot == "w" else _layout(request, form)
     return (layout[at.SHARED] + layout[at.WORK] * request.threads) * request.dtype.itemsize
 
 
-def _plan(request: Request, m: int) -> Plan:
-    return _weights_plan(request, m) if request.slot == "w" else _images_plan(request, m)
+def _plan(request: Request, forms: Forms) -> Plan:
+    form = _form(request.spec, forms)
+    assert form is not None
+    return _weights_plan(request, form) if request.slot == "w" else _images_plan(request, form)
 
 
-def _algorithm(name: str, m: int) -> Algorithm:
+def _error(request: Request, forms: Forms) -> float:
+    form = _form(request.spec, forms)
+    assert form is not None
+    return form.error * float(np.finfo(request.dtype).eps)
+
+
+def _algorithm(name: str, forms: Forms) -> Algorithm:
     return Algorithm(
         name=name,
-        features=frozenset({"2d", "flipped", "padded", "asymmetric", "grouped"}),
+        features=frozenset({"1d", "2d", "3d", "flipped", "padded", "asymmetric", "grouped"}),
         dtypes=frozenset({"float32", "float64"}),
-        error=lambda request: ERROR[m] * float(np.finfo(request.dtype).eps),
-        refuses=_refuses,
-        workspace=partial(_workspace, m=m),
-        cost=partial(_cost, m=m),
-        plan=partial(_plan, m=m),
+        error=partial(_error, forms=forms),
+        refuses=partial(_refuses, forms=forms),
+        workspace=partial(_workspace, forms=forms),
+        cost=partial(_cost, forms=forms),
+        plan=partial(_plan, forms=forms),
     )
 
 
-WINOGRAD, WINOGRAD_F2 = _algorithm("winograd", 4), _algorithm("winograd_f2", 2)
+WINOGRAD, WINOGRAD_F2 = _algorithm("winograd", F4), _algorithm("winograd_f2", F2)

@@ -117,8 +117,12 @@ def add_vectors(typingctx: Any, to: Any, source: Any, step: Any, count: Any) -> 
     return _void(codegen, to, source, step, count)
 
 
-def sandwich(matrix: Matrix) -> Any:
-    """Y = M X M^T of vectors: x[i, j] at source + i*source_row + j*source_step, y[i, j] at to + i*to_row + j*to_step."""
+def sandwich(matrix: Matrix, across: Matrix | None = None) -> Any:
+    """Y = M X N^T of vectors: x[i, j] at source + i*source_row + j*source_step, y[i, j] at to + i*to_row + j*to_step.
+
+    `across` is N, by default M again.
+    """
+    second = matrix if across is None else across
 
     @intrinsic
     def product(
@@ -128,15 +132,14 @@ def sandwich(matrix: Matrix) -> Any:
             builder: Any, source: Any, source_row: Any, source_step: Any, to: Any, to_row: Any, to_step: Any
         ) -> None:
             v = Vectors(builder, element)
-            n = len(matrix[0])
-            rows = [v.at(source, builder.mul(source_row, I64(i))) for i in range(n)]
+            rows = [v.at(source, builder.mul(source_row, I64(i))) for i in range(len(matrix[0]))]
             columns = []
-            for j in range(n):  # M X, column by column
+            for j in range(len(second[0])):  # M X, column by column
                 shift = builder.mul(source_step, I64(j))
                 columns.append(_combinations(v, matrix, [v.load(v.at(row, shift)) for row in rows]))
-            for i in range(len(matrix)):  # (M X) M^T, row by row
+            for i in range(len(matrix)):  # (M X) N^T, row by row
                 row = v.at(to, builder.mul(to_row, I64(i)))
-                for j, vector in enumerate(_combinations(v, matrix, [column[i] for column in columns])):
+                for j, vector in enumerate(_combinations(v, second, [column[i] for column in columns])):
                     v.store(vector, v.at(row, builder.mul(to_step, I64(j))))
 
         element = to.dtype

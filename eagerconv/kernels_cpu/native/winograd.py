@@ -1,4 +1,4 @@
-"""Winograd convolution with 3x3 filters at stride 1: m*m outputs per tile with (m+2)^2 products per pair of channels.
+"""Winograd convolution at stride 1: tiles of my*mx outputs with ny*nx products per pair of channels, n = m + r - 1.
 
 Inputs and filters are transformed, V = B^T d B and U = G g G^T, multiplied per frequency xi over the channels, M = U V, and
 transformed back, y = A^T M A. Lanes are channels everywhere in between:
@@ -7,17 +7,22 @@ transformed back, y = A^T M A. Lanes are channels everywhere in between:
 
 The forward pass and the gradient with respect to inputs are the same computation with source and result exchanged:
 
-    result[m, j] = sum over r, k of A[m, r, k] * source[r, j + base + k]        k = 0, 1, 2 on each axis
+    result[m, j] = sum over r, k of A[m, r, k] * source[r, j + base + k]        k = 0 .. r - 1 on each axis
 
-where the taps are counted from the least offset (`base`), so filters may have to be read backwards.
+where the taps are counted from the least offset (`base`), so filters may have to be read backwards. An axis with one tap has
+m = n = 1 and no transform. Images of three axes are planes whose taps along z are summed like channels: a vector of channels
+is one of depth * ceil(channels / lanes), each reading a plane of its own.
 
 Large images and few channels: `filters` fills all of U, then each task of `tiles` does everything for a block of tiles in
 the thread's own memory. Small images and many channels, where U would be large: `inputs` fills all of V, then each task of
 `products` transforms the filters of two vectors of result channels, a few channels at a time, and meets all tiles.
+
+The kernels of a form are made when they are asked for, by name: `tiles_4x3_4x3` is for F(4, 3) down and across.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from eagerconv.kernels_cpu import table as at
@@ -36,103 +41,147 @@ from eagerconv.kernels_cpu.native.vector import offset, prefetch
 from eagerconv.kernels_cpu.winograd import BLOCK_ROWS, SUM_ROWS
 
 P = Any  # a pointer
+Pair = tuple[int, int]  # down, across
 
 BLOCK = block_products(BLOCK_ROWS, 2)
-AHEAD = 8  # filters asked for before they are needed
 SUM, SUM_PAIR = tile_product(SUM_ROWS, 2), tile_product(2, 2)
 
 
-def gathering(transform: Any, m: int, window: int) -> Any:
-    """A helper that transforms windows of `window` pixels, m apart, of one row of tiles and one vector of channels."""
+@helper
+def load_pixels(pixels: P, channel: int, pixel: int, count: int, columns: int, to: P, lanes: int) -> None:
+    """to[j*lanes + i] = channel i < count of pixel j < columns (at most `lanes` each), zeros in other lanes."""
+    if pixel == 1:
+        rows_to_lanes(pixels, channel, count, columns, to, lanes)
+        return
+    clear_vectors(to, columns)
+    for j in range(columns):
+        for i in range(min(count, lanes)):
+            to[j * lanes + i] = pixels[i * channel + j * pixel]
+
+
+def gathering(transform: Any, step: Pair, window: Pair, n: Pair) -> Any:
+    """A helper that transforms windows of pixels, `step` apart, of one row of tiles and one vector of channels."""
+    apart, (high, wide) = step[1], window
 
     @helper
-    def gather(a: P, g: P, view: int, image: int, channel: int, count: int, y0: int, x0: int, tiles: int, strip: P,
+    def gather(a: P, g: P, view: int, image: int, z: int, channel: int, count: int, y0: int, x0: int, tiles: int, strip: P,
                v: P, tile_step: int, xi_step: int) -> None:  # fmt: skip
-        """V at v + tile*tile_step + xi*xi_step, of windows that begin at (y0, x0 + tile*m); zeros outside the image."""
+        """V at v + tile*tile_step + xi*xi_step, of windows from (z, y0, x0 + tile*step); zeros outside the image."""
         lanes, height, width = g[at.LANES], g[view + at.V_SIZE + 1], g[view + at.V_SIZE + 2]
-        a = offset(a, image * g[view + at.V_N] + channel * g[view + at.V_C] + x0)
-        across = tiles * m + window - m  # pixels of the strip
+        row_step, pixel_step, channel_step = g[view + at.V_I + 1], g[view + at.V_I + 2], g[view + at.V_C]
+        a = offset(a, image * g[view + at.V_N] + channel * channel_step + z * g[view + at.V_I] + x0 * pixel_step)
+        across = (tiles - 1) * apart + wide  # pixels of the strip
         left = min(max(-x0, 0), across)
         right = max(left, min(width - x0, across))
-        for i in range(window):
+        for i in range(high):
             y, row = y0 + i, offset(strip, i * across * lanes)
-            if y < 0 or y >= height:
+            if y < 0 or y >= height or z < 0 or z >= g[view + at.V_SIZE]:
                 clear_vectors(row, across)
             else:
                 clear_vectors(row, left)
                 for j in range(left, right, lanes):
-                    pixels = offset(a, y * g[view + at.V_I + 1] + j)
-                    rows_to_lanes(pixels, g[view + at.V_C], count, min(lanes, right - j), offset(row, j * lanes), lanes)
+                    pixels = offset(a, y * row_step + j * pixel_step)
+                    to, columns = offset(row, j * lanes), min(lanes, right - j)
+                    load_pixels(pixels, channel_step, pixel_step, count, columns, to, lanes)
                 clear_vectors(offset(row, right * lanes), across - right)
         for tile in range(tiles):
-            d = offset(strip, tile * m * lanes)
-            transform(d, across * lanes, lanes, offset(v, tile * tile_step), frequencies * xi_step, xi_step)
+            d = offset(strip, tile * apart * lanes)
+            transform(d, across * lanes, lanes, offset(v, tile * tile_step), n[1] * xi_step, xi_step)
 
-    frequencies = m + 2  # per axis, of either transform of F(m, 3)
     return gather
 
 
-def kernels(m: int) -> tuple[Any, ...]:
-    """The four kernels of F(m x m, 3 x 3), forward and gradient with respect to inputs."""
-    n = m + 2
-    _, filter_, output = (sandwich(matrix) for matrix in form(m, 3))
-    gather = gathering(sandwich(form(m, 3).data), m, n)
+def kernels(m: Pair, r: Pair) -> dict[str, Any]:
+    """The four kernels of F(m, r) on each axis, forward and gradient with respect to inputs."""
+    n = (m[0] + r[0] - 1, m[1] + r[1] - 1)
+    data, filter_, output = (sandwich(*pair) for pair in zip(form(m[0], r[0]), form(m[1], r[1]), strict=True))
+    gather = gathering(data, m, n, n)
+    (my, mx), (ny, nx), (ry, rx) = m, n, r
+    frequencies, n_taps = ny * nx, ry * rx
 
     @helper
-    def transform_filters(w: P, g: P, group: int, m0: int, first: int, last: int, taps: P, u: P) -> None:
-        """U of one vector of result channels, from m0, and of the channels first <= r < last: u + (r - first)*2*lanes."""
+    def load_taps(w: P, g: P, rows: int, count: int, taps: P) -> None:
+        """The taps of `count` channels as vectors of at most `rows` result channels, those of a filter one after the other.
+
+        A transpose writes whole squares, so there must be room for a square behind the last.
+        """
+        lanes, channel = g[at.LANES], g[at.A_CHANNEL]
+        if g[at.W_X] == 1 and g[at.W_Y] == rx:
+            # Taps of neighbouring filters may be neighbours: then they are transposed together.
+            runs, length = (1, count * n_taps) if channel == n_taps else (count, n_taps)
+            for i in range(runs):
+                a, to = offset(w, i * channel), offset(taps, i * n_taps * lanes)
+                for k in range(0, length, lanes):
+                    rows_to_lanes(offset(a, k), g[at.A_ROW], rows, min(lanes, length - k), offset(to, k * lanes), lanes)
+            return
+        clear_vectors(taps, count * n_taps)
+        for i in range(count):
+            for k in range(n_taps):
+                for row in range(min(rows, lanes)):
+                    place = row * g[at.A_ROW] + i * channel + k // rx * g[at.W_Y] + k % rx * g[at.W_X]
+                    taps[(i * n_taps + k) * lanes + row] = w[place]
+
+    @helper
+    def transform_filters(w: P, g: P, group: int, m0: int, c: int, taps: P, u: P) -> None:
+        """U of one vector of result channels, from m0, and of the channels of vector c: u + channel*2*lanes."""
         lanes = g[at.LANES]
-        backwards = g[at.BACKWARDS]
-        begin, step = (8 * lanes, -lanes) if backwards else (0, lanes)
-        rows, stop = g[at.ROWS] - m0, min(last, g[at.CHANNELS])
-        together = lanes if g[at.A_CHANNEL] == 9 else 1  # filters whose taps are neighbours
-        for r0 in range(first, stop, together):
-            count = min(together, stop - r0)
-            a = offset(w, group * g[at.A_GROUP] + m0 * g[at.A_ROW] + r0 * g[at.A_CHANNEL])
-            if together == 1 and g[at.A_ROW] == 9 and r0 + AHEAD < stop:  # no processor guesses steps of many pages
-                prefetch(offset(a, AHEAD * g[at.A_CHANNEL]), 9 * min(lanes, rows))
-            for k in range(0, 9 * count, lanes):
-                rows_to_lanes(
-                    offset(a, k), g[at.A_ROW], rows, min(lanes, 9 * count - k), offset(taps, k * lanes), lanes
-                )
-            for i in range(count):
-                to = offset(u, (r0 + i - first) * 2 * lanes)
-                filter_(offset(taps, 9 * i * lanes + begin), 3 * step, step, to, n * g[at.U_XI], g[at.U_XI])
-        for r in range(stop, last):  # lanes without a channel must meet zeros, not leftovers
-            for xi in range(n * n):
-                clear_vectors(offset(u, (r - first) * 2 * lanes + xi * g[at.U_XI]), 1)
+        vectors = ceil_div(g[at.CHANNELS], lanes)
+        begin, step = ((n_taps - 1) * lanes, -lanes) if g[at.BACKWARDS] else (0, lanes)
+        channel, rows = c % vectors * lanes, g[at.ROWS] - m0
+        count = min(lanes, g[at.CHANNELS] - channel)
+        a = offset(w, group * g[at.A_GROUP] + m0 * g[at.A_ROW] + channel * g[at.A_CHANNEL] + c // vectors * g[at.W_Z])
+        if g[at.A_CHANNEL] > g[at.A_ROW] and channel + lanes < g[at.CHANNELS]:
+            for i in range(lanes, lanes + count):  # no processor guesses steps of many pages
+                prefetch(offset(a, i * g[at.A_CHANNEL]), n_taps * min(lanes, rows))
+        load_taps(a, g, rows, count, taps)
+        for i in range(count):
+            filter_(
+                offset(taps, n_taps * i * lanes + begin),
+                rx * step,
+                step,
+                offset(u, i * 2 * lanes),
+                nx * g[at.U_XI],
+                g[at.U_XI],
+            )
+        for i in range(count, lanes):  # lanes without a channel must meet zeros, not leftovers
+            for xi in range(frequencies):
+                clear_vectors(offset(u, i * 2 * lanes + xi * g[at.U_XI]), 1)
 
     @helper
     def transform_tiles(source: P, g: P, group: int, c: int, first: int, last: int, strip: P, v: P) -> None:
         """V of the tiles first <= t < last, counted over all images, for the channels of vector c: v + (t - first)*lanes."""
-        lanes, across, down = g[at.LANES], ceil_div(g[at.GRID_X], m), ceil_div(g[at.GRID_Y], m)
-        channel, count = group * g[at.CHANNELS] + c * lanes, g[at.CHANNELS] - c * lanes
+        lanes, across, down = g[at.LANES], ceil_div(g[at.GRID_X], mx), ceil_div(g[at.GRID_Y], my)
+        vectors = ceil_div(g[at.CHANNELS], lanes)
+        tap_z, within = c // vectors, c % vectors * lanes
+        channel, count = group * g[at.CHANNELS] + within, g[at.CHANNELS] - within
         t = first
         while t < last:
             line, tx = t // across, t % across
-            run = min(across - tx, last - t)
-            y0, x0, to = line % down * m + g[at.BASE_Y], tx * m + g[at.BASE_X], offset(v, (t - first) * lanes)
-            gather(source, g, at.SOURCE, line // down, channel, count, y0, x0, run, strip, to, lanes, g[at.V_XI])
+            plane, run = line // down, min(across - tx, last - t)
+            image, z = plane // g[at.GRID_Z], plane % g[at.GRID_Z] + tap_z * g[at.STEP_Z] + g[at.BASE_Z]
+            y0, x0, to = line % down * my + g[at.BASE_Y], tx * mx + g[at.BASE_X], offset(v, (t - first) * lanes)
+            gather(source, g, at.SOURCE, image, z, channel, count, y0, x0, run, strip, to, lanes, g[at.V_XI])
             t += run
 
     @helper
     def store_tiles(result: P, g: P, group: int, c: int, first: int, last: int, strip: P, p: P) -> None:
         """The outputs of the tiles first <= t < last for the result channels of vector c, from p + (t - first)*2*lanes."""
-        lanes, across, down = g[at.LANES], ceil_div(g[at.GRID_X], m), ceil_div(g[at.GRID_Y], m)
+        lanes, across, down = g[at.LANES], ceil_div(g[at.GRID_X], mx), ceil_div(g[at.GRID_Y], my)
         channel, count = group * g[at.ROWS] + c * lanes, g[at.ROWS] - c * lanes
         t = first
         while t < last:
             line, tx = t // across, t % across
-            run = min(across - tx, last - t)
-            width = run * m * lanes
+            plane, run = line // down, min(across - tx, last - t)
+            width = run * mx * lanes
             for tile in range(run):
                 products = offset(p, (t - first + tile) * 2 * lanes)
-                output(products, n * g[at.P_XI], g[at.P_XI], offset(strip, tile * m * lanes), width, lanes)
-            right, y0 = min(run * m, g[at.GRID_X] - tx * m), line % down * m
-            image = offset(result, line // down * g[at.RESULT_N] + channel * g[at.RESULT_C] + tx * m)
-            for i in range(min(m, g[at.GRID_Y] - y0)):
+                output(products, nx * g[at.P_XI], g[at.P_XI], offset(strip, tile * mx * lanes), width, lanes)
+            right, y0 = min(run * mx, g[at.GRID_X] - tx * mx), line % down * my
+            rows = plane % g[at.GRID_Z] * g[at.GRID_Y] + y0
+            image = offset(result, plane // g[at.GRID_Z] * g[at.RESULT_N] + channel * g[at.RESULT_C] + tx * mx)
+            for i in range(min(my, g[at.GRID_Y] - y0)):
                 for j in range(0, right, lanes):
-                    vectors, pixels = offset(strip, i * width + j * lanes), offset(image, (y0 + i) * g[at.GRID_X] + j)
+                    vectors, pixels = offset(strip, i * width + j * lanes), offset(image, (rows + i) * g[at.GRID_X] + j)
                     lanes_to_rows(vectors, lanes, pixels, g[at.RESULT_C], count, min(lanes, right - j))
             t += run
 
@@ -140,9 +189,9 @@ def kernels(m: int) -> tuple[Any, ...]:
     def multiply(g: P, v: P, vectors: int, u: P, p: P, tiles: int, add: int) -> None:
         """M (+)= U V for one result block: all frequencies, `tiles` tiles, `vectors` vectors of channels."""
         lanes, rows = g[at.LANES], g[at.ROW_BLOCK]
-        for xi in range(n * n):
+        for xi in range(frequencies):
             a, b, c = offset(v, xi * g[at.V_XI]), offset(u, xi * g[at.U_XI]), offset(p, xi * g[at.P_XI])
-            if xi + 1 < n * n:
+            if xi + 1 < frequencies:
                 prefetch(offset(a, g[at.V_XI]), vectors * g[at.V_BLOCK])
             for i in range(0, tiles, rows):
                 BLOCK(rows, offset(a, i * lanes), g[at.V_BLOCK], vectors, b, offset(c, i * 2 * lanes), add)
@@ -150,22 +199,23 @@ def kernels(m: int) -> tuple[Any, ...]:
     def filters(first: int, last: int, thread: int, source: P, w: P, result: P, work: P, g: P) -> None:
         """A task is one vector of result channels of one group: all its filters, into the shared U."""
         lanes = g[at.LANES]
-        vectors, padded = ceil_div(g[at.ROWS], lanes), ceil_div(g[at.CHANNELS], lanes) * lanes
+        vectors, in_vectors = ceil_div(g[at.ROWS], lanes), g[at.DEPTH] * ceil_div(g[at.CHANNELS], lanes)
         taps = offset(work, g[at.SHARED] + thread * g[at.WORK])
         for task in range(first, last):
             group, c = task // vectors, task % vectors
             u = offset(work, group * g[at.U_GROUP] + c // 2 * g[at.U_BLOCK] + c % 2 * lanes)
-            transform_filters(w, g, group, c * lanes, 0, padded, taps, u)
+            for r in range(in_vectors):
+                transform_filters(w, g, group, c * lanes, r, taps, offset(u, r * lanes * 2 * lanes))
 
     def tiles(first: int, last: int, thread: int, source: P, w: P, result: P, work: P, g: P) -> None:
         """A task is a block of tiles of one group: everything but the filters' transform."""
         lanes, block = g[at.LANES], g[at.TILES]
         v = offset(work, g[at.SHARED] + thread * g[at.WORK])
-        p = offset(v, n * n * g[at.V_XI])
-        strip = offset(p, n * n * g[at.P_XI])
-        total = g[at.BATCH] * ceil_div(g[at.GRID_Y], m) * ceil_div(g[at.GRID_X], m)
+        p = offset(v, frequencies * g[at.V_XI])
+        strip = offset(p, frequencies * g[at.P_XI])
+        total = g[at.BATCH] * g[at.GRID_Z] * ceil_div(g[at.GRID_Y], my) * ceil_div(g[at.GRID_X], mx)
         blocks = ceil_div(total, block)
-        in_vectors, out_vectors = ceil_div(g[at.CHANNELS], lanes), ceil_div(g[at.ROWS], lanes)
+        in_vectors, out_vectors = g[at.DEPTH] * ceil_div(g[at.CHANNELS], lanes), ceil_div(g[at.ROWS], lanes)
         for task in range(first, last):
             group, t0 = task // blocks, task % blocks * block
             t1 = min(t0 + block, total)
@@ -180,9 +230,10 @@ def kernels(m: int) -> tuple[Any, ...]:
 
     def inputs(first: int, last: int, thread: int, source: P, w: P, result: P, work: P, g: P) -> None:
         """A task is one group, one vector of channels and one row of tiles of one image, into the shared V."""
-        lanes, across = g[at.LANES], ceil_div(g[at.GRID_X], m)
+        lanes, across = g[at.LANES], ceil_div(g[at.GRID_X], mx)
         strip = offset(work, g[at.SHARED] + thread * g[at.WORK])
-        vectors, lines = ceil_div(g[at.CHANNELS], lanes), g[at.BATCH] * ceil_div(g[at.GRID_Y], m)
+        vectors = g[at.DEPTH] * ceil_div(g[at.CHANNELS], lanes)
+        lines = g[at.BATCH] * g[at.GRID_Z] * ceil_div(g[at.GRID_Y], my)
         for task in range(first, last):
             vector, t0 = task // lines, task % lines * across
             group, c = vector // vectors, vector % vectors
@@ -193,10 +244,10 @@ def kernels(m: int) -> tuple[Any, ...]:
         """A task is two vectors of result channels of one group: their filters' transform, and all tiles."""
         lanes, chunk = g[at.LANES], g[at.CHANNEL_CHUNK]  # vectors of channels whose filters are transformed at once
         u = offset(work, g[at.SHARED] + thread * g[at.WORK])
-        p = offset(u, n * n * g[at.U_XI])
-        taps = offset(p, n * n * g[at.P_XI])
-        tiles = g[at.BATCH] * ceil_div(g[at.GRID_Y], m) * ceil_div(g[at.GRID_X], m)
-        in_vectors, out_vectors = ceil_div(g[at.CHANNELS], lanes), ceil_div(g[at.ROWS], lanes)
+        p = offset(u, frequencies * g[at.U_XI])
+        taps = offset(p, frequencies * g[at.P_XI])
+        tiles = g[at.BATCH] * g[at.GRID_Z] * ceil_div(g[at.GRID_Y], my) * ceil_div(g[at.GRID_X], mx)
+        in_vectors, out_vectors = g[at.DEPTH] * ceil_div(g[at.CHANNELS], lanes), ceil_div(g[at.ROWS], lanes)
         blocks = ceil_div(out_vectors, 2)
         for task in range(first, last):
             group, k = task // blocks, task % blocks
@@ -204,20 +255,21 @@ def kernels(m: int) -> tuple[Any, ...]:
             for c0 in range(0, in_vectors, chunk):
                 c1 = min(c0 + chunk, in_vectors)
                 for half in range(halves):
-                    m0, to = (2 * k + half) * lanes, offset(u, half * lanes)
-                    transform_filters(w, g, group, m0, c0 * lanes, c1 * lanes, taps, to)
+                    for c in range(c0, c1):
+                        to = offset(u, half * lanes + (c - c0) * lanes * 2 * lanes)
+                        transform_filters(w, g, group, (2 * k + half) * lanes, c, taps, to)
                 v = offset(work, group * g[at.V_GROUP] + c0 * g[at.V_BLOCK])
                 multiply(g, v, c1 - c0, u, p, tiles, c0)
             for half in range(halves):
                 store_tiles(result, g, group, 2 * k + half, 0, tiles, taps, offset(p, half * lanes))
 
-    return filters, tiles, inputs, products
+    return {"filters": filters, "tiles": tiles, "inputs": inputs, "products": products}
 
 
-def weight_kernels(m: int) -> tuple[Any, ...]:
-    """The kernels of the gradient with respect to 3x3 weights, from m*m outputs at a time.
+def weight_kernels(m: Pair, r: Pair) -> dict[str, Any]:
+    """The kernels of the gradient with respect to weights, from my*mx outputs at a time.
 
-    The transposition of F(m, 3): dw = G^T [sum over tiles of (B^T d B) * (A dy A^T)] G. Channels and filters are cut into
+    The transposition of F(m, r): dw = G^T [sum over tiles of (B^T d B) * (A dy A^T)] G. Channels and filters are cut into
     blocks whose sums U fit the second-level cache:
 
         V[channel block][xi][tile][channel]    Z[filter block][xi][pair of filter vectors][tile][2 lanes]
@@ -228,35 +280,42 @@ def weight_kernels(m: int) -> tuple[Any, ...]:
     fills V and Z for all tiles (or for as many as memory should hold, in several rounds), then a task of `sums` owns a
     pair of blocks. Parts, rounds and the order of the sums never depend on the number of threads.
     """
-    n = m + 2
-    data, filter_, output = form(m, 3)
-    gather_x, gather_y = gathering(sandwich(data), m, n), gathering(sandwich(transposed(output)), m, m)
-    back = sandwich(transposed(filter_))
+    n = (m[0] + r[0] - 1, m[1] + r[1] - 1)
+    down, right = form(m[0], r[0]), form(m[1], r[1])
+    gather_x = gathering(sandwich(down.data, right.data), m, n, n)
+    gather_y = gathering(sandwich(transposed(down.output), transposed(right.output)), m, m, n)
+    back = sandwich(transposed(down.filter), transposed(right.filter))
+    (my, mx), (ny, nx), (ry, rx) = m, n, r
+    frequencies, n_taps = ny * nx, ry * rx
 
     @helper
     def transform_x(x: P, g: P, group: int, c: int, first: int, last: int, strip: P, v: P) -> None:
-        """V of the tiles first <= t < last, counted over all images, for the channels c <= . < c + lanes."""
-        across, down = ceil_div(g[at.GRID_X], m), ceil_div(g[at.GRID_Y], m)
-        channel, count, step = group * g[at.CIN] + c, g[at.CIN] - c, g[at.CHANNEL_BLOCK]
+        """V of the tiles first <= t < last, counted over all images, for the channels of vector c."""
+        across, down = ceil_div(g[at.GRID_X], mx), ceil_div(g[at.GRID_Y], my)
+        vectors = ceil_div(g[at.CIN], g[at.LANES])
+        tap_z, within, step = c // vectors, c % vectors * g[at.LANES], g[at.CHANNEL_BLOCK]
+        channel, count = group * g[at.CIN] + within, g[at.CIN] - within
         t = first
         while t < last:
             line, tx = t // across, t % across
-            run = min(across - tx, last - t)
-            y0, x0, to = line % down * m + g[at.BASE_Y], tx * m + g[at.BASE_X], offset(v, (t - first) * step)
-            gather_x(x, g, at.X_VIEW, line // down, channel, count, y0, x0, run, strip, to, step, g[at.V_XI])
+            plane, run = line // down, min(across - tx, last - t)
+            image, z = plane // g[at.GRID_Z], plane % g[at.GRID_Z] + tap_z * g[at.STEP_Z] + g[at.BASE_Z]
+            y0, x0, to = line % down * my + g[at.BASE_Y], tx * mx + g[at.BASE_X], offset(v, (t - first) * step)
+            gather_x(x, g, at.X_VIEW, image, z, channel, count, y0, x0, run, strip, to, step, g[at.V_XI])
             t += run
 
     @helper
     def transform_y(y: P, g: P, group: int, f: int, first: int, last: int, strip: P, z: P) -> None:
         """Z of the tiles first <= t < last, counted over all images, for the filters f <= . < f + lanes."""
-        across, down = ceil_div(g[at.GRID_X], m), ceil_div(g[at.GRID_Y], m)
+        across, down = ceil_div(g[at.GRID_X], mx), ceil_div(g[at.GRID_Y], my)
         channel, count, step = group * g[at.COUT] + f, g[at.COUT] - f, 2 * g[at.LANES]
         t = first
         while t < last:
             line, tx = t // across, t % across
-            run = min(across - tx, last - t)
-            y0, x0, to = line % down * m, tx * m, offset(z, (t - first) * step)
-            gather_y(y, g, at.Y_VIEW, line // down, channel, count, y0, x0, run, strip, to, step, g[at.P_XI])
+            plane, run = line // down, min(across - tx, last - t)
+            image, depth = plane // g[at.GRID_Z], plane % g[at.GRID_Z]
+            y0, x0, to = line % down * my, tx * mx, offset(z, (t - first) * step)
+            gather_y(y, g, at.Y_VIEW, image, depth, channel, count, y0, x0, run, strip, to, step, g[at.P_XI])
             t += run
 
     @helper
@@ -265,7 +324,7 @@ def weight_kernels(m: int) -> tuple[Any, ...]:
         lanes = g[at.LANES]
         pair = g[at.CHANNEL_BLOCK] * 2 * lanes
         rows = SUM_ROWS if lanes >= SUM_ROWS else 2  # a short vector has fewer channels than a whole block of sums
-        for xi in range(n * n):
+        for xi in range(frequencies):
             for k in range(ceil_div(filters, 2 * lanes)):
                 b, c = offset(z, xi * g[at.P_XI] + k * g[at.TILES] * 2 * lanes), offset(u, xi * g[at.U_XI] + k * pair)
                 for i in range(0, channels, rows):
@@ -277,22 +336,23 @@ def weight_kernels(m: int) -> tuple[Any, ...]:
 
     @helper
     def store_filters(w: P, g: P, group: int, c: int, f: int, u: P, strip: P) -> None:
-        """G^T U G for a vector of channels from c and one of filters from f, whose sums begin at u."""
-        lanes, count = g[at.LANES], min(g[at.LANES], g[at.CIN] - c)
-        first, step = (8 * lanes, -lanes) if g[at.BACKWARDS] else (0, lanes)
+        """G^T U G for channel vector c and the filters from f, whose sums begin at u."""
+        lanes, depth = g[at.LANES], g[at.DEPTH]
+        vectors = ceil_div(g[at.CIN], lanes)
+        channel = c % vectors * lanes
+        count = min(lanes, g[at.CIN] - channel)
+        first, step = ((n_taps - 1) * lanes, -lanes) if g[at.BACKWARDS] else (0, lanes)
         for i in range(count):
-            back(
-                offset(u, i * 2 * lanes),
-                n * g[at.U_XI],
-                g[at.U_XI],
-                offset(strip, 9 * i * lanes + first),
-                3 * step,
-                step,
-            )
-        to = offset(w, (group * g[at.COUT] + f) * g[at.FILTER] + c * 9)
-        for k in range(0, 9 * count, lanes):  # the taps of neighbouring channels are neighbours
-            columns, vectors = min(lanes, 9 * count - k), offset(strip, k * lanes)
-            lanes_to_rows(vectors, lanes, offset(to, k), g[at.FILTER], g[at.COUT] - f, columns)
+            taps = offset(strip, n_taps * i * lanes + first)
+            back(offset(u, i * 2 * lanes), nx * g[at.U_XI], g[at.U_XI], taps, rx * step, step)
+        to = offset(w, (group * g[at.COUT] + f) * g[at.FILTER] + (channel * depth + c // vectors) * n_taps)
+        # The taps of neighbouring channels are neighbours, but for depth.
+        runs, length = (1, n_taps * count) if depth == 1 else (count, n_taps)
+        for i in range(runs):
+            for k in range(0, length, lanes):
+                columns, vectors_at = min(lanes, length - k), offset(strip, (i * n_taps + k) * lanes)
+                place = offset(to, i * depth * n_taps + k)
+                lanes_to_rows(vectors_at, lanes, place, g[at.FILTER], g[at.COUT] - f, columns)
 
     @helper
     def store_block(w: P, g: P, group: int, c0: int, channels: int, f0: int, filters: int, u: P, strip: P) -> None:
@@ -301,16 +361,17 @@ def weight_kernels(m: int) -> tuple[Any, ...]:
         for f in range(0, filters, lanes):
             sums = offset(u, f // (2 * lanes) * g[at.CHANNEL_BLOCK] * 2 * lanes + f % (2 * lanes))
             for c in range(0, channels, lanes):
-                store_filters(w, g, group, c0 + c, f0 + f, offset(sums, c * 2 * lanes), strip)
+                store_filters(w, g, group, (c0 + c) // lanes, f0 + f, offset(sums, c * 2 * lanes), strip)
 
     def parts(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) -> None:
         """A task is one part of the tiles, one group, one block of channels and one of filters, into the shared U."""
-        lanes, cin, cout, block = g[at.LANES], g[at.CIN], g[at.COUT], g[at.TILES]
+        lanes, cout, block = g[at.LANES], g[at.COUT], g[at.TILES]
+        cin = g[at.DEPTH] * ceil_div(g[at.CIN], lanes) * lanes  # lanes of all vectors of channels
         c_blocks, f_blocks = ceil_div(cin, g[at.CHANNEL_BLOCK]), ceil_div(cout, g[at.FILTER_BLOCK])
         v = offset(work, g[at.SHARED] + thread * g[at.WORK])
-        z = offset(v, n * n * g[at.V_XI])
-        strip = offset(z, n * n * g[at.P_XI])
-        total = g[at.BATCH] * ceil_div(g[at.GRID_Y], m) * ceil_div(g[at.GRID_X], m)
+        z = offset(v, frequencies * g[at.V_XI])
+        strip = offset(z, frequencies * g[at.P_XI])
+        total = g[at.BATCH] * g[at.GRID_Z] * ceil_div(g[at.GRID_Y], my) * ceil_div(g[at.GRID_X], mx)
         for task in range(first, last):
             part, owned = task // (g[at.GROUPS] * c_blocks * f_blocks), task % (g[at.GROUPS] * c_blocks * f_blocks)
             group = owned // (c_blocks * f_blocks)
@@ -321,7 +382,7 @@ def weight_kernels(m: int) -> tuple[Any, ...]:
             for t0 in range(begin, end, block):
                 t1 = min(t0 + block, end)
                 for c in range(0, channels, lanes):
-                    transform_x(x, g, group, c0 + c, t0, t1, strip, offset(v, c))
+                    transform_x(x, g, group, (c0 + c) // lanes, t0, t1, strip, offset(v, c))
                 for f in range(0, filters, lanes):
                     z_at = f // (2 * lanes) * block * 2 * lanes + f % (2 * lanes)
                     transform_y(y, g, group, f0 + f, t0, t1, strip, offset(z, z_at))
@@ -330,8 +391,8 @@ def weight_kernels(m: int) -> tuple[Any, ...]:
     def join(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) -> None:
         """A task is one group, one vector of channels and one of filters: adds up its parts, in order, in the first one."""
         lanes = g[at.LANES]
-        c_vectors, f_vectors = ceil_div(g[at.CIN], lanes), ceil_div(g[at.COUT], lanes)
-        c_blocks, f_blocks = ceil_div(g[at.CIN], g[at.CHANNEL_BLOCK]), ceil_div(g[at.COUT], g[at.FILTER_BLOCK])
+        c_vectors, f_vectors = g[at.DEPTH] * ceil_div(g[at.CIN], lanes), ceil_div(g[at.COUT], lanes)
+        c_blocks, f_blocks = ceil_div(c_vectors * lanes, g[at.CHANNEL_BLOCK]), ceil_div(g[at.COUT], g[at.FILTER_BLOCK])
         strip = offset(work, g[at.SHARED] + thread * g[at.WORK])
         for task in range(first, last):
             group, c, f = (
@@ -345,28 +406,28 @@ def weight_kernels(m: int) -> tuple[Any, ...]:
             u = offset(work, g[at.U_START] + blocks * g[at.U_BLOCK] + within)
             for part in range(1, g[at.PARTS]):
                 more = offset(u, part * g[at.GROUPS] * c_blocks * f_blocks * g[at.U_BLOCK])
-                for xi in range(n * n):
+                for xi in range(frequencies):
                     add_vectors(offset(u, xi * g[at.U_XI]), offset(more, xi * g[at.U_XI]), 2 * lanes, lanes)
-            store_filters(w, g, group, c, f, u, strip)
+            store_filters(w, g, group, c // lanes, f, u, strip)
 
     def transforms(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) -> None:
         """A task is one row of tiles of one image and one vector of channels, of x or of y, of one group."""
-        lanes, across = g[at.LANES], ceil_div(g[at.GRID_X], m)
+        lanes, across = g[at.LANES], ceil_div(g[at.GRID_X], mx)
         strip = offset(work, g[at.SHARED] + thread * g[at.WORK])
-        x_vectors = ceil_div(g[at.CIN], lanes)
+        x_vectors = g[at.DEPTH] * ceil_div(g[at.CIN], lanes)
         vectors = x_vectors + ceil_div(g[at.COUT], lanes)
         per_round = g[at.TILES] // across
         for task in range(first, last):
             # Neighbouring rows of tiles one after the other, as they lie in V and Z.
             begin = task // (per_round * g[at.GROUPS] * vectors) * per_round
-            lines = min(per_round, g[at.BATCH] * ceil_div(g[at.GRID_Y], m) - begin)
+            lines = min(per_round, g[at.BATCH] * g[at.GRID_Z] * ceil_div(g[at.GRID_Y], my) - begin)
             rest = task - begin * g[at.GROUPS] * vectors
             line, group, c = rest % lines, rest // lines // vectors, rest // lines % vectors * lanes
             to, t0 = offset(work, group * g[at.V_GROUP]), (begin + line) * across
             if c < x_vectors * lanes:
                 to = offset(to, c // g[at.CHANNEL_BLOCK] * g[at.V_BLOCK] + c % g[at.CHANNEL_BLOCK])
                 to = offset(to, line * across * g[at.CHANNEL_BLOCK])
-                transform_x(x, g, group, c, t0, t0 + across, strip, to)
+                transform_x(x, g, group, c // lanes, t0, t0 + across, strip, to)
             else:
                 f = c - x_vectors * lanes
                 to = offset(to, g[at.Z_START] + f // g[at.FILTER_BLOCK] * g[at.P_BLOCK] + f % g[at.FILTER_BLOCK])
@@ -375,9 +436,9 @@ def weight_kernels(m: int) -> tuple[Any, ...]:
 
     def sums(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) -> None:
         """A task is one round of tiles, one group, one block of filters and one of channels."""
-        cin, cout = g[at.CIN], g[at.COUT]
+        cin, cout = g[at.DEPTH] * ceil_div(g[at.CIN], g[at.LANES]) * g[at.LANES], g[at.COUT]
         c_blocks, f_blocks = ceil_div(cin, g[at.CHANNEL_BLOCK]), ceil_div(cout, g[at.FILTER_BLOCK])
-        total = g[at.BATCH] * ceil_div(g[at.GRID_Y], m) * ceil_div(g[at.GRID_X], m)
+        total = g[at.BATCH] * g[at.GRID_Z] * ceil_div(g[at.GRID_Y], my) * ceil_div(g[at.GRID_X], mx)
         rounds = ceil_div(total, g[at.TILES])
         mine = offset(work, g[at.SHARED] + thread * g[at.WORK])
         strip = offset(mine, g[at.U_BLOCK])
@@ -395,10 +456,15 @@ def weight_kernels(m: int) -> tuple[Any, ...]:
             if turn == rounds - 1:
                 store_block(w, g, group, c0, channels, f0, filters, u, strip)
 
-    return parts, join, transforms, sums
+    return {"parts": parts, "join": join, "transforms": transforms, "sums": sums}
 
 
-filters_2, tiles_2, inputs_2, products_2 = kernels(2)
-filters_4, tiles_4, inputs_4, products_4 = kernels(4)
-parts_2, join_2, transforms_2, sums_2 = weight_kernels(2)
-parts_4, join_4, transforms_4, sums_4 = weight_kernels(4)
+def __getattr__(name: str) -> Any:
+    """The kernel of that name, say `tiles_4x3_1x1`."""
+    found = re.fullmatch(r"(\w+?)_(\d+)x(\d+)_(\d+)x(\d+)", name)
+    if not found:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    stage, my, ry, mx, rx = found[1], *map(int, found.groups()[1:])
+    make = kernels if stage in ("filters", "tiles", "inputs", "products") else weight_kernels
+    globals().update({f"{other}_{name.partition('_')[2]}": made for other, made in make((my, mx), (ry, rx)).items()})
+    return globals()[name]
