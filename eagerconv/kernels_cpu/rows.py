@@ -37,13 +37,8 @@ FILTERS = 4  # whose gradients one task computes
 # Measured on one AVX-512 core at 4 GHz: vectors loaded across cache lines, multiplied and broadcast; vectors copied; calls
 # of a block; rows of a strip; tasks.
 SECONDS_PER_LOAD, SECONDS_PER_FMA, SECONDS_PER_BROADCAST, SECONDS_PER_COPY = 0.4e-9, 0.14e-9, 0.12e-9, 0.8e-9
-SECONDS_PER_BLOCK, SECONDS_PER_ROW, SECONDS_PER_TASK, SECONDS_PER_TAP, SECONDS_PER_CALL = (
-    8e-9,
-    4e-9,
-    150e-9,
-    0.6e-9,
-    3e-6,
-)
+SECONDS_PER_BLOCK, SECONDS_PER_ROW, SECONDS_PER_TASK, SECONDS_PER_TAP = 6e-9, 1.5e-9, 60e-9, 0.4e-9
+SECONDS_PER_CALL = 3e-6
 
 
 def blocks() -> Iterator[tuple[int, int]]:
