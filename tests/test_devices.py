@@ -110,6 +110,24 @@ def test_the_examples_train_on_a_device_named_in_one_line(place):
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
+@pytest.mark.parametrize("function", [
+    lambda x: ec.avg_pool2d(x, 2), lambda x: ec.max_pool2d(x, (3, 2)), lambda x: ec.pool_2d(x, 2, pad=(1, 1), mode="sum"),
+    lambda x: ec.adaptive_avg_pool(x, (3, 2)), lambda x: ec.adaptive_max_pool(x, (3, 2)), lambda x: ec.group_norm(x, 2),
+    lambda x: ec.layer_norm(x, (5, 7)), ec.instance_norm, ec.gelu, ec.silu, ec.softmax, lambda x: ec.elu(x) + ec.mish(x),
+])  # fmt: skip
+def test_layers_run_on_the_device(place, function):
+    x = np.random.default_rng(0).standard_normal((2, 4, 5, 7))
+    results = []
+    for where in ("cpu", "cuda"):
+        t = ec.tensor(x, device=where, requires_grad=True)
+        out = function(t)
+        (out * out).sum().backward()
+        assert out.device == t.grad.device == where
+        results.append([v.detach().to("cpu").numpy() for v in (out, t.grad)])
+    for cpu, gpu in zip(*results, strict=True):
+        np.testing.assert_allclose(gpu, cpu, rtol=1e-10, atol=1e-12)
+
+
 def test_different_devices_raise_and_name_both(place, tensor):
     with pytest.raises(TypeError, match=r"add: operands on cpu and cuda; move one"):
         tensor + tensor.to("cuda")

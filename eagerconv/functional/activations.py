@@ -61,7 +61,7 @@ def _cdf(x: Any) -> Any:
     erfc(z) = t exp(P(t) - z**2) with t = 2 / (2 + z), where P is smooth enough for a polynomial (the form of Press et
     al., Numerical Recipes, section 6.2); it interpolates math.erfc. Done in pieces that stay in the cache.
     """
-    flat = np.ascontiguousarray(x).reshape(-1)
+    flat = x.reshape(-1)
     out = np.empty_like(flat)
     double = flat.dtype == np.float64
     first, *others, last = _polynomial(20 if double else 8)

@@ -370,12 +370,17 @@ def _adaptive(name: str, input: Any, output_size: Any, mode: str) -> Tensor:
         inside = begin[:, None] + np.arange(width) < end[:, None]  # (m, width)
         taken = np.where(inside, begin[:, None] + np.arange(width), end[:, None] - 1)
         axes = tuple(range(axis)) + tuple(range(axis + 1, x.ndim)) + (axis,)  # the pooled axis last
-        rows = x.transpose(axes)[..., taken.ravel()]  # (..., m * width): each window, its last element repeated
+        rows = x.transpose(axes)[
+            ..., asarray(taken.ravel(), device=x.device)
+        ]  # (..., m * width): each window, its last element repeated
         if mode == "max":
             rows = _pool(name, 1, rows, width, True, None, 0, mode)
         else:
             weights = (inside / inside.sum(1, keepdims=True)).astype(x.dtype if x.dtype.kind == "f" else float)
-            rows = sum_windows(rows * weights.ravel(), w=_windows(name, rows.shape[-1:], width, True, None, 0))
+            rows = sum_windows(
+                rows * asarray(weights.ravel(), device=x.device),
+                w=_windows(name, rows.shape[-1:], width, True, None, 0),
+            )
         x = rows.transpose(tuple(int(a) for a in np.argsort(axes)))
     return x
 
@@ -397,7 +402,8 @@ def _pool(
     if mode == "sum":
         return cast(Tensor, total)
     counts = w.counts(with_padding=mode == "average_inc_pad")
-    return cast(Tensor, total / (counts.astype(x.dtype) if x.dtype.kind not in "biu" else counts))
+    counts = counts.astype(x.dtype) if x.dtype.kind not in "biu" else counts
+    return cast(Tensor, total / asarray(counts, device=x.device))
 
 
 def _windows(
