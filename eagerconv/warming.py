@@ -13,16 +13,19 @@ import numpy as np
 
 from eagerconv.kernels_cpu import jit, native
 from eagerconv.kernels_cpu.widen import WIDER
+from eagerconv.kernels_cpu.winograd import F2, F4
 from eagerconv.registry import TABLE, known
 
 SOURCES = {
     "gemm": (("gemm", ""), ("pixels", "")),
     "rows": (("rows", ""), ("planes", "")),
-    "winograd": (("winograd", "_4"),),
-    "winograd_f2": (("winograd", "_2"),),
     "winograd_dwm": (("dwm", ""),),
 }
 """Where an algorithm's kernels are, if not in the module of its name: modules, and how the kernels' names end."""
+
+FORMS = {"winograd": F4, "winograd_f2": F2}
+STAGES = ("filters", "tiles", "inputs", "products", "transforms", "sums", "parts", "join")
+"""Winograd's kernels are made on request, by name: every stage of every form."""
 
 
 def warmup(
@@ -76,6 +79,7 @@ def warmup(
 
 def kernels_of(algorithm: str) -> Iterator[str]:
     """The names "module:function" of an algorithm's kernels: functions of some tasks, as jit.py describes them."""
+    yield from (f"winograd:{stage}_{form.name}" for form in FORMS.get(algorithm, {}).values() for stage in STAGES)
     for module, ending in SOURCES.get(algorithm, ((algorithm, ""),)):
         if not (Path(native.__path__[0]) / f"{module}.py").exists():
             continue  # all its work is NumPy's
