@@ -464,12 +464,12 @@ def dnn_conv(
     """
     function = "dnn_conv"
     _one_of(function, "conv_mode", conv_mode, ("cross", "conv"))
-    if not any(algorithm.name == "cudnn" for table in algorithms.TABLE.values() for algorithm in table):
-        raise algorithms.AlgorithmError(
-            f"{function}: there is no cuDNN here; conv2d(img, kerns, filter_flip={conv_mode == 'conv'}) gives the same "
-            "by an algorithm that is there"
-        )
     x = array(function, "img", img)
+    if "cudnn" not in algorithms.names(x.device):
+        raise algorithms.AlgorithmError(
+            f"{function}: there is no cuDNN on {x.device!r}; conv2d(img, kerns, filter_flip={conv_mode == 'conv'}) gives the "
+            "same there, and img.to('cuda') moves to a GPU"
+        )
     return _forward(
         function, 3 if x.ndim == 5 else 2, {"img": x, "kerns": kerns}, border_mode, subsample, flip=conv_mode == "conv",
         dilation=dilation, groups=num_groups, algorithm="cudnn",

@@ -509,7 +509,7 @@ def test_huge_padding_at_an_equal_stride_is_right_or_refused(rows: int, algorith
             ec.conv1d_grad_wrt_weights(x, y, w.shape, **options),
         )
     except ec.AlgorithmError:
-        assert algorithm not in ("gemm", "direct")
+        assert algorithm != "direct"
     except ValueError as error:
         assert "too large" in str(error)  # noqa: PT017
     else:

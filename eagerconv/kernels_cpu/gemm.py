@@ -22,6 +22,7 @@ from eagerconv.record import FEATURES, Algorithm, Plan, Request
 from eagerconv.spec import ConvSpec, Shape
 
 DEPTH = 384  # rows (channel, tap) of a panel: with three vectors it stays in the second-level cache
+MOST_WORKSPACE = 1 << 32  # bytes, all threads together
 PHASES = 512  # of the stride, at most
 
 BLOCK_ROWS, BLOCK_VECTORS = (
@@ -259,7 +260,9 @@ def _weights_plan(request: Request) -> Plan:
 
 
 def _refuses(request: Request) -> str | None:
-    """The gradient with respect to inputs is planned phase by phase, which takes time if there are thousands of them."""
+    """Rows are padded in workspace, however far; gradients wrt inputs are planned phase by phase, which takes time."""
+    if (needed := _workspace(request)) > MOST_WORKSPACE:
+        return f"would pad rows until they take {needed:,} bytes"
     if request.slot != "x":
         return None
     count = math.prod(min(s, i) for s, i in zip(request.spec.stride, request.spec.size, strict=True))
