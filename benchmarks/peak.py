@@ -41,7 +41,7 @@ def _multiply_and_add(typingctx: Any, turns: Any) -> Any:
 
 @cache
 def _compiled() -> Any:
-    @numba.njit("float32(int64, int64)", parallel=True, nogil=True)  # type: ignore[untyped-decorator]
+    @numba.njit("float32(int64, int64)", parallel=True, nogil=True)
     def run(threads: int, turns: int) -> Any:
         total = numba.float32(0)
         for _ in numba.prange(threads):

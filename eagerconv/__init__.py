@@ -5,7 +5,7 @@ from eagerconv.algorithms import AlgorithmError, autotune, explain
 from eagerconv.anomaly import detect_anomaly
 from eagerconv.autograd.tape import enable_grad, is_grad_enabled, no_grad
 from eagerconv.devices import device
-from eagerconv.functional.activations import *  # noqa: F403
+from eagerconv.functional.activations import *  # noqa: F403  # its __all__
 from eagerconv.functional.activations import __all__ as _activation_names
 from eagerconv.functional.array import *  # noqa: F403  # the array API standard, listed in array.__all__
 from eagerconv.functional.array import __all__ as _array_names
@@ -23,11 +23,11 @@ from eagerconv.functional.conv import (
     conv3d_grad_wrt_weights,
     conv3d_transpose,
 )
-from eagerconv.functional.losses import *  # noqa: F403
+from eagerconv.functional.losses import *  # noqa: F403  # its __all__
 from eagerconv.functional.losses import __all__ as _loss_names
 from eagerconv.functional.nn import dropout, linear
 from eagerconv.functional.normalisation import batch_norm, group_norm, instance_norm, layer_norm
-from eagerconv.functional.pooling import *  # noqa: F403
+from eagerconv.functional.pooling import *  # noqa: F403  # its __all__
 from eagerconv.functional.pooling import __all__ as _pooling_names
 from eagerconv.functional.shapes import (
     assert_conv_shape,

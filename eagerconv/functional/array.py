@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from eagerconv import dtypes
-from eagerconv.dtypes import *  # noqa: F403
+from eagerconv.dtypes import *  # noqa: F403  # its __all__
 from eagerconv.functional import creation, elementwise, manipulation, reductions, searching
-from eagerconv.functional.creation import *  # noqa: F403
-from eagerconv.functional.elementwise import *  # noqa: F403
-from eagerconv.functional.manipulation import *  # noqa: F403
-from eagerconv.functional.reductions import *  # noqa: F403
-from eagerconv.functional.searching import *  # noqa: F403
+from eagerconv.functional.creation import *  # noqa: F403  # its __all__
+from eagerconv.functional.elementwise import *  # noqa: F403  # its __all__
+from eagerconv.functional.manipulation import *  # noqa: F403  # its __all__
+from eagerconv.functional.reductions import *  # noqa: F403  # its __all__
+from eagerconv.functional.searching import *  # noqa: F403  # its __all__
 from eagerconv.linalg import einsum, matmul, matrix_transpose, tensordot, vecdot
 
 __all__ = [*dtypes.__all__, *creation.__all__, *elementwise.__all__, *manipulation.__all__, *reductions.__all__]

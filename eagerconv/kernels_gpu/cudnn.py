@@ -102,8 +102,8 @@ def _padding(spec: ConvSpec) -> tuple[Shape, Shape]:
 def _layout(shape: Shape, like: Shape) -> Shape:
     """Strides of a new array: channels last if those of `like` are, else C order."""
     if len(like) > 2 and like[1] == 1 and shape[1] > 1 and like[-1] > 1:
-        channels, rest = shape[1], contiguous((shape[0], *shape[2:], shape[1]))
-        return (rest[0], 1, *rest[1:-1]) if channels else contiguous(shape)
+        batch, *spatial, channel = contiguous((shape[0], *shape[2:], shape[1]))
+        return (batch, channel, *spatial)
     return contiguous(shape)
 
 

@@ -26,17 +26,17 @@ from eagerconv.autograd.rules import (
     statistics,
     ufuncs,
 )
-from eagerconv.autograd.rules.calculus import *  # noqa: F403
-from eagerconv.autograd.rules.fft import *  # noqa: F403
-from eagerconv.autograd.rules.indexing import *  # noqa: F403
-from eagerconv.autograd.rules.linalg import *  # noqa: F403
+from eagerconv.autograd.rules.calculus import *  # noqa: F403  # its rows
+from eagerconv.autograd.rules.fft import *  # noqa: F403  # its rows
+from eagerconv.autograd.rules.indexing import *  # noqa: F403  # its rows
+from eagerconv.autograd.rules.linalg import *  # noqa: F403  # its rows
 from eagerconv.autograd.rules.operands import Table
-from eagerconv.autograd.rules.products import *  # noqa: F403
-from eagerconv.autograd.rules.reductions import *  # noqa: F403
-from eagerconv.autograd.rules.shapes import *  # noqa: F403
-from eagerconv.autograd.rules.sorting import *  # noqa: F403
-from eagerconv.autograd.rules.statistics import *  # noqa: F403
-from eagerconv.autograd.rules.ufuncs import *  # noqa: F403
+from eagerconv.autograd.rules.products import *  # noqa: F403  # its rows
+from eagerconv.autograd.rules.reductions import *  # noqa: F403  # its rows
+from eagerconv.autograd.rules.shapes import *  # noqa: F403  # its rows
+from eagerconv.autograd.rules.sorting import *  # noqa: F403  # its rows
+from eagerconv.autograd.rules.statistics import *  # noqa: F403  # its rows
+from eagerconv.autograd.rules.ufuncs import *  # noqa: F403  # its rows
 from eagerconv.autograd.tape import Op
 
 _TABLES = (ufuncs, indexing, shapes, reductions, sorting, products, statistics, calculus, linalg, fft)

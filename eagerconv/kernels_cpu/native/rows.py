@@ -19,8 +19,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import llvmlite.ir as ir
-from numba import types
 from numba.extending import intrinsic
 
 from eagerconv.kernels_cpu import table as at
@@ -30,6 +28,7 @@ from eagerconv.kernels_cpu.native.vector import (
     Loop,
     Vectors,
     _void,
+    as_integers,
     copy_every_second,
     copy_rows,
     offset,
@@ -38,16 +37,6 @@ from eagerconv.kernels_cpu.native.vector import (
 from eagerconv.kernels_cpu.rows import HEIGHTS, LINES, VECTORS, blocks
 
 P = Any  # a pointer
-
-
-@intrinsic
-def as_integers(typingctx: Any, pointer: Any) -> Any:
-    """The same memory as int64."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.bitcast(args[0], ir.IntType(64).as_pointer())
-
-    return types.CPointer(types.int64)(pointer), codegen
 
 
 @intrinsic
