@@ -10,6 +10,7 @@ import pytest
 
 import eagerconv as ec
 from eagerconv.kernels_cpu import dwm
+from eagerconv.kernels_cpu.blocks import DWM_FORMS
 from eagerconv.kernels_cpu.cooktoom import form
 
 every_slot = pytest.mark.parametrize("slot", ["y", "x", "w"])
@@ -41,7 +42,7 @@ def limits(monkeypatch):
     forget()
 
 
-@pytest.mark.parametrize(("m", "r"), dwm.FORMS)
+@pytest.mark.parametrize(("m", "r"), DWM_FORMS)
 def test_the_matrices_compute_correlations(m, r):
     data, filters, output = (
         [[Fraction(v).limit_denominator(10000) for v in row] for row in part] for part in form(m, r)

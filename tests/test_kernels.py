@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import functools
 import hashlib
 import itertools
 import os
@@ -221,16 +223,46 @@ def test_damaged_stale_and_unwritable_caches_only_cost_a_compilation(tmp_path):
     assert script(code + "; print(jit.cache_directory())", **everywhere)[:1] == fresh[:1]
 
 
-def test_the_cache_key_holds_sources_versions_and_processor(monkeypatch):
-    stamps = {jit._stamp()}
+def test_the_cache_key_holds_versions_and_processor(monkeypatch):
+    stamps = {jit._stamp("direct")}
     for name, value in (("host", lambda: ("other", "+features")), ("_numba_version", lambda: "0.0")):
         with monkeypatch.context() as patch:
             patch.setattr(jit, name, value)
-            stamps.add(jit._stamp.__wrapped__())
-    with monkeypatch.context() as patch:
-        patch.setattr(jit, "__file__", __file__)  # other sources
-        stamps.add(jit._stamp.__wrapped__())
-    assert len(stamps) == 4
+            stamps.add(jit._stamp.__wrapped__("direct"))
+    assert len(stamps) == 3
+
+
+NATIVE = sorted(path.stem for path in Path(jit.__file__).with_name("native").glob("*.py") if path.stem != "__init__")
+
+
+@pytest.mark.parametrize("changed", ["blocks", "table", "cooktoom", "jit", *(f"native.{name}" for name in NATIVE)])
+def test_a_changed_source_invalidates_the_kernels_made_of_it_alone(changed, monkeypatch):
+    before = {module: jit._stamp.__wrapped__(module) for module in NATIVE}
+    source = jit._source.__wrapped__
+    monkeypatch.setattr(jit, "_source", lambda name: source(name) + b"#" * (name == changed))
+    after = {module: jit._stamp.__wrapped__(module) for module in NATIVE}
+    stale = {module for module in NATIVE if before[module] != after[module]}
+    assert stale == {module for module in NATIVE if changed in imported(f"native.{module}")}
+
+
+@functools.cache
+def imported(module):
+    """The modules of kernels_cpu that one of them imports, itself and through others, as Python's parser sees them."""
+    tree = ast.parse(Path(jit.__file__).parent.joinpath(*module.split(".")).with_suffix(".py").read_text())
+    found = {module}
+    for node in ast.walk(tree):
+        assert not isinstance(node, ast.Import) or not any("kernels_cpu" in name.name for name in node.names)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("eagerconv.kernels_cpu"):
+            inside = node.module.removeprefix("eagerconv.kernels_cpu").removeprefix(".")
+            for name in [inside] if inside else [name.name for name in node.names]:
+                found |= imported(name)
+    return found
+
+
+def test_kernel_sources_know_nothing_of_the_plans():
+    shared = {"blocks", "cooktoom", "jit", "table"}
+    for module in NATIVE:
+        assert {name for name in imported(f"native.{module}") if not name.startswith("native.")} <= shared
 
 
 def test_no_two_kernels_share_an_object():

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from eagerconv.kernels_cpu.blocks import CONVERT_PIECE
 from eagerconv.kernels_cpu.jit import host, kernel, register_bytes
 from eagerconv.kernels_cpu.table import as_table
 from eagerconv.kernels_cpu.threads import Launch, get_num_threads, worthwhile
 from eagerconv.memory import empty
 
-PIECE = 1 << 13  # elements of one task
 SECONDS_PER_ELEMENT = 0.1e-9
 
 
@@ -32,7 +32,7 @@ def convert(source: Any, dtype: np.dtype[Any], to: Any = None) -> Any:
 def _launch(direction: str, name: str, count: int, threads: int) -> Launch:
     native = kernel(f"convert:{direction}_{name}", np.dtype(np.float32))
     threads = worthwhile(threads, count * SECONDS_PER_ELEMENT)
-    return Launch([(native, range(-(-count // PIECE)))], threads, 0, as_table([count]))
+    return Launch([(native, range(-(-count // CONVERT_PIECE)))], threads, 0, as_table([count]))
 
 
 @lru_cache(maxsize=8)

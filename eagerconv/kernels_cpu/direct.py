@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 
+from eagerconv.kernels_cpu.blocks import DIRECT_ROW
 from eagerconv.kernels_cpu.jit import kernel
 from eagerconv.kernels_cpu.table import as_table, direct_table
 from eagerconv.kernels_cpu.threads import Launch, worthwhile
 from eagerconv.record import FEATURES, Algorithm, Plan, Request, arrange
 from eagerconv.spec import contiguous as contiguous
-
-ROW = 512  # elements of a kernel's row buffer; each thread has two
 
 # Measured on one AVX-512 core at 4 GHz, and what a task costs before its first product.
 SECONDS_PER_TASK = 30e-9
@@ -59,7 +58,7 @@ def _plan(request: Request) -> Plan:
     a, b = request.strides
     table = as_table(direct_table(spec, *arrange(slot, a, b, contiguous(shape))))
     threads = worthwhile(request.threads, _seconds(request))
-    launch = Launch([(native, range(tasks))], threads, 2 * ROW * dtype.itemsize, table)
+    launch = Launch([(native, range(tasks))], threads, 2 * DIRECT_ROW * dtype.itemsize, table)
 
     return launch.plan(shape, dtype, slot)
 
@@ -85,7 +84,7 @@ DIRECT = Algorithm(
     ),
     error=None,
     refuses=lambda request: None,
-    workspace=lambda request: 2 * ROW * request.dtype.itemsize * request.threads,
+    workspace=lambda request: 2 * DIRECT_ROW * request.dtype.itemsize * request.threads,
     cost=_cost,
     plan=_plan,
 )

@@ -13,16 +13,16 @@ from typing import NamedTuple
 import numpy as np
 
 from eagerconv.kernels_cpu import table as at
+from eagerconv.kernels_cpu.blocks import DWM_FEW_ROWS, DWM_FORMS, DWM_ROWS
 from eagerconv.kernels_cpu.cooktoom import Matrix, form
 from eagerconv.kernels_cpu.direct import contiguous
 from eagerconv.kernels_cpu.gemm import lanes
-from eagerconv.kernels_cpu.jit import kernel, register_bytes
+from eagerconv.kernels_cpu.jit import kernel
 from eagerconv.kernels_cpu.table import as_table, view
 from eagerconv.kernels_cpu.threads import Launch
 from eagerconv.record import Algorithm, Plan, Request
 from eagerconv.spec import ConvSpec, Shape
 
-FORMS = ((4, 2), (4, 3), (4, 4), (4, 5))
 PIECES = (4, 4)
 """The F(m, r) in use: r taps for the longest phase of the filter, and F(4, 4) for the pieces of longer ones."""
 
@@ -32,10 +32,6 @@ ERROR = {2: 60.0, 3: 120.0, 4: 200.0, 5: 220.0}
 Found by search over random, sparse, one-signed, alternating and widely scaled operands (tests/test_dwm.py repeats it).
 """
 
-BLOCK_ROWS, FEW_ROWS = (6, 2) if register_bytes() == 32 else (14, 4)
-"""Windows of one block of sums, of two vectors each: 28 of 32 registers, 12 of AVX2's 16; and of one for the rest."""
-
-SUM_ROWS = 8  # input channels of one block of sums in the gradient with respect to weights
 WINDOWS = 28  # windows of one task where filters have one piece
 LINES = 8  # of windows of one task, where there are several pieces
 FEW_WINDOWS = 160
@@ -117,7 +113,7 @@ def scheme_of(spec: ConvSpec, forward: bool) -> Scheme:
     Where the windows of the phases of a result do not agree, one tap more may save a tile.
     """
     longest = max(taps_of(spec))
-    forms = [f for f in FORMS if longest <= f[1] <= longest + (not forward)] or [PIECES]
+    forms = [f for f in DWM_FORMS if longest <= f[1] <= longest + (not forward)] or [PIECES]
     if forward:
         m, r = forms[0]
         return Scheme(m, r, (_forward_axis(spec, 0, m, r), _forward_axis(spec, 1, m, r)))
@@ -189,7 +185,7 @@ def _layout(request: Request) -> Layout:
         pitch = ay.tiles if ay.pieces == 1 else _round(ay.tiles, lines)
         part = vectors
     wide = columns + side
-    windows = _round(lines * wide, BLOCK_ROWS)
+    windows = _round(lines * wide, DWM_ROWS)
     v_block = (windows + halo * wide + side) * n_lanes
     v_xi, p_block = vectors * v_block + gap, windows * width
     pixels = _round((wide - 1) * m + n, n_lanes)
@@ -453,7 +449,7 @@ def _cost(request: Request) -> float:
     tiles = spec.batch * ay.tiles * ax.tiles
     windows = lines * (columns + side) * layout.entries.get(at.D_COLUMN_BLOCKS, 1)
     if not weights:
-        windows = _round(windows, FEW_ROWS)
+        windows = _round(windows, DWM_FEW_ROWS)
     halo = 1 + (ay.pieces - 1) / layout.entries[at.D_LINES]
     paired = _round(chunks, 2) if chunks > 1 or weights else 1
     products = needed * windows * (vectors / in_phases) * n_lanes * paired

@@ -14,20 +14,17 @@ import numpy as np
 import numpy.typing as npt
 
 from eagerconv.kernels_cpu import table as at
+from eagerconv.kernels_cpu.blocks import GEMM_DEPTH, GEMM_VECTORS
 from eagerconv.kernels_cpu.direct import contiguous
-from eagerconv.kernels_cpu.jit import kernel, register_bytes, registers
+from eagerconv.kernels_cpu.jit import kernel, register_bytes
 from eagerconv.kernels_cpu.table import as_table, three, view
 from eagerconv.kernels_cpu.threads import Launch, worthwhile
 from eagerconv.record import FEATURES, Algorithm, Plan, Request
 from eagerconv.spec import ConvSpec, Shape
 
-DEPTH = 384  # rows (channel, tap) of a panel: with three vectors it stays in the second-level cache
 MOST_WORKSPACE = 1 << 32  # bytes, all threads together
 PHASES = 512  # of the stride, at most
 
-BLOCK_ROWS, BLOCK_VECTORS = (
-    (8, 3) if registers() == 32 else (6, 2)
-)  # sums in registers, with a row of vectors and a factor
 PIXELS, FEW_PIXELS, WEIGHT_PIXELS = 256, 4096, 384  # of a tile
 TAPS = 576  # (channel, tap) rows of one task of the gradient with respect to weights
 SUMS = 80_000  # elements of sums that one task holds, at most if there are enough other tasks
@@ -130,7 +127,7 @@ def cut(request: Request) -> Cut:
         (-(-n // d) - 1) * s + r for n, d, s, r in zip(box[1:], three(step, 1), three(stride, 1), reach, strict=True)
     ]
     plane = -(-math.prod(extent) // 32) * 32 + 16  # an odd number of half lines: channels in different lines of caches
-    chunk = max(1, (TAPS if weights else DEPTH) // max(1, max(len(taps) for _, _, taps in parts)))
+    chunk = max(1, (TAPS if weights else GEMM_DEPTH) // max(1, max(len(taps) for _, _, taps in parts)))
     if not in_place:
         chunk = min(chunk, max(1, STRIP // (plane * box[0])))
     chunk = _part(channels, chunk)
@@ -139,13 +136,13 @@ def cut(request: Request) -> Cut:
         strip = (*source[:2], *three(source[2:], 0))  # type: ignore[assignment]
 
     vectors = -(-rows // n_lanes)
-    panels = -(-vectors // BLOCK_VECTORS)
+    panels = -(-vectors // GEMM_VECTORS)
     tiles = [-(-n // m) for n, m in zip(grid, box, strict=True)]
     held = chunk * n_taps if weights else math.prod(box)  # rows of sums
-    block = _part(panels, max(1, SUMS // (held * BLOCK_VECTORS * n_lanes)))
+    block = _part(panels, max(1, SUMS // (held * GEMM_VECTORS * n_lanes)))
     vector = ((channels * n_taps) // n_lanes + 2) * n_lanes * n_lanes
     group = vectors * vector
-    shared, segments, width = spec.groups * group, 1, BLOCK_VECTORS * n_lanes
+    shared, segments, width = spec.groups * group, 1, GEMM_VECTORS * n_lanes
     if weights:
         units = spec.groups * -(-panels // block) * -(-channels // chunk)
         most_segments = min(math.prod(tiles), SEGMENTS // units, SEGMENT_SUMS // (spec.groups * group))

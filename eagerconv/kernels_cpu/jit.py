@@ -20,6 +20,7 @@ import hashlib
 import importlib
 import os
 import platform
+import re
 import sys
 import tempfile
 import threading
@@ -156,7 +157,7 @@ def _file_name(function: str, dtype: np.dtype[Any]) -> str:
     module, _, attribute = function.partition(":")
     if not (module.isidentifier() and attribute.isidentifier()):
         raise ValueError(f"a kernel is named 'module:function', both identifiers, not {function!r}")
-    return f"{module}-{attribute}-{dtype.name}-{_stamp()[:32]}.o"
+    return f"{module}-{attribute}-{dtype.name}-{_stamp(module)[:32]}.o"
 
 
 @contextmanager
@@ -266,14 +267,40 @@ def target_machine() -> Any:
 
 
 @cache
-def _stamp() -> str:
-    """Hash of all that shapes machine code: every kernel source file, the compilers' versions, the host's features."""
+def _stamp(module: str) -> str:
+    """Hash of all that shapes a module's machine code: its sources, the compilers' versions, the host's features."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    for name, text in sorted(_sources(f"native.{module}").items()):
+        digest.update(name.encode() + b"\0" + text)
     versions = (sys.version, np.__version__, llvmlite.__version__, _numba_version(), platform.machine(), *host())
     digest.update(repr(versions).encode())
     return digest.hexdigest()
+
+
+def _sources(module: str) -> dict[str, bytes]:
+    """The text of a module of this package and of all modules of this package that it imports, or they do."""
+    found: dict[str, bytes] = {}
+    todo = {module}
+    while todo:
+        name = todo.pop()
+        found[name] = text = _source(name)
+        todo |= {part for part in _imports(text) if part not in found}
+    return found
+
+
+@cache
+def _source(module: str) -> bytes:
+    return Path(__file__).parent.joinpath(*module.split(".")).with_suffix(".py").read_bytes()
+
+
+@cache
+def _imports(text: bytes) -> frozenset[str]:
+    """The modules of this package that a source imports, wherever in it: `from <package>.a import x`, or `import a`."""
+    package = re.escape(__package__.encode())
+    inside = re.findall(rb"^ *from " + package + rb"\.([\w.]+) import ", text, re.MULTILINE)
+    itself = re.findall(rb"^ *from " + package + rb" import (\([^)]*\)|.*)", text, re.MULTILINE)
+    named = [name for names in itself for name in re.findall(rb"(?<!as )\b(?!as\b)\w+", names)]
+    return frozenset(name.decode() for name in (*inside, *named))
 
 
 def _numba_version() -> str:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eagerconv.kernels_cpu import table as at
+from eagerconv.kernels_cpu.blocks import PLANE_TAPS
 from eagerconv.kernels_cpu.direct import contiguous
 from eagerconv.kernels_cpu.gemm import lanes
 from eagerconv.kernels_cpu.jit import kernel
@@ -19,7 +20,6 @@ from eagerconv.kernels_cpu.threads import Launch
 from eagerconv.record import Plan, Request
 from eagerconv.spec import ConvSpec, Slot
 
-TAPS = range(1, 10)  # whose gradients are summed at once
 MASKS = 1 << 13  # vectors of masks, at most
 
 # Measured on one AVX-512 core at 4 GHz: per vector, loaded under a mask and multiplied; per tap of some vectors; per plane.
@@ -48,7 +48,7 @@ def _vectors(request: Request) -> int:
 
 def _taps_at_once(taps: int) -> int:
     """How many taps to sum at once, so that little is summed twice."""
-    return min((t for t in TAPS if t <= taps), key=lambda t: (-(-taps // t) * (t + 1), t))
+    return min((t for t in PLANE_TAPS if t <= taps), key=lambda t: (-(-taps // t) * (t + 1), t))
 
 
 def seconds(request: Request) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
@@ -13,17 +12,14 @@ import numpy as np
 
 from eagerconv.kernels_cpu import planes
 from eagerconv.kernels_cpu import table as at
+from eagerconv.kernels_cpu.blocks import HEIGHTS, LINES, VECTORS, tap_blocks
 from eagerconv.kernels_cpu.direct import contiguous
 from eagerconv.kernels_cpu.gemm import lanes
-from eagerconv.kernels_cpu.jit import kernel, register_bytes
+from eagerconv.kernels_cpu.jit import kernel
 from eagerconv.kernels_cpu.table import as_table, three, view
 from eagerconv.kernels_cpu.threads import Launch, worthwhile
 from eagerconv.record import FEATURES, Algorithm, Plan, Request
 from eagerconv.spec import ConvSpec, Shape, Slot
-
-REGISTERS = 16 if register_bytes() == 32 else 32
-LINES, VECTORS = 4, 4 if REGISTERS == 32 else 2  # of the result, summed at once
-HEIGHTS = range(1, 9)  # taps along y that share a row of the source
 
 STRIP = 1 << 15  # bytes of one task's padded source, at least some rows of it
 COLUMNS = 4096  # of a strip, at most
@@ -39,11 +35,6 @@ FILTERS = 4  # whose gradients one task computes
 SECONDS_PER_LOAD, SECONDS_PER_FMA, SECONDS_PER_BROADCAST, SECONDS_PER_COPY = 0.4e-9, 0.14e-9, 0.12e-9, 0.8e-9
 SECONDS_PER_BLOCK, SECONDS_PER_ROW, SECONDS_PER_TASK, SECONDS_PER_TAP = 6e-9, 1.5e-9, 60e-9, 0.4e-9
 SECONDS_PER_CALL = 3e-6
-
-
-def blocks() -> Iterator[tuple[int, int]]:
-    """The (height, columns) of taps whose gradients fit into registers."""
-    return ((h, k) for h in HEIGHTS for k in range(1, 6) if h * k + h + 1 <= REGISTERS)
 
 
 @dataclass(frozen=True)
@@ -351,7 +342,7 @@ def _choice(spec: ConvSpec, slot: Slot, dtype: np.dtype[Any]) -> tuple[float, in
     if slot != "w":
         return min((_images_seconds(spec, slot, dtype, h), h, 1) for h in heights)
     most = {h: len(x.taps[0]) * (taps_y if h == 1 else 1) for h in heights}
-    return min((_weights_seconds(spec, dtype, h, k), h, k) for h, k in blocks() if k <= most.get(h, 0))
+    return min((_weights_seconds(spec, dtype, h, k), h, k) for h, k in tap_blocks() if k <= most.get(h, 0))
 
 
 def _strips_refuse(request: Request) -> str | None:

@@ -9,18 +9,15 @@ from typing import NamedTuple
 import numpy as np
 
 from eagerconv.kernels_cpu import table as at
+from eagerconv.kernels_cpu.blocks import WINOGRAD_ROWS
 from eagerconv.kernels_cpu.direct import contiguous
 from eagerconv.kernels_cpu.gemm import lanes
-from eagerconv.kernels_cpu.jit import kernel, register_bytes
+from eagerconv.kernels_cpu.jit import kernel
 from eagerconv.kernels_cpu.table import as_table, three, view
 from eagerconv.kernels_cpu.threads import Launch
 from eagerconv.record import Algorithm, Plan, Request
 from eagerconv.spec import ConvSpec, Shape
 
-# Tiles of one block of sums, with two vectors of channels: as many as the registers (AVX2 has 16, others 32) can hold, and
-# fewer where that divides the tiles better.
-BLOCK_ROWS = (6, 5, 4, 2) if register_bytes() == 32 else (14, 13, 12, 11, 8, 4)
-SUM_ROWS = 8  # input channels of one block of sums in the gradient with respect to weights
 TILES = 28  # tiles of one task: V, M and a filter block stay in the second-level cache
 CHUNK = 64  # channels whose filters are transformed at once where the filters are cut into blocks
 PART_CHANNELS = 64  # and filters whose sums are held at once where tiles are taken in parts
@@ -126,7 +123,7 @@ def _cut(request: Request, form: Form) -> bool:
 def _block_rows(tiles: int) -> int:
     """The number of rows of a block of sums with which `tiles` tiles take the least time."""
     # Each block loads its two vectors of filters once for all rows: that costs about as much as one row.
-    return min(BLOCK_ROWS, key=lambda rows: -(-tiles // rows) * (rows + 1))
+    return min(WINOGRAD_ROWS, key=lambda rows: -(-tiles // rows) * (rows + 1))
 
 
 def _strip(form: Form, tiles: int, n_lanes: int) -> int:

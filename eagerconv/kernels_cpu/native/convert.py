@@ -10,7 +10,7 @@ from typing import Any
 import llvmlite.ir as ir
 from numba.extending import intrinsic
 
-from eagerconv.kernels_cpu.convert import PIECE
+from eagerconv.kernels_cpu.blocks import CONVERT_PIECE
 from eagerconv.kernels_cpu.native.vector import I64, REGISTER_BYTES, Loop, _void
 
 LANES = REGISTER_BYTES // 4
@@ -81,8 +81,8 @@ def _converting(name: str, widen: bool) -> Any:
 
     def kernel(first: int, last: int, thread: int, x: Any, w: Any, y: Any, work: Any, g: Any) -> None:
         for task in range(first, last):
-            start = task * PIECE
-            convert(moved(y, start, to_bytes), moved(x, start, from_bytes), min(PIECE, g[0] - start))
+            start = task * CONVERT_PIECE
+            convert(moved(y, start, to_bytes), moved(x, start, from_bytes), min(CONVERT_PIECE, g[0] - start))
 
     return kernel
 

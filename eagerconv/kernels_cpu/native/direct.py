@@ -11,7 +11,7 @@ from typing import Any
 
 import numba
 
-from eagerconv.kernels_cpu.direct import ROW
+from eagerconv.kernels_cpu.blocks import DIRECT_ROW
 from eagerconv.kernels_cpu.jit import OPTIONS
 from eagerconv.kernels_cpu.native.vector import offset, zero
 from eagerconv.kernels_cpu.table import (
@@ -57,15 +57,15 @@ def add_products(r: P, ri: int, rs: int, a: P, ai: int, as_: int, b: P, bi: int,
 def dot(a: P, ai: int, as_: int, b: P, bi: int, bs: int, n: int, r: P) -> Any:
     """Sum of a[ai + j*as_] * b[bi + j*bs] for j < n, in the same order whatever the strides; r has room for two rows."""
     total = zero(a)
-    for j0 in range(0, n, ROW):
-        m = min(ROW, n - j0)
+    for j0 in range(0, n, DIRECT_ROW):
+        m = min(DIRECT_ROW, n - j0)
         left, right = offset(a, ai + j0 * as_), offset(b, bi + j0 * bs)
         if as_ != 1:
             store(r, 0, 1, left, as_, m)
             left = r
         if bs != 1:
-            store(r, ROW, 1, right, bs, m)
-            right = offset(r, ROW)
+            store(r, DIRECT_ROW, 1, right, bs, m)
+            right = offset(r, DIRECT_ROW)
         for j in range(m):
             total += left[j] * right[j]
     return total
@@ -101,13 +101,13 @@ def forward(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P)
     """y[n, f, oz, oy, :] = sum over c, kz, ky, kx of w * x[n, c, iz, iy, :], one task per (n, f, oz, oy)."""
     rows = g[OUT] * g[OUT + 1]
     stride, step = g[STRIDE + 2], g[STEP + 2]
-    r = offset(work, thread * 2 * ROW)
+    r = offset(work, thread * 2 * DIRECT_ROW)
     for task in range(first, last):
         image, o = task // rows, task % rows
         n, f = image // (g[GROUPS] * g[COUT]), image % (g[GROUPS] * g[COUT])
         group, oz, oy = f // g[COUT], o // g[OUT + 1], o % g[OUT + 1]
-        for o0 in range(0, g[OUT + 2], ROW):
-            o1 = min(o0 + ROW, g[OUT + 2])
+        for o0 in range(0, g[OUT + 2], DIRECT_ROW):
+            o1 = min(o0 + DIRECT_ROW, g[OUT + 2])
             clear(r, o1 - o0)
             for c in range(g[CIN]):
                 for kz in range(g[KERNEL]):
@@ -148,13 +148,13 @@ def inputs(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) 
     """
     rows = g[SIZE] * g[SIZE + 1]
     stride, step = g[STRIDE + 2], g[STEP + 2]
-    r = offset(work, thread * 2 * ROW)
+    r = offset(work, thread * 2 * DIRECT_ROW)
     for task in range(first, last):
         image, i = task // rows, task % rows
         n, channel = image // (g[GROUPS] * g[CIN]), image % (g[GROUPS] * g[CIN])
         group, c, iz, iy = channel // g[CIN], channel % g[CIN], i // g[SIZE + 1], i % g[SIZE + 1]
-        for i0 in range(0, g[SIZE + 2], ROW):
-            i1 = min(i0 + ROW, g[SIZE + 2])
+        for i0 in range(0, g[SIZE + 2], DIRECT_ROW):
+            i1 = min(i0 + DIRECT_ROW, g[SIZE + 2])
             clear(r, i1 - i0)
             for f in range(group * g[COUT], (group + 1) * g[COUT]):
                 for kz in range(g[KERNEL]):
@@ -192,7 +192,7 @@ def inputs(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) 
 def weights(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) -> None:
     """w[f, c, kz, ky, :] = sum over n, o of x * y, one task per (f, c, kz, ky)."""
     taps = g[KERNEL] * g[KERNEL + 1]
-    r = offset(work, thread * 2 * ROW)
+    r = offset(work, thread * 2 * DIRECT_ROW)
     for task in range(first, last):
         fc, k = task // taps, task % taps
         f, c, kz, ky = fc // g[CIN], fc % g[CIN], k // g[KERNEL + 1], k % g[KERNEL + 1]
@@ -217,7 +217,7 @@ def weights(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P)
 def weights_unshared(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) -> None:
     """w[f, oz, oy, :, c, kz, ky, kx] = sum over n of x * y, one task per (f, oz, oy); taps beyond the image get zero."""
     stride = g[STRIDE + 2]
-    r = offset(work, thread * 2 * ROW)
+    r = offset(work, thread * 2 * DIRECT_ROW)
     for task in range(first, last):
         f, oz, oy = task // (g[OUT] * g[OUT + 1]), task // g[OUT + 1] % g[OUT], task % g[OUT + 1]
         for c in range(g[CIN]):
@@ -230,8 +230,8 @@ def weights_unshared(first: int, last: int, thread: int, x: P, w: P, y: P, work:
                     for kx in range(g[KERNEL + 2]):
                         base = kx * g[STEP + 2] + g[ORIGIN + 2]
                         wi = f * g[W_F] + oz * g[W_O] + oy * g[W_O + 1] + c * g[W_C] + kz * g[W_K] + ky * g[W_K + 1]
-                        for o0 in range(0, g[OUT + 2], ROW):
-                            o1 = min(o0 + ROW, g[OUT + 2])
+                        for o0 in range(0, g[OUT + 2], DIRECT_ROW):
+                            o1 = min(o0 + DIRECT_ROW, g[OUT + 2])
                             clear(r, o1 - o0)
                             a, b = window(base, stride, 0, g[SIZE + 2], g[OUT + 2])
                             a, b = max(a, o0), min(b, o1)

@@ -27,8 +27,8 @@ from typing import Any
 from numba.extending import intrinsic
 
 from eagerconv.kernels_cpu import table as at
+from eagerconv.kernels_cpu.blocks import DWM_FEW_ROWS, DWM_FORMS, DWM_ROWS, SUM_ROWS
 from eagerconv.kernels_cpu.cooktoom import form, transposed
-from eagerconv.kernels_cpu.dwm import BLOCK_ROWS, FEW_ROWS, FORMS, SUM_ROWS
 from eagerconv.kernels_cpu.native.direct import ceil_div, helper
 from eagerconv.kernels_cpu.native.transforms import (
     add_vectors,
@@ -91,7 +91,7 @@ def move_vector(typingctx: Any, to: Any, source: Any) -> Any:
     return _void(codegen, to, source)
 
 
-ONE, TWO, TWO_FEW = terms_product(BLOCK_ROWS, 1), terms_product(BLOCK_ROWS, 2), terms_product(FEW_ROWS, 2)
+ONE, TWO, TWO_FEW = terms_product(DWM_ROWS, 1), terms_product(DWM_ROWS, 2), terms_product(DWM_FEW_ROWS, 2)
 SUM, SUM_PAIR = tile_product(SUM_ROWS, 2), tile_product(2, 2)
 
 
@@ -271,14 +271,14 @@ def kernels(m: int, r: int) -> tuple[Any, ...]:
                 i = 0
                 while i < windows:
                     a, c = offset(v, xi * g[at.V_XI] + i * lanes), offset(to, i * width)
-                    few = windows - i <= FEW_ROWS
+                    few = windows - i <= DWM_FEW_ROWS
                     if width == lanes:
                         ONE(a, terms, g[entry + 1], b, c, part)
                     elif few:
                         TWO_FEW(a, terms, g[entry + 1], b, c, part)
                     else:
                         TWO(a, terms, g[entry + 1], b, c, part)
-                    i += FEW_ROWS if few else BLOCK_ROWS
+                    i += DWM_FEW_ROWS if few else DWM_ROWS
 
     @helper
     def store_line(result: P, g: P, group: int, chunk: int, first: int, i: int, tx: int, columns: int, strip: P,
@@ -536,6 +536,6 @@ def weight_kernels(m: int, r: int) -> tuple[Any, ...]:
     return transforms, sums, parts, join
 
 
-for _m, _r in FORMS:
+for _m, _r in DWM_FORMS:
     for _kernel in (*kernels(_m, _r), *weight_kernels(_m, _r)):
         globals()[f"{_kernel.__name__}_{_m}_{_r}"] = _kernel

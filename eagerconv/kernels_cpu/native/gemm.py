@@ -19,16 +19,16 @@ from __future__ import annotations
 from typing import Any
 
 from eagerconv.kernels_cpu import table as at
-from eagerconv.kernels_cpu.gemm import BLOCK_ROWS, BLOCK_VECTORS, DEPTH
+from eagerconv.kernels_cpu.blocks import GEMM_DEPTH, GEMM_ROWS, GEMM_VECTORS
 from eagerconv.kernels_cpu.native.direct import ceil_div, helper, window
 from eagerconv.kernels_cpu.native.transforms import lanes_to_rows, rows_to_lanes
 from eagerconv.kernels_cpu.native.vector import as_integers, broadcast_product, copy_rows, offset, zero
 
 P = Any  # a pointer
 
-FEW_ROWS = BLOCK_ROWS // 2
-FULL, FULL_PAIR, FULL_ONE = (broadcast_product(BLOCK_ROWS, n) for n in (BLOCK_VECTORS, 2, 1))
-FEW, FEW_PAIR, FEW_ONE = (broadcast_product(FEW_ROWS, n) for n in (BLOCK_VECTORS, 2, 1))
+FEW_ROWS = GEMM_ROWS // 2
+FULL, FULL_PAIR, FULL_ONE = (broadcast_product(GEMM_ROWS, n) for n in (GEMM_VECTORS, 2, 1))
+FEW, FEW_PAIR, FEW_ONE = (broadcast_product(FEW_ROWS, n) for n in (GEMM_VECTORS, 2, 1))
 
 
 @helper
@@ -38,15 +38,15 @@ def multiply(a: P, places: P, n_places: int, steps: P, n_steps: int, b: P, c: P,
     while i < n_places:
         some, present = offset(places, 2 * i), n_places - i
         if present > FEW_ROWS:
-            if vectors == BLOCK_VECTORS:
+            if vectors == GEMM_VECTORS:
                 FULL(a, some, present, steps, n_steps, b, c, add)
             elif vectors == 1:
                 FULL_ONE(a, some, present, steps, n_steps, b, c, add)
             else:
                 FULL_PAIR(a, some, present, steps, n_steps, b, c, add)
-            i += BLOCK_ROWS
+            i += GEMM_ROWS
         else:
-            if vectors == BLOCK_VECTORS:
+            if vectors == GEMM_VECTORS:
                 FEW(a, some, present, steps, n_steps, b, c, add)
             elif vectors == 1:
                 FEW_ONE(a, some, present, steps, n_steps, b, c, add)
@@ -245,9 +245,9 @@ def images(first: int, last: int, thread: int, source: P, w: P, result: P, work:
                     v0, vectors = panel(g, p)
                     b = offset(work, group * g[at.G_GROUP] + v0 * g[at.G_VECTOR] + r0 * taps * vectors * lanes)
                     c = offset(sums, (v0 - start) * lanes * size)
-                    for t0 in range(0, max(n_steps, 1), DEPTH):
+                    for t0 in range(0, max(n_steps, 1), GEMM_DEPTH):
                         steps = offset(g, g[phase + at.G_TAPS_AT] + 2 * t0)
-                        multiply(a, pixels, n_pixels, steps, min(DEPTH, n_steps - t0), b, c, vectors, r0 + t0)
+                        multiply(a, pixels, n_pixels, steps, min(GEMM_DEPTH, n_steps - t0), b, c, vectors, r0 + t0)
         run = run_length(g, at.RESULT_I, nz, ny, nx)
         for p in range(p0, p1):
             v0, vectors = panel(g, p)

@@ -12,9 +12,9 @@ from typing import Any
 from numba.extending import intrinsic
 
 from eagerconv.kernels_cpu import table as at
+from eagerconv.kernels_cpu.blocks import PLANE_TAPS
 from eagerconv.kernels_cpu.native.direct import ceil_div, helper
 from eagerconv.kernels_cpu.native.vector import I64, Loop, Vectors, _void, offset
-from eagerconv.kernels_cpu.planes import TAPS
 
 P = Any  # a pointer
 
@@ -155,4 +155,4 @@ def weights(taps_at_once: int) -> Any:
     return kernel
 
 
-globals().update({f"weights_{taps}": weights(taps) for taps in TAPS})
+globals().update({f"weights_{taps}": weights(taps) for taps in PLANE_TAPS})

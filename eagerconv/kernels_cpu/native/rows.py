@@ -22,6 +22,7 @@ from typing import Any
 from numba.extending import intrinsic
 
 from eagerconv.kernels_cpu import table as at
+from eagerconv.kernels_cpu.blocks import HEIGHTS, LINES, VECTORS, tap_blocks
 from eagerconv.kernels_cpu.native.direct import ceil_div, clear, helper
 from eagerconv.kernels_cpu.native.vector import (
     I64,
@@ -34,7 +35,6 @@ from eagerconv.kernels_cpu.native.vector import (
     offset,
     zero,
 )
-from eagerconv.kernels_cpu.rows import HEIGHTS, LINES, VECTORS, blocks
 
 P = Any  # a pointer
 
@@ -378,4 +378,4 @@ def weights(height: int, columns: int) -> Any:
 
 # One native kernel for each shape of block, compiled when a layer first needs it.
 globals().update({f"images_{height}": images(height) for height in HEIGHTS})
-globals().update({f"weights_{height}_{columns}": weights(height, columns) for height, columns in blocks()})
+globals().update({f"weights_{height}_{columns}": weights(height, columns) for height, columns in tap_blocks()})

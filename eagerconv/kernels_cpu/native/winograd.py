@@ -26,6 +26,7 @@ import re
 from typing import Any
 
 from eagerconv.kernels_cpu import table as at
+from eagerconv.kernels_cpu.blocks import SUM_ROWS, WINOGRAD_ROWS
 from eagerconv.kernels_cpu.cooktoom import form, transposed
 from eagerconv.kernels_cpu.native.direct import ceil_div, helper
 from eagerconv.kernels_cpu.native.transforms import (
@@ -38,12 +39,11 @@ from eagerconv.kernels_cpu.native.transforms import (
     tile_product,
 )
 from eagerconv.kernels_cpu.native.vector import offset, prefetch
-from eagerconv.kernels_cpu.winograd import BLOCK_ROWS, SUM_ROWS
 
 P = Any  # a pointer
 Pair = tuple[int, int]  # down, across
 
-BLOCK = block_products(BLOCK_ROWS, 2)
+BLOCK = block_products(WINOGRAD_ROWS, 2)
 SUM, SUM_PAIR = tile_product(SUM_ROWS, 2), tile_product(2, 2)
 
 
