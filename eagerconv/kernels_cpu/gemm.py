@@ -17,7 +17,7 @@ from eagerconv.kernels_cpu import table as at
 from eagerconv.kernels_cpu.blocks import GEMM_DEPTH, GEMM_VECTORS
 from eagerconv.kernels_cpu.direct import contiguous
 from eagerconv.kernels_cpu.jit import kernel, register_bytes
-from eagerconv.kernels_cpu.table import as_table, three, view
+from eagerconv.kernels_cpu.table import as_table, streams, three, view
 from eagerconv.kernels_cpu.threads import Launch, worthwhile
 from eagerconv.record import FEATURES, Algorithm, Plan, Request
 from eagerconv.spec import ConvSpec, Shape
@@ -210,6 +210,7 @@ def _images_plan(request: Request) -> Plan:
         at.A_GROUP: [spec.cout * w[0], row, channel],
         at.RESULT_N: [*result[:2], *three(result[2:], 0)],
         at.G_TAP_STEP: three(w[2:], 0),
+        at.STREAM: [streams(shape, dtype)],
     })  # fmt: skip
     stages = [(kernel("pixels:images", dtype), range(parts.tasks))]
     if broadcasts(request):

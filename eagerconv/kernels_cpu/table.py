@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from eagerconv.spec import ConvSpec, Shape
+
+STREAM_BYTES = 8 << 20
+LINE = 64  # bytes
 
 # Every table begins so. An entry of three axes is at NAME + 0, 1, 2.
 BATCH, GROUPS, CIN, COUT = 0, 1, 2, 3
@@ -36,7 +40,7 @@ ROWS, CHANNELS = 2, 3  # of the result and of the sum, per group
 A_GROUP, A_ROW, A_CHANNEL = 4, 5, 6
 SOURCE = 7
 RESULT_N, RESULT_C, RESULT_I = 18, 19, 20
-LANES, CHANNEL_CHUNK, ROW_BLOCK, WORK = 27, 28, 30, 31
+LANES, CHANNEL_CHUNK, STREAM, ROW_BLOCK, WORK = 27, 28, 29, 30, 31  # STREAM: whether the result goes past the caches
 
 # -- gemm itself. For weights ROWS are the filters, CHANNELS those of x, which is SOURCE.
 G_GRID, G_BOX, G_TILES = 34, 38, 42  # n, z, y, x: the tiled grid, a tile, how many tiles there are
@@ -128,6 +132,15 @@ def middle(spec: ConvSpec, x: Shape, w: Shape, y: Shape) -> list[int]:
 def view(strides: Shape, size: Shape, stride: Shape) -> list[int]:
     """A view entry of an array with axes (n, c, *size) that is read at every stride-th position."""
     return [*strides[:2], *three(strides[2:], 0), *three(size, 1), *three(stride, 1)]
+
+
+def streams(shape: Shape, dtype: np.dtype[Any]) -> int:
+    """Whether a result (n, c, *pixels) goes past the caches, which it would fill: large ones whose planes are whole lines.
+
+    The bits are the same. Without it every line is read before it is written, and takes the place of another one.
+    """
+    nbytes, line = prod(shape) * dtype.itemsize, LINE // dtype.itemsize
+    return int(nbytes >= STREAM_BYTES and prod(shape[2:]) % line == 0)
 
 
 def as_table(entries: Iterable[int]) -> npt.NDArray[np.int64]:

@@ -21,7 +21,7 @@ from typing import Any
 from eagerconv.kernels_cpu import table as at
 from eagerconv.kernels_cpu.blocks import GEMM_DEPTH, GEMM_ROWS, GEMM_VECTORS
 from eagerconv.kernels_cpu.native.direct import ceil_div, helper, window
-from eagerconv.kernels_cpu.native.transforms import lanes_to_rows, rows_to_lanes
+from eagerconv.kernels_cpu.native.transforms import rows_to_lanes, store_pixels
 from eagerconv.kernels_cpu.native.vector import as_integers, broadcast_product, copy_rows, offset, zero
 
 P = Any  # a pointer
@@ -75,16 +75,16 @@ def pack(to: P, width: int, source: P, along: int, valid: int, across: int, colu
 
 
 @helper
-def unpack(source: P, width: int, to: P, along: int, valid: int, across: int, columns: int, lanes: int) -> None:
+def unpack(
+    source: P, width: int, to: P, along: int, valid: int, across: int, columns: int, lanes: int, stream: int
+) -> None:
     """The reverse of `pack`: to[i*along + q*across] = source[q*width + i] for i < valid and q < columns."""
     valid = min(valid, width)
     if along == 1:
         copy_rows(to, across, source, width, columns, 0, valid, valid)
     elif across == 1:
-        for l0 in range(0, valid, lanes):
-            for q0 in range(0, columns, lanes):
-                square, count = offset(to, l0 * along + q0), min(lanes, columns - q0)
-                lanes_to_rows(offset(source, q0 * width + l0), width, square, along, valid - l0, count)
+        for i in range(0, valid, lanes):
+            store_pixels(offset(source, i), width, offset(to, i * along), along, valid - i, columns, lanes, stream)
     else:
         for q in range(columns):
             for i in range(valid):
@@ -258,7 +258,7 @@ def images(first: int, last: int, thread: int, source: P, w: P, result: P, work:
                 pixel += (y0 + y) * g[at.RESULT_I + 1] + (x0 + x) * g[at.RESULT_I + 2]
                 c = offset(sums, (v0 - start) * lanes * size + q * vectors * lanes)
                 unpack(c, vectors * lanes, offset(result, to + pixel), g[at.RESULT_C], g[at.ROWS] - v0 * lanes,
-                       g[at.RESULT_I + 2], run, lanes)  # fmt: skip
+                       g[at.RESULT_I + 2], run, lanes, g[at.STREAM])  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------------- gradient with respect to w
@@ -317,4 +317,4 @@ def finish(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) 
             for i in range(rows * width):
                 sums[i] += more[i]
         to, valid = offset(w, group * g[at.A_GROUP] + v0 * lanes * g[at.A_ROW]), g[at.ROWS] - v0 * lanes
-        unpack(sums, width, to, g[at.A_ROW], valid, g[at.A_CHANNEL], rows, lanes)
+        unpack(sums, width, to, g[at.A_ROW], valid, g[at.A_CHANNEL], rows, lanes, 0)

@@ -12,7 +12,10 @@ import llvmlite.ir as ir
 from numba.extending import intrinsic
 
 from eagerconv.kernels_cpu.cooktoom import Matrix
-from eagerconv.kernels_cpu.native.vector import I32, I64, Loop, Vectors, _void
+from eagerconv.kernels_cpu.native.direct import helper
+from eagerconv.kernels_cpu.native.vector import I32, I64, Loop, Vectors, _void, lanes_before_line, offset
+
+P = Any  # a pointer
 
 
 def _transposed(v: Vectors, rows: list[Any]) -> list[Any]:
@@ -71,12 +74,7 @@ def lanes_to_rows(typingctx: Any, source: Any, source_step: Any, to: Any, to_row
 
     def codegen(builder: Any, source: Any, source_step: Any, to: Any, to_row: Any, rows: Any, columns: Any) -> None:
         v = Vectors(builder, element)
-        loaded = []
-        for _ in range(v.lanes):
-            loaded.append(v.load(source))
-            source = v.at(source, source_step)
-        lanes = _transposed(v, loaded)
-        targets = [v.at(to, builder.mul(to_row, I64(i))) for i in range(v.lanes)]
+        lanes, targets = _square(v, source, source_step, to, to_row)
         with builder.if_else(builder.icmp_signed(">=", rows, I64(v.lanes))) as (all_rows, some_rows):
             with all_rows:
                 v.store_below(list(zip(lanes, targets, strict=True)), columns)
@@ -87,6 +85,49 @@ def lanes_to_rows(typingctx: Any, source: Any, source_step: Any, to: Any, to_row
 
     element = to.dtype
     return _void(codegen, source, source_step, to, to_row, rows, columns)
+
+
+@intrinsic
+def stream_square(typingctx: Any, source: Any, source_step: Any, to: Any, to_row: Any) -> Any:
+    """`lanes_to_rows` of a whole square whose rows begin at whole lines of memory, past the caches."""
+
+    def codegen(builder: Any, source: Any, source_step: Any, to: Any, to_row: Any) -> None:
+        v = Vectors(builder, element)
+        for vector, target in zip(*_square(v, source, source_step, to, to_row), strict=True):
+            v.stream(vector, target)
+
+    element = to.dtype
+    return _void(codegen, source, source_step, to, to_row)
+
+
+def _square(v: Vectors, source: Any, source_step: Any, to: Any, to_row: Any) -> tuple[list[Any], list[Any]]:
+    """The rows of a square whose columns are vectors at `source`, and where they are to be stored."""
+    columns, targets = [], []
+    for i in range(v.lanes):
+        columns.append(v.load(source))
+        source = v.at(source, source_step)
+        targets.append(v.at(to, v.builder.mul(to_row, I64(i))))
+    return _transposed(v, columns), targets
+
+
+@helper
+def store_pixels(source: P, step: int, to: P, row: int, rows: int, n: int, lanes: int, stream: int) -> None:
+    """to[i*row + j] = lane i of the vector at source + j*step, for i < rows (at most `lanes`) and j < n.
+
+    With `stream` whole lines go past the caches; `row` must be a whole number of lines then.
+    """
+    j = 0
+    if stream and rows >= lanes:
+        ahead = lanes_before_line(to)
+        if ahead:
+            lanes_to_rows(source, step, to, row, rows, min(ahead, n))
+        j = ahead
+        while j + lanes <= n:
+            stream_square(offset(source, j * step), step, offset(to, j), row)
+            j += lanes
+    while j < n:
+        lanes_to_rows(offset(source, j * step), step, offset(to, j), row, rows, min(lanes, n - j))
+        j += lanes
 
 
 @intrinsic

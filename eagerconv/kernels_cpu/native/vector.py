@@ -62,6 +62,18 @@ def prefetch(typingctx: Any, pointer: Any, elements: Any) -> Any:
     return types.void(pointer, elements), codegen
 
 
+@intrinsic
+def lanes_before_line(typingctx: Any, pointer: Any) -> Any:
+    """Elements from the pointer to the next address that is a whole number of vectors: 0 where it is one itself."""
+    size = pointer.dtype.bitwidth // 8
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        away = builder.and_(builder.neg(builder.ptrtoint(args[0], I64)), I64(REGISTER_BYTES - 1))
+        return builder.sdiv(away, I64(size))
+
+    return types.int64(pointer), codegen
+
+
 class Vectors:
     """Emits vector instructions for one element type into a builder."""
 
@@ -92,6 +104,12 @@ class Vectors:
     def store(self, vector: Any, pointer: Any) -> None:
         """A vector to memory of any alignment."""
         self.builder.store(vector, self.builder.bitcast(pointer, self.type.as_pointer())).align = self.bytes
+
+    def stream(self, vector: Any, pointer: Any) -> None:
+        """A vector to aligned memory past the caches, which so need not read the line first, nor give up another for it."""
+        stored = self.builder.store(vector, self.builder.bitcast(pointer, self.type.as_pointer()))
+        stored.align = REGISTER_BYTES
+        stored.set_metadata("nontemporal", self.builder.module.add_metadata([I32(1)]))
 
     def constant(self, value: float) -> Any:
         """The same number in every lane."""
