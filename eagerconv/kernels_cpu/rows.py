@@ -16,7 +16,7 @@ from eagerconv.kernels_cpu.blocks import HEIGHTS, LINES, VECTORS, tap_blocks
 from eagerconv.kernels_cpu.direct import contiguous
 from eagerconv.kernels_cpu.gemm import lanes
 from eagerconv.kernels_cpu.jit import kernel
-from eagerconv.kernels_cpu.table import as_table, three, view
+from eagerconv.kernels_cpu.table import as_table, streams, three, view
 from eagerconv.kernels_cpu.threads import Launch, worthwhile
 from eagerconv.record import FEATURES, Algorithm, Plan, Request
 from eagerconv.spec import ConvSpec, Shape, Slot
@@ -28,7 +28,7 @@ BATCH = 8  # for which blocks are chosen: the choice must not depend on the batc
 MOST_PHASES = 4  # of the stride along y and x
 MOST_TAPS = 1024  # along y or x
 MOST_WORK = 1 << 22  # bytes of one thread's workspace
-FILTERS = 4  # whose gradients one task computes
+FILTERS, FILTER_TASKS = 4, 8  # whose gradients one task computes, at most; and tasks, at least, where there are so many
 
 # Measured on one AVX-512 core at 4 GHz: vectors loaded across cache lines, multiplied and broadcast; vectors copied; calls
 # of a block; rows of a strip; tasks.
@@ -143,7 +143,7 @@ def _layout(spec: ConvSpec, slot: Slot, dtype: np.dtype[Any], height: int, colum
     slab = plane * y.sources * x.sources
     first = _round(slabs * slab + spare, 16)
     if slot == "w":
-        filters = min(FILTERS, rows)
+        filters = _filters(spec)
         second = first + filters * _round((high + 2 * (height - 1)) * pitch + spare, 16)
         tiles = _tiles(y, x, height, columns)
         third = second + filters * channels * depth * tiles * height * columns * n_lanes
@@ -155,6 +155,12 @@ def _layout(spec: ConvSpec, slot: Slot, dtype: np.dtype[Any], height: int, colum
         fourth = third + _round(2 * slabs * chunks * 8 // dtype.itemsize, 16)
     parts = (first, second, third, fourth)
     return Layout(y, x, height, columns, (high, wide), (down, across), pitch, fill, plane, slab, parts)
+
+
+def _filters(spec: ConvSpec) -> int:
+    """How many filters one task of the gradient with respect to weights computes: they share the padded images."""
+    fits = (n for n in range(min(FILTERS, spec.cout), 1, -1) if spec.groups * -(-spec.cout // n) >= FILTER_TASKS)
+    return next(fits, 1)
 
 
 def _tiles(y: Axis, x: Axis, height: int, columns: int) -> int:
@@ -218,6 +224,7 @@ def _images_plan(request: Request, threads: int) -> Plan:
     layout = _layout(spec, slot, dtype, *_block(request))
     w = request.strides[1]
     table = _common(request, layout, w)
+    table[at.R_STREAM] = streams(spec.shape(slot), dtype)
     y0 = layout.y.low * layout.y.sources
     columns = [[(_place(layout, y0, t), k) for k, t in taps] for taps in layout.x.taps]
     lists = [(5, _chunks(layout, taps)) for taps in layout.y.taps]
@@ -245,7 +252,7 @@ def _weights_plan(request: Request, threads: int) -> Plan:
     y = request.strides[1]
     table = _common(request, layout, contiguous(shape))
     table[at.R_Y_N : at.R_Y_O + 3] = [*y[:2], *three(y[2:], 0)]
-    table[at.R_BLOCK] = filters = min(FILTERS, spec.cout)
+    table[at.R_BLOCK] = filters = _filters(spec)
     table[at.R_CHUNKS] = (layout.parts[1] - layout.parts[0]) // filters
     entries: list[int] = []
     tiles: list[tuple[tuple[int, ...], list[tuple[tuple[int, int], tuple[int, int]]]]]
@@ -324,7 +331,7 @@ def _weights_seconds(spec: ConvSpec, dtype: np.dtype[Any], height: int, columns:
     pairs = spec.groups * spec.cin * spec.cout * depth
     strips = math.prod((spec.batch, _axis_grid(spec, "w")[0], *layout.strips))
     tiles = _tiles(layout.y, layout.x, height, columns)
-    copies = _copies(layout, dtype) * (1 / min(FILTERS, spec.cout) + 1 / (spec.cin * depth))
+    copies = _copies(layout, dtype) * (1 / _filters(spec) + 1 / (spec.cin * depth))
     return pairs * strips * (tiles * per_tile + copies) + pairs * math.prod(spec.kernel[-2:]) * 8e-9
 
 
@@ -369,7 +376,7 @@ def _strips_work(request: Request) -> int:
 def _strips_seconds(request: Request) -> float:
     spec, slot, (height, columns) = request.spec, request.slot, _block(request)
     if slot == "w":
-        tasks = spec.groups * -(-spec.cout // FILTERS)
+        tasks = spec.groups * -(-spec.cout // _filters(spec))
         seconds = _weights_seconds(spec, request.dtype, height, columns)
     else:
         layout = _layout(spec, slot, request.dtype, height, 1)

@@ -80,7 +80,8 @@ R_PITCH, R_PLANE, R_SLAB, R_FILL, R_LOW_Y, R_LOW_X = 36, 37, 38, 39, 40, 41  # t
 R_SECOND_AT, R_THIRD_AT, R_FOURTH_AT = 42, 43, 44  # parts of a thread's workspace behind the source
 R_DEPTH, R_CHUNKS, R_COLUMNS, R_LANES = 45, 46, 47, 48
 R_Y_N, R_Y_F, R_Y_O, R_TILES, R_PLACES, R_BLOCK, R_KERNEL = 49, 50, 51, 54, 55, 56, 57  # weights alone
-ROWS_LENGTH = 60
+R_STREAM = 60
+ROWS_LENGTH = 61
 
 # -- rows, whole planes (BATCH, GROUPS, ROWS, CHANNELS and A_* as above); behind the table: taps, then masks
 N_SOURCE, N_Y, N_PIXELS, N_LANES, N_VECTORS, N_TAPS = 7, 9, 11, 12, 13, 14  # N_SOURCE, N_Y: strides of images, channels

@@ -33,6 +33,7 @@ from eagerconv.kernels_cpu.native.vector import (
     copy_every_second,
     copy_rows,
     offset,
+    stream_row,
     zero,
 )
 
@@ -272,7 +273,9 @@ def images(height: int) -> Any:
                     chunks, n_chunks = offset(g, g[g[at.R_CHUNKS] + 2 * py]), g[g[at.R_CHUNKS] + 2 * py + 1]
                     to = offset(out, (y0 * phases_y + py) * g[at.R_GRID + 2] + x0 * phases_x)
                     to_row = phases_y * g[at.R_GRID + 2]
-                    direct = phases_x == 1 and (height > 1 or n_rows == 1)
+                    # Rows of whole strips are neighbours: together they can go past the caches.
+                    stream = g[at.R_STREAM] and height > 1 and phases_y == 1 and phases_x == 1 and g[at.R_STRIPS_X] == 1
+                    direct = phases_x == 1 and (height > 1 or n_rows == 1) and not stream
                     for px in range(phases_x):
                         n_columns = min(g[at.R_STRIP_X], ceil_div(g[at.R_GRID + 2] - px, phases_x) - x0)
                         if n_columns <= 0:
@@ -281,7 +284,7 @@ def images(height: int) -> Any:
                         pack(packed, a, chunks, n_chunks, columns, n_taps, height, g)
                         sums = to if direct else offset(flat, px * phase)
                         if height > 1:
-                            row = to_row if direct else pitch
+                            row = to_row if direct or stream else pitch
                             for y in range(0, n_rows, rows_at_once):
                                 count = list_entries(entries, jz, y0 + y, rows_at_once + height - 1, chunks, n_chunks,
                                                      n_taps * height, g)  # fmt: skip
@@ -294,6 +297,8 @@ def images(height: int) -> Any:
                     n_columns = min(g[at.R_STRIP_X] * phases_x, g[at.R_GRID + 2] - x0 * phases_x)
                     if phases_x > 1:
                         interleave(to, to_row, flat, phase, phases_x, n_rows, n_columns, pitch)
+                    elif stream:
+                        stream_row(to, flat, n_rows * n_columns)
                     elif not direct:
                         copy_rows(to, to_row, flat, pitch, n_rows, 0, n_columns, n_columns)
 

@@ -66,12 +66,12 @@ def prefetch(typingctx: Any, pointer: Any, elements: Any) -> Any:
 def lanes_before_line(typingctx: Any, pointer: Any) -> Any:
     """Elements from the pointer to the next address that is a whole number of vectors: 0 where it is one itself."""
     size = pointer.dtype.bitwidth // 8
+    return types.int64(pointer), lambda context, builder, signature, args: _before_line(builder, args[0], size)
 
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        away = builder.and_(builder.neg(builder.ptrtoint(args[0], I64)), I64(REGISTER_BYTES - 1))
-        return builder.sdiv(away, I64(size))
 
-    return types.int64(pointer), codegen
+def _before_line(builder: Any, pointer: Any, size: int) -> Any:
+    away = builder.and_(builder.neg(builder.ptrtoint(pointer, I64)), I64(REGISTER_BYTES - 1))
+    return builder.sdiv(away, I64(size))
 
 
 class Vectors:
@@ -367,6 +367,26 @@ def copying(stride: int) -> Any:
 
 
 copy_rows, copy_every_second = copying(1), copying(2)
+
+
+@intrinsic
+def stream_row(typingctx: Any, to: Any, source: Any, n: Any) -> Any:
+    """to[:n] = source[:n], whole lines of `to` past the caches."""
+
+    def codegen(builder: Any, to: Any, source: Any, n: Any) -> None:
+        v = Vectors(builder, element)
+        head = _least(builder, _before_line(builder, to, v.bytes), n)
+        v.masked_store(v.masked_load(source, v.lanes_below(head)), to, v.lanes_below(head))
+        to, source, n = v.at(to, head), v.at(source, head), builder.sub(n, head)
+        with Loop(builder, builder.sdiv(n, I64(v.lanes)), []) as loop:
+            shift = builder.mul(loop.index, I64(v.lanes))
+            v.stream(v.load(v.at(source, shift)), v.at(to, shift))
+        done = builder.and_(n, I64(-v.lanes))
+        mask = v.lanes_below(builder.sub(n, done))
+        v.masked_store(v.masked_load(v.at(source, done), mask), v.at(to, done), mask)
+
+    element = to.dtype
+    return _void(codegen, to, source, n)
 
 
 # ------------------------------------------------------------------------------------------- runs and filters in one piece
