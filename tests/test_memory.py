@@ -101,3 +101,24 @@ def test_eight_threads_take_and_give_back():
     for thread in team:
         thread.join()
     assert not wrong
+
+
+def test_gradients_from_the_pool_are_not_copied_but_shared_ones_are():
+    x = ec.tensor(np.ones((1, 8, 96, 96), np.float32), requires_grad=True)
+    w = np.ones((8, 8, 1, 1), np.float32)
+    seen = []
+    x.register_hook(lambda g: seen.append(g) and None)
+    (g,) = ec.grad(ec.conv2d(x, w), x, np.ones(x.shape, np.float32))
+    assert g.numpy().ctypes.data == seen[0].numpy().ctypes.data  # large enough for the pool, and nobody else's
+
+    cotangent = ec.conv2d(x.detach(), w)  # from the pool
+    a, b = (ec.tensor(np.ones(x.shape, np.float32), requires_grad=True) for _ in range(2))
+    views = {"itself": lambda: a + b, "reshaped": lambda: (a.reshape(-1) + b.reshape(-1)).reshape(x.shape)}
+    for name, function in views.items():
+        found = ec.grad(function(), [a, b], cotangent)
+        places = {t.numpy().ctypes.data for t in (cotangent, *found)}
+        assert len(places) == 3, name
+        assert all(t.numpy().flags.writeable for t in found)
+    (part,) = ec.grad(ec.sum(a), a, np.float32(1))
+    assert part.numpy().flags.writeable
+    assert part.numpy().strides == a.numpy().strides

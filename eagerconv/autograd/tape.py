@@ -694,9 +694,18 @@ def _run_hooks(node: Node, g: Any) -> Any:
 
 def _separate(results: dict[Node, Any], given: Sequence[Any]) -> dict[Node, Any]:
     """Give every result memory of its own: rules pass on what they were given, and views of it."""
-    taken = {id(g.data) for g in given}
+    taken = {id(_owner(g.data)) for g in given}
     for node, g in results.items():
-        if g.data.base is not None or id(g.data) in taken:
+        owner = _owner(g.data)
+        whole = owner is g.data or (g.data.nbytes == owner.nbytes and g.data.flags.c_contiguous)
+        if not whole or id(owner) in taken:
             results[node] = g = g.clone()
-        taken.add(id(g.data))
+        taken.add(id(_owner(g.data)))
     return results
+
+
+def _owner(array: Any) -> Any:
+    """The array whose memory this one shows: itself, or what it is a view of (as those of the pool are, too)."""
+    while isinstance(array.base, type(array)):
+        array = array.base
+    return array
