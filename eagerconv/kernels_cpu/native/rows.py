@@ -33,6 +33,7 @@ from eagerconv.kernels_cpu.native.vector import (
     copy_every_second,
     copy_rows,
     offset,
+    prefetch,
     stream_row,
     zero,
 )
@@ -219,6 +220,23 @@ def interleave(to: P, to_row: int, source: P, phase: int, phases: int, rows: int
                 to[r * to_row + j] = source[px * phase + r * pitch + j // phases]
 
 
+@helper
+def strip(task: int, g: P) -> tuple[int, int, int, int, int]:
+    """Image, group, slab of the result and first row and column of a task's strip."""
+    sx, rest = task % g[at.R_STRIPS_X], task // g[at.R_STRIPS_X]
+    sy, rest = rest % g[at.R_STRIPS_Y], rest // g[at.R_STRIPS_Y]
+    jz, rest = rest % g[at.R_GRID], rest // g[at.R_GRID]
+    return rest // g[at.GROUPS], rest % g[at.GROUPS], jz, sy * g[at.R_STRIP_Y], sx * g[at.R_STRIP_X]
+
+
+@helper
+def pixels_of(source: P, task: int, g: P) -> P:
+    """Where the source of a task's strip begins, its first channel; of two axes at stride 1."""
+    n, group, _, y0, x0 = strip(task, g)
+    place = n * g[at.SOURCE + at.V_N] + group * g[at.CHANNELS] * g[at.SOURCE + at.V_C]
+    return offset(source, place + y0 * g[at.SOURCE + at.V_I + 1] + x0)
+
+
 def images(height: int) -> Any:
     """The forward pass or the gradient with respect to inputs: a task is a strip of all result channels of one group."""
     one, two, three, four = (sum_block(height, min(q, VECTORS)) for q in (1, 2, 3, 4))
@@ -249,11 +267,9 @@ def images(height: int) -> Any:
         pitch, phases_y, phases_x = g[at.R_PITCH], g[at.R_PHASES + 1], g[at.R_PHASES + 2]
         phase = g[at.R_STRIP_Y] * pitch
         for task in range(first, last):
-            sx, rest = task % g[at.R_STRIPS_X], task // g[at.R_STRIPS_X]
-            sy, rest = rest % g[at.R_STRIPS_Y], rest // g[at.R_STRIPS_Y]
-            jz, rest = rest % g[at.R_GRID], rest // g[at.R_GRID]
-            n, group = rest // g[at.GROUPS], rest % g[at.GROUPS]
-            y0, x0 = sy * g[at.R_STRIP_Y], sx * g[at.R_STRIP_X]
+            n, group, jz, y0, x0 = strip(task, g)
+            rest = n * g[at.GROUPS] + group
+            ahead = pixels_of(source, min(task + 1, last - 1), g)
             for r in range(g[at.CHANNELS]):
                 for kz in range(g[at.R_DEPTH]):
                     iz = depth(jz, kz, g)
@@ -288,6 +304,9 @@ def images(height: int) -> Any:
                             for y in range(0, n_rows, rows_at_once):
                                 count = list_entries(entries, jz, y0 + y, rows_at_once + height - 1, chunks, n_chunks,
                                                      n_taps * height, g)  # fmt: skip
+                                for r in range(m, g[at.CHANNELS], g[at.ROWS]):
+                                    lines = offset(ahead, r * g[at.SOURCE + at.V_C] + y * g[at.SOURCE + at.V_I + 1])
+                                    prefetch(lines, rows_at_once * g[at.SOURCE + at.V_I + 1])
                                 line_of_blocks(offset(sums, y * row), row, n_rows - y, n_columns, offset(slabs, y * pitch),
                                                packed, entries, count, columns, n_taps, g)  # fmt: skip
                         else:
