@@ -75,15 +75,18 @@ class Problem:
             return replace(
                 self, size=size, kernel=kernel, border_mode=mode, subsample=stride, dilation=ones, unshared=False
             )
+        dilation = self.dilation
         if self.kernel[-1] == 1 or self.ndim == 2:  # squares, and on other numbers of axes filters along the last two
-            size = tuple(max(3, self.size[i % self.ndim]) for i in pair)
-            return replace(
-                self, size=size, kernel=(3, 3), border_mode=mode, subsample=ones, dilation=ones, unshared=False
-            )
-        ones, plane = (1,) * self.ndim, (1, 3) if self.kernel[-1] < 3 else (3, 3)
-        kernel = (*self.kernel[:-2], *plane)[-self.ndim :]
-        size = tuple(map(max, self.size, kernel))
-        return replace(self, size=size, kernel=kernel, subsample=ones, dilation=ones, unshared=False)
+            kernel, dilation = (3, 3), tuple(self.dilation[i % self.ndim] for i in pair)
+            size = tuple(self.size[i % self.ndim] for i in pair)
+        else:
+            plane, size, mode = (1, 3) if self.kernel[-1] < 3 else (3, 3), self.size, self.border_mode
+            kernel = (*self.kernel[:-2], *plane)[-self.ndim :]
+        size = tuple(max(n, (k - 1) * d + 1) for n, k, d in zip(size, kernel, dilation, strict=True))
+        ones = (1,) * len(size)
+        return replace(
+            self, size=size, kernel=kernel, border_mode=mode, subsample=ones, dilation=dilation, unshared=False
+        )
 
     @property
     def ndim(self) -> int:

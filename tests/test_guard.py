@@ -21,7 +21,7 @@ from strategies import Problem
 
 import eagerconv as ec
 from eagerconv import algorithms, geometry, memory, warming
-from eagerconv.kernels_cpu import jit, threads
+from eagerconv.kernels_cpu import jit, table, threads
 from eagerconv.kernels_cpu.direct import contiguous
 from eagerconv.record import OPERANDS, Request
 
@@ -162,10 +162,38 @@ def examine(name: str, dtype_names: list[str], problems: int, seed: int) -> None
                 if found == wanted:
                     break
             assert found, f"no problem that was drawn suits {name}, {slot}, {dtype}"
+            streamed(algorithm, slot, dtype, rng)
     known = {*warming.kernels_of(name), *warming.kernels_of("convert")}
     unknown = {function for function, _ in jit._loaded} - known
     assert not unknown, f"warmup({name!r}) does not compile {unknown}; see warming.SOURCES"
     print("done")
+
+
+STREAMED = [
+    Problem(2, 1, 20, 37, (16, 18), (3, 3)),
+    Problem(2, 1, 20, 37, (14, 16), (3, 3), 1),
+    Problem(2, 1, 37, 50, (12, 8), (1, 1)),
+    Problem(2, 40, 1, 1, (12, 20), (3, 3), 1),
+    Problem(2, 1, 18, 33, (17, 17), (3, 3), (0, 0), (2, 2)),
+    Problem(1, 1, 18, 33, (70,), (7,), (0,)),
+]
+"""Problems whose results, or gradients, have planes of whole lines."""
+
+
+def streamed(algorithm, slot, dtype, rng) -> None:
+    """Results that go past the caches, as large ones do, have the same bits, and are written nowhere else."""
+    for problem in STREAMED:
+        spec = spec_of(problem)
+        a, b = (spec.shape(s) for s in OPERANDS[slot])
+        request = Request(spec, slot, dtype, (contiguous(a), contiguous(b)), 1)
+        if algorithm.reason_against(request) is None:
+            operands = [numbers(shape, dtype, rng) for shape in (a, b)]
+            print(f"{algorithm.name}, {slot}, {dtype}, streamed: {problem}", flush=True)
+            expected = algorithm.plan(request)(*operands)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(table, "STREAM_BYTES", 0)
+                guarded(algorithm, request, operands)
+                assert algorithm.plan(request)(*operands).tobytes() == expected.tobytes()
 
 
 def numbers(shape, dtype, rng):

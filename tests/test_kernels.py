@@ -157,11 +157,18 @@ STAGES = """
 import ctypes, time, numpy as np
 from eagerconv.kernels_cpu import threads
 done, seen = [], []
-def first(start, end, thread, x, w, y, work, g):
+def meet(thread, here):  # tasks go to whoever is free: wait for the other, so that both take some
+    here.add(thread)
+    end = time.time() + 2
+    while len(here) < 2 and time.time() < end:
+        time.sleep(0.001)
+def first(start, end, thread, x, w, y, work, g, here=set()):
+    meet(thread, here)
     for task in range(start, end):
         time.sleep(0.1 * (task == 3))  # one share takes long
         done.append(task)
-def second(start, end, thread, x, w, y, work, g):
+def second(start, end, thread, x, w, y, work, g, here=set()):
+    meet(thread, here)
     seen.extend((task, thread, len(done)) for task in range(start, end))
 class Fake:
     def __init__(self, function):

@@ -125,6 +125,62 @@ def test_tails_borders_groups_and_both_ways_of_cutting(name, slot, flip, monkeyp
     ec.algorithms._planned.cache_clear()
 
 
+DILATED = [
+    # size, taps, dilation: groups of tiles in whole lines, in parts, larger than a task's, and larger than the image
+    ((13, 17), (3, 3), (2, 3)),
+    ((33, 20), (3, 3), (6, 6)),
+    ((7, 95), (3, 3), (1, 40)),
+    ((9, 11), (3, 3), (4, 5)),
+    ((40, 6), (3, 1), (7, 1)),
+    ((300,), (2,), (64,)),
+    ((150,), (3,), (9,)),
+    ((9, 5, 7), (3, 1, 1), (1, 1, 1)),
+    ((12, 6, 5), (3, 1, 1), (3, 1, 1)),
+    ((8, 9, 7), (3, 3, 3), (2, 1, 2)),
+]
+
+
+@every_form
+@pytest.mark.parametrize("slot", ["y", "x", "w"])
+@pytest.mark.parametrize(("size", "taps", "dilation"), DILATED)
+def test_taps_that_lie_apart_and_taps_along_the_first_of_three_axes(name, slot, size, taps, dilation, monkeypatch):
+    rng = np.random.default_rng(0)
+    for filters_bytes, flip, channels, filters in ((0, False, 18, 35), (1 << 30, True, 18, 35), (1 << 30, False, 1, 3)):
+        monkeypatch.setattr(winograd, "FILTERS_BYTES", filters_bytes)
+        ec.algorithms._planned.cache_clear()
+        pad = tuple((k // 2 * d, k // 2 * d - (k > 1) * flip) for k, d in zip(taps, dilation, strict=True))
+        options = {"border_mode": pad, "filter_flip": flip, "filter_dilation": dilation}
+        x = rng.integers(-4, 5, (2, channels, *size)).astype(np.float64)
+        w = rng.integers(-4, 5, (filters, channels, *taps)).astype(np.float64)
+        exact = contraction("y", x, w, None, algorithm="direct", **options)
+        y = rng.integers(-4, 5, exact.shape).astype(np.float64)
+        got = contraction(slot, x, w, y, algorithm=name, **options).numpy()
+        assert np.array_equal(np.rint(got), contraction(slot, x, w, y, algorithm="direct", **options).numpy())
+        np.testing.assert_allclose(got, np.rint(got), atol=1e-7)
+    ec.algorithms._planned.cache_clear()
+
+
+@pytest.mark.parametrize("slot", ["y", "x", "w"])
+def test_dilated_layers_have_the_bits_of_their_interleaved_signals(slot):
+    rng = np.random.default_rng(0)
+    x, w = rng.standard_normal((1, 20, 24, 36)).astype("f"), rng.standard_normal((40, 20, 3, 3)).astype("f")
+    y = rng.standard_normal((1, 40, 20, 30)).astype("f")
+    options = {"algorithm": "winograd", "filter_flip": False}
+    whole = contraction(slot, x, w, y, filter_dilation=(2, 3), **options).numpy()
+    parts = {
+        (i, j): contraction(
+            slot, np.ascontiguousarray(x[..., i::2, j::3]), w, np.ascontiguousarray(y[..., i::2, j::3]), **options
+        ).numpy()
+        for i in range(2)
+        for j in range(3)
+    }
+    if slot == "w":
+        np.testing.assert_allclose(whole, sum(parts.values()), rtol=1e-4, atol=1e-3)
+    else:
+        for (i, j), part in parts.items():
+            assert np.array_equal(whole[..., i::2, j::3], part)
+
+
 @every_form
 @pytest.mark.parametrize("in_parts", [True, False])
 def test_the_gradient_wrt_weights_in_parts_rounds_and_blocks(name, in_parts, monkeypatch):
@@ -229,7 +285,9 @@ def test_what_it_refuses_it_refuses_with_the_reason():
             x[:, :, 0], w[..., 0, :1].repeat(4, 2), algorithm="winograd_f2"
         ),
         "does not know strided": lambda: ec.conv2d(x, w, subsample=2, algorithm="winograd"),
-        "does not know dilated": lambda: ec.conv2d(x, w, filter_dilation=2, algorithm="winograd"),
+        "needs the rows of a plane": lambda: ec.conv3d(
+            np.ones((1, 4, 5, 6, 12))[..., ::2, :], np.ones((4, 4, 3, 1, 1)), algorithm="winograd"
+        ),
     }
     for reason, call in cases.items():
         with pytest.raises(ec.AlgorithmError, match=reason):

@@ -85,7 +85,9 @@ def region() -> Callable[..., None] | None:
         f"%{field}.at = getelementptr i64, ptr %region, i64 {i}\n  %{field} = load i64, ptr %{field}.at"
         for i, field in enumerate(_FIELDS)
     )
-    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(_BODY.format(loads=loads, next=len(_FIELDS), **numbers)), target_machine())
+    engine = llvm.create_mcjit_compiler(
+        llvm.parse_assembly(_BODY.format(loads=loads, next=len(_FIELDS), **numbers)), target_machine()
+    )
     engine.finalize_object()
     body = ctypes.c_void_p(engine.get_function_address("body"))
     parallel.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]

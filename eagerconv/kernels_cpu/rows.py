@@ -124,7 +124,7 @@ def _round(n: int, step: int) -> int:
 def _layout(spec: ConvSpec, slot: Slot, dtype: np.dtype[Any], height: int, columns: int) -> Layout:
     y, x, n_lanes = _axis(spec, slot, -2), _axis(spec, slot, -1), lanes(dtype)
     depth = spec.kernel[-3] if spec.ndim == 3 else 1
-    rows, channels = (spec.cin, spec.cout) if slot == "x" else (spec.cout, spec.cin)
+    channels = spec.cout if slot == "x" else spec.cin
     slabs = 1 if slot == "w" else channels * depth
     blocks_of = n_lanes if height > 1 else 1
     budget = max(256, STRIP // dtype.itemsize // (slabs * y.sources * x.sources))  # elements of a phase

@@ -71,7 +71,8 @@ CHANNEL_BLOCK, FILTER_BLOCK = 54, 55  # of one block of sums of the gradient wit
 PART, PARTS = 56, 57  # tiles of one part, number of parts
 DEPTH, GRID_Z, STEP_Z, BASE_Z = 58, 59, 60, 61  # taps along z; places of the result; source = place + tap*step + base
 W_Z, W_Y, W_X = 62, 63, 64  # from tap to tap of a filter
-WINOGRAD_LENGTH = 65
+APART_Y, APART_X = 65, 66  # pixels between the taps of a filter: the dilation
+WINOGRAD_LENGTH = 67
 
 # -- rows (BATCH, GROUPS, ROWS, CHANNELS, A_*, SOURCE and WORK as in gemm)
 R_GRID, R_PHASES, R_TAP, R_Z = 18, 21, 24, 27  # R_Z: multiply, step, origin, divide along z (native/rows.py)

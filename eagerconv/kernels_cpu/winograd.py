@@ -13,7 +13,7 @@ from eagerconv.kernels_cpu.blocks import WINOGRAD_ROWS
 from eagerconv.kernels_cpu.direct import contiguous
 from eagerconv.kernels_cpu.gemm import lanes
 from eagerconv.kernels_cpu.jit import kernel
-from eagerconv.kernels_cpu.table import as_table, three, view
+from eagerconv.kernels_cpu.table import as_table, streams, three, view
 from eagerconv.kernels_cpu.threads import Launch
 from eagerconv.record import Algorithm, Plan, Request
 from eagerconv.spec import ConvSpec, Shape
@@ -80,14 +80,40 @@ class Axes(NamedTuple):
     step: Shape
     origin: Shape
 
+    @property
+    def apart(self) -> Shape:
+        """Pixels between taps, on the axes of tiles (y, x)."""
+        return tuple(abs(d) if k > 1 else 1 for k, d in zip(self.kernel[1:], self.step[1:], strict=True))
+
+
+def _flat(spec: ConvSpec) -> bool:
+    """Whether taps lie along the first of three axes alone, so that planes can be seen as the rows of one image."""
+    same = spec.size[1:] == spec.out[1:] and not any(spec.origin[1:])
+    return spec.ndim == 3 and spec.kernel[0] > 1 and spec.kernel[1:] == (1, 1) and same
+
 
 def _axes(spec: ConvSpec) -> Axes:
     size, taps, out, step = (three(values, 1) for values in (spec.size, spec.kernel, spec.out, spec.step))
-    return Axes(size, taps, out, step, three(spec.origin, 0))
+    axes = Axes(size, taps, out, step, three(spec.origin, 0))
+    if not _flat(spec):
+        return axes
+    pixels = prod(spec.size[1:])
+    rows = (spec.size[0], taps[0], spec.out[0], step[0], spec.origin[0])
+    return Axes(
+        *((filler, n, last) for n, last, filler in zip(rows, (pixels, 1, pixels, 1, 0), (1, 1, 1, 1, 0), strict=True))
+    )
 
 
-def _strides(strides: Shape) -> Shape:
+def _strides(spec: ConvSpec, strides: Shape) -> Shape:
+    """Of an array (n, c, *three axes), as `_axes` sees them."""
+    if _flat(spec):
+        return (*strides[:2], 0, strides[2], strides[4])
     return (*strides[:2], *three(strides[2:], 0))
+
+
+def _tiles(axes: Axes, grid: Shape, form: Form) -> Shape:
+    """Tiles (down, across) of a grid (z, y, x): one of each of the interleaved signals that taps `apart` see, or none."""
+    return tuple(-(-g // (m * d)) * d for g, m, d in zip(grid[1:], form.m, axes.apart, strict=True))
 
 
 class Geometry(NamedTuple):
@@ -108,7 +134,7 @@ def _geometry(request: Request, form: Form) -> Geometry:
     forward = request.slot == "y"
     rows, channels = (spec.cout, spec.cin) if forward else (spec.cin, spec.cout)
     grid, size = (axes.out, axes.size) if forward else (axes.size, axes.out)
-    down, across = (-(-g // m) for g, m in zip(grid[1:], form.m, strict=True))
+    down, across = _tiles(axes, grid, form)
     vectors = axes.kernel[0] * -(-channels // lanes(request.dtype))
     return Geometry(rows, channels, grid, size, down, across, spec.batch * grid[0] * down, vectors)
 
@@ -126,9 +152,12 @@ def _block_rows(tiles: int) -> int:
     return min(WINOGRAD_ROWS, key=lambda rows: -(-tiles // rows) * (rows + 1))
 
 
-def _strip(form: Form, tiles: int, n_lanes: int) -> int:
-    """Elements of a strip of pixels with room for `tiles` tiles of a row, or for the taps of a vector of channels."""
-    pixels = form.n[0] * (tiles * form.m[1] + form.r[1] + n_lanes)
+def _strip(form: Form, tiles: int, apart: int, n_lanes: int) -> int:
+    """Elements of a strip of pixels with room for `tiles` tiles of a row, or for the taps of a vector of channels.
+
+    Groups of tiles of P phases, at most `apart`, take ((groups - 1)*m + n)*P pixels: with r - 1 = n - m more for each phase.
+    """
+    pixels = form.n[0] * (tiles * form.m[1] + form.r[1] * min(apart, tiles) + n_lanes)
     return (max(pixels, (n_lanes + 1) * prod(form.r)) + 2 * n_lanes) * n_lanes
 
 
@@ -139,27 +168,31 @@ def _layout(request: Request, form: Form) -> dict[int, int]:
     padded, out_blocks = of.vectors * n_lanes, -(-of.rows // (2 * n_lanes))
     total = of.lines * of.across
     gap = n_lanes  # a vector more from frequency to frequency: they must not share their cache sets
+    apart = _axes(spec).apart[1]
     if _cut(request, form):
         block = _block_rows(total)
-        tiles = -(-total // block) * block
+        tiles = held = -(-total // block) * block
         chunk = min(CHUNK, padded)
         u_xi, v_xi, p_xi = chunk * 2 * n_lanes + gap, padded * tiles + gap, tiles * 2 * n_lanes + gap
-        shared, work = spec.groups * n * v_xi, n * (u_xi + p_xi) + _strip(form, of.across, n_lanes)
+        shared, work = spec.groups * n * v_xi, n * (u_xi + p_xi) + _strip(form, of.across, apart, n_lanes)
     else:
         # Fewer tiles at a time where there would be too few tasks.
         few = spec.groups * total < 2 * TILES * request.threads
-        block = _block_rows(total if few else TILES)
-        tiles, chunk = block if few else -(-TILES // block) * block, padded
+        most = TILES // apart * apart if apart <= TILES else TILES  # whole groups are loaded and stored in one piece
+        block = _block_rows(total if few else most)
+        tiles, chunk = block if few else most, padded
         u_xi = out_blocks * padded * 2 * n_lanes + gap
-        v_xi, p_xi = padded * tiles + gap, out_blocks * tiles * 2 * n_lanes + gap
+        held = -(-tiles // block) * block
+        v_xi, p_xi = padded * held + gap, out_blocks * held * 2 * n_lanes + gap
         shared = spec.groups * n * u_xi
-        work = n * (v_xi + p_xi) + _strip(form, min(of.across, tiles), n_lanes)
+        work = n * (v_xi + p_xi) + _strip(form, min(of.across, tiles), apart, n_lanes)
     return {
         at.TILES: tiles, at.ROW_BLOCK: block, at.CHANNEL_CHUNK: chunk // n_lanes, at.LANES: n_lanes,
         at.SHARED: shared, at.WORK: work,
+        at.STREAM: streams(spec.shape(request.slot), request.dtype),
         at.U_GROUP: n * u_xi, at.U_BLOCK: padded * 2 * n_lanes, at.U_XI: u_xi,
-        at.V_GROUP: n * v_xi, at.V_BLOCK: tiles * n_lanes, at.V_XI: v_xi,
-        at.P_BLOCK: tiles * 2 * n_lanes, at.P_XI: p_xi,
+        at.V_GROUP: n * v_xi, at.V_BLOCK: held * n_lanes, at.V_XI: v_xi,
+        at.P_BLOCK: held * 2 * n_lanes, at.P_XI: p_xi,
     }  # fmt: skip
 
 
@@ -174,6 +207,7 @@ def _places(spec: ConvSpec, grid: Shape, sign: int) -> dict[int, int]:
     return {
         at.GRID_Z: grid[0], at.GRID_Y: grid[1], at.GRID_X: grid[2], at.BASE_Z: base[0], at.BASE_Y: base[1],
         at.BASE_X: base[2], at.BACKWARDS: int(backwards), at.DEPTH: axes.kernel[0], at.STEP_Z: steps[0],
+        at.APART_Y: axes.apart[0], at.APART_X: axes.apart[1],
     }  # fmt: skip
 
 
@@ -181,7 +215,7 @@ def _images_plan(request: Request, form: Form) -> Plan:
     """The forward pass or the gradient with respect to inputs."""
     spec, dtype = request.spec, request.dtype
     forward = request.slot == "y"
-    source, w = map(_strides, request.strides)
+    source, w = (_strides(spec, strides) for strides in request.strides)
     of, layout = _geometry(request, form), _layout(request, form)
     shape = spec.shape(request.slot)
 
@@ -222,7 +256,7 @@ class WeightsGeometry(NamedTuple):
 
 def _weights_geometry(request: Request, form: Form) -> WeightsGeometry:
     spec, axes = request.spec, _axes(request.spec)
-    down, across = (-(-g // m) for g, m in zip(axes.out[1:], form.m, strict=True))
+    down, across = _tiles(axes, axes.out, form)
     n_lanes = lanes(request.dtype)
     return WeightsGeometry(axes.kernel[0] * -(-spec.cin // n_lanes) * n_lanes, across, spec.batch * axes.out[0] * down)
 
@@ -255,6 +289,7 @@ def _weights_layout(request: Request, form: Form) -> dict[int, int]:
         per_line = spec.groups * n * (c_blocks * c_block + f_blocks * f_block) * of.across * request.dtype.itemsize
         tiles, part, parts = max(1, min(of.lines, SHARED_BYTES // per_line)) * of.across, total, 1
     v_xi, p_xi = tiles * c_block + n_lanes, tiles * f_block + n_lanes
+    apart = _axes(spec).apart[1]
     v_block, p_block = n * v_xi, n * p_xi
     if in_parts:
         held, waiting, work = 0, parts * owned * n * u_xi, v_block + p_block
@@ -263,7 +298,7 @@ def _weights_layout(request: Request, form: Form) -> dict[int, int]:
         waiting, work = owned * n * u_xi if tiles < total else 0, n * u_xi
     return {
         at.TILES: tiles, at.LANES: n_lanes, at.SHARED: held + waiting,
-        at.WORK: work + _strip(form, min(of.across, tiles), n_lanes), at.FILTER: spec.cin * prod(spec.kernel),
+        at.WORK: work + _strip(form, min(of.across, tiles), apart, n_lanes), at.FILTER: spec.cin * prod(spec.kernel),
         at.U_BLOCK: n * u_xi, at.U_XI: u_xi, at.U_START: held,
         at.V_GROUP: c_blocks * v_block + f_blocks * p_block, at.V_BLOCK: v_block, at.V_XI: v_xi,
         at.Z_START: c_blocks * v_block, at.P_BLOCK: p_block, at.P_XI: p_xi,
@@ -274,7 +309,7 @@ def _weights_layout(request: Request, form: Form) -> dict[int, int]:
 def _weights_plan(request: Request, form: Form) -> Plan:
     spec, dtype = request.spec, request.dtype
     axes, of, layout = _axes(spec), _weights_geometry(request, form), _weights_layout(request, form)
-    x, y = map(_strides, request.strides)
+    x, y = (_strides(spec, strides) for strides in request.strides)
     table = [0] * at.WINOGRAD_LENGTH
     table[: at.COUT + 1] = [spec.batch, spec.groups, spec.cin, spec.cout]
     table[at.X_VIEW : at.X_VIEW + at.V_LENGTH] = view(x, axes.size, (1, 1))
@@ -323,6 +358,9 @@ def _refuses(request: Request, forms: Forms) -> str | None:
         return f"is for filters of 3x3 taps, or {lines[0]} to {lines[-1]} on one axis alone, not {shape}"
     if len({d < 0 for k, d in zip(axes.kernel[1:], axes.step[1:], strict=True) if k > 1}) > 1:
         return "flips both axes or none"
+    images = request.strides if request.slot == "w" else request.strides[:1]
+    if _flat(spec) and any(strides[3] != spec.size[2] * strides[4] for strides in images):
+        return "needs the rows of a plane behind each other where the filter has taps along the first axis alone"
     return None
 
 
@@ -387,7 +425,7 @@ def _error(request: Request, forms: Forms) -> float:
 def _algorithm(name: str, forms: Forms) -> Algorithm:
     return Algorithm(
         name=name,
-        features=frozenset({"1d", "2d", "3d", "flipped", "padded", "asymmetric", "grouped"}),
+        features=frozenset({"1d", "2d", "3d", "dilated", "flipped", "padded", "asymmetric", "grouped"}),
         dtypes=frozenset({"float32", "float64"}),
         error=partial(_error, forms=forms),
         refuses=partial(_refuses, forms=forms),

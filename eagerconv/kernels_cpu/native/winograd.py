@@ -7,11 +7,13 @@ transformed back, y = A^T M A. Lanes are channels everywhere in between:
 
 The forward pass and the gradient with respect to inputs are the same computation with source and result exchanged:
 
-    result[m, j] = sum over r, k of A[m, r, k] * source[r, j + base + k]        k = 0 .. r - 1 on each axis
+    result[m, j] = sum over r, k of A[m, r, k] * source[r, j + base + k*apart]        k = 0 .. r - 1 on each axis
 
 where the taps are counted from the least offset (`base`), so filters may have to be read backwards. An axis with one tap has
-m = n = 1 and no transform. Images of three axes are planes whose taps along z are summed like channels: a vector of channels
-is one of depth * ceil(channels / lanes), each reading a plane of its own.
+m = n = 1 and no transform. Taps that lie `apart` see as many interleaved signals, and each has tiles of its own: pixels are
+loaded and stored as they lie, and transforms step over them. Images of three axes are planes whose taps along z are summed
+like channels: a vector of channels is one of depth * ceil(channels / lanes), each reading a plane of its own. Where all taps
+lie along z, the planes are the rows of one image.
 
 Large images and few channels: `filters` fills all of U, then each task of `tiles` does everything for a block of tiles in
 the thread's own memory. Small images and many channels, where U would be large: `inputs` fills all of V, then each task of
@@ -23,7 +25,7 @@ The kernels of a form are made when they are asked for, by name: `tiles_4x3_4x3`
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 from eagerconv.kernels_cpu import table as at
 from eagerconv.kernels_cpu.blocks import SUM_ROWS, WINOGRAD_ROWS
@@ -36,6 +38,7 @@ from eagerconv.kernels_cpu.native.transforms import (
     lanes_to_rows,
     rows_to_lanes,
     sandwich,
+    store_pixels,
     tile_product,
 )
 from eagerconv.kernels_cpu.native.vector import offset, prefetch
@@ -59,34 +62,94 @@ def load_pixels(pixels: P, channel: int, pixel: int, count: int, columns: int, t
             to[j * lanes + i] = pixels[i * channel + j * pixel]
 
 
-def gathering(transform: Any, step: Pair, window: Pair, n: Pair) -> Any:
-    """A helper that transforms windows of pixels, `step` apart, of one row of tiles and one vector of channels."""
-    apart, (high, wide) = step[1], window
+@helper
+def load_run(a: P, channel: int, pixel: int, count: int, x0: int, length: int, width: int, to: P, lanes: int) -> None:
+    """Pixels x0 <= x < x0 + length of the row `a` of `width` pixels as vectors, with zeros outside of it."""
+    left = min(max(-x0, 0), length)
+    right = max(left, min(width - x0, length))
+    clear_vectors(to, left)
+    for j in range(left, right, lanes):
+        some, columns = offset(a, (x0 + j) * pixel), min(lanes, right - j)
+        load_pixels(some, channel, pixel, count, columns, offset(to, j * lanes), lanes)
+    clear_vectors(offset(to, right * lanes), length - right)
+
+
+class Tiling(NamedTuple):
+    """Helpers that know in which order the tiles of m outputs come."""
+
+    total: Any  # of all images
+    across: Any  # of one line of tiles
+    run: Any
+
+
+def tiling(m: Pair) -> Tiling:
+    """The order of tiles: images, planes, lines, and in a line groups of as many tiles as taps lie apart.
+
+    Taps d apart see d interleaved signals. Group X holds one tile of each: tile p the outputs X*m*d + j*d + p, j < m. Lines
+    Y*d + q likewise. So with d = 1 tiles come as they lie.
+    """
+    my, mx = m
 
     @helper
-    def gather(a: P, g: P, view: int, image: int, z: int, channel: int, count: int, y0: int, x0: int, tiles: int, strip: P,
-               v: P, tile_step: int, xi_step: int) -> None:  # fmt: skip
-        """V at v + tile*tile_step + xi*xi_step, of windows from (z, y0, x0 + tile*step); zeros outside the image."""
+    def down(g: P) -> Any:
+        return ceil_div(g[at.GRID_Y], my * g[at.APART_Y]) * g[at.APART_Y]
+
+    @helper
+    def across(g: P) -> Any:
+        return ceil_div(g[at.GRID_X], mx * g[at.APART_X]) * g[at.APART_X]
+
+    @helper
+    def total(g: P) -> Any:
+        return g[at.BATCH] * g[at.GRID_Z] * down(g) * across(g)
+
+    @helper
+    def run(g: P, t: int, last: int) -> tuple[int, int, int, int, int, int]:
+        """Of the tiles from t on that one strip serves: image, plane, first output (y, x), whole groups, phases of each.
+
+        A run is some whole groups of a line, or some phases of one of them.
+        """
+        dy, dx = g[at.APART_Y], g[at.APART_X]
+        line, tx = t // across(g), t % across(g)
+        plane, line = line // down(g), line % down(g)
+        left, phase = min(across(g) - tx, last - t), tx % dx
+        groups, phases = left // dx, dx
+        if phase > 0 or groups == 0:
+            groups, phases = 1, min(dx - phase, left)
+        y, x = line // dy * my * dy + line % dy, tx // dx * mx * dx + phase
+        return plane // g[at.GRID_Z], plane % g[at.GRID_Z], y, x, groups, phases
+
+    return Tiling(total, across, run)
+
+
+def gathering(transform: Any, step: Pair, window: Pair, n: Pair) -> Any:
+    """A helper that transforms windows of pixels, `step` apart, of one run of tiles and one vector of channels.
+
+    The strip holds, for each row, the pixels of `phases` neighbouring phases: pixel j of phase p at j*phases + p.
+    """
+    m, (high, wide) = step[1], window
+
+    @helper
+    def gather(a: P, g: P, view: int, image: int, z: int, channel: int, count: int, y0: int, x0: int, groups: int,
+               phases: int, strip: P, v: P, tile_step: int, xi_step: int) -> None:  # fmt: skip
+        """V at v + tile*tile_step + xi*xi_step, of windows from (z, y0, x0 + X*m*d + p); zeros outside the image."""
         lanes, height, width = g[at.LANES], g[view + at.V_SIZE + 1], g[view + at.V_SIZE + 2]
+        dy, dx = g[at.APART_Y], g[at.APART_X]
         row_step, pixel_step, channel_step = g[view + at.V_I + 1], g[view + at.V_I + 2], g[view + at.V_C]
-        a = offset(a, image * g[view + at.V_N] + channel * channel_step + z * g[view + at.V_I] + x0 * pixel_step)
-        across = (tiles - 1) * apart + wide  # pixels of the strip
-        left = min(max(-x0, 0), across)
-        right = max(left, min(width - x0, across))
+        a = offset(a, image * g[view + at.V_N] + channel * channel_step + z * g[view + at.V_I])
+        long = (groups - 1) * m + wide  # pixels of one phase
+        pieces, length = (1, long * phases) if phases == dx else (long, phases)  # all phases are neighbours
         for i in range(high):
-            y, row = y0 + i, offset(strip, i * across * lanes)
+            y, row = y0 + i * dy, offset(strip, i * long * phases * lanes)
             if y < 0 or y >= height or z < 0 or z >= g[view + at.V_SIZE]:
-                clear_vectors(row, across)
+                clear_vectors(row, long * phases)
             else:
-                clear_vectors(row, left)
-                for j in range(left, right, lanes):
-                    pixels = offset(a, y * row_step + j * pixel_step)
-                    to, columns = offset(row, j * lanes), min(lanes, right - j)
-                    load_pixels(pixels, channel_step, pixel_step, count, columns, to, lanes)
-                clear_vectors(offset(row, right * lanes), across - right)
-        for tile in range(tiles):
-            d = offset(strip, tile * apart * lanes)
-            transform(d, across * lanes, lanes, offset(v, tile * tile_step), n[1] * xi_step, xi_step)
+                line = offset(a, y * row_step)
+                for k in range(pieces):
+                    to = offset(row, k * length * lanes)
+                    load_run(line, channel_step, pixel_step, count, x0 + k * dx, length, width, to, lanes)
+        for tile in range(groups * phases):
+            d, to = offset(strip, (tile // phases * m * phases + tile % phases) * lanes), offset(v, tile * tile_step)
+            transform(d, long * phases * lanes, phases * lanes, to, n[1] * xi_step, xi_step)
 
     return gather
 
@@ -95,7 +158,7 @@ def kernels(m: Pair, r: Pair) -> dict[str, Any]:
     """The four kernels of F(m, r) on each axis, forward and gradient with respect to inputs."""
     n = (m[0] + r[0] - 1, m[1] + r[1] - 1)
     data, filter_, output = (sandwich(*pair) for pair in zip(form(m[0], r[0]), form(m[1], r[1]), strict=True))
-    gather = gathering(data, m, n, n)
+    gather, (total_of, across_of, run_of) = gathering(data, m, n, n), tiling(m)
     (my, mx), (ny, nx), (ry, rx) = m, n, r
     frequencies, n_taps = ny * nx, ry * rx
 
@@ -150,40 +213,40 @@ def kernels(m: Pair, r: Pair) -> dict[str, Any]:
     @helper
     def transform_tiles(source: P, g: P, group: int, c: int, first: int, last: int, strip: P, v: P) -> None:
         """V of the tiles first <= t < last, counted over all images, for the channels of vector c: v + (t - first)*lanes."""
-        lanes, across, down = g[at.LANES], ceil_div(g[at.GRID_X], mx), ceil_div(g[at.GRID_Y], my)
+        lanes = g[at.LANES]
         vectors = ceil_div(g[at.CHANNELS], lanes)
         tap_z, within = c // vectors, c % vectors * lanes
         channel, count = group * g[at.CHANNELS] + within, g[at.CHANNELS] - within
         t = first
         while t < last:
-            line, tx = t // across, t % across
-            plane, run = line // down, min(across - tx, last - t)
-            image, z = plane // g[at.GRID_Z], plane % g[at.GRID_Z] + tap_z * g[at.STEP_Z] + g[at.BASE_Z]
-            y0, x0, to = line % down * my + g[at.BASE_Y], tx * mx + g[at.BASE_X], offset(v, (t - first) * lanes)
-            gather(source, g, at.SOURCE, image, z, channel, count, y0, x0, run, strip, to, lanes, g[at.V_XI])
-            t += run
+            image, z, y, x, groups, phases = run_of(g, t, last)
+            z += tap_z * g[at.STEP_Z] + g[at.BASE_Z]
+            y0, x0, to = y + g[at.BASE_Y], x + g[at.BASE_X], offset(v, (t - first) * lanes)
+            gather(source, g, at.SOURCE, image, z, channel, count, y0, x0, groups, phases, strip, to, lanes, g[at.V_XI])
+            t += groups * phases
 
     @helper
     def store_tiles(result: P, g: P, group: int, c: int, first: int, last: int, strip: P, p: P) -> None:
         """The outputs of the tiles first <= t < last for the result channels of vector c, from p + (t - first)*2*lanes."""
-        lanes, across, down = g[at.LANES], ceil_div(g[at.GRID_X], mx), ceil_div(g[at.GRID_Y], my)
+        lanes, dy, dx = g[at.LANES], g[at.APART_Y], g[at.APART_X]
         channel, count = group * g[at.ROWS] + c * lanes, g[at.ROWS] - c * lanes
         t = first
         while t < last:
-            line, tx = t // across, t % across
-            plane, run = line // down, min(across - tx, last - t)
-            width = run * mx * lanes
-            for tile in range(run):
+            image, z, y, x, groups, phases = run_of(g, t, last)
+            width = groups * mx * phases * lanes
+            for tile in range(groups * phases):
                 products = offset(p, (t - first + tile) * 2 * lanes)
-                output(products, nx * g[at.P_XI], g[at.P_XI], offset(strip, tile * mx * lanes), width, lanes)
-            right, y0 = min(run * mx, g[at.GRID_X] - tx * mx), line % down * my
-            rows = plane % g[at.GRID_Z] * g[at.GRID_Y] + y0
-            image = offset(result, plane // g[at.GRID_Z] * g[at.RESULT_N] + channel * g[at.RESULT_C] + tx * mx)
-            for i in range(min(my, g[at.GRID_Y] - y0)):
-                for j in range(0, right, lanes):
-                    vectors, pixels = offset(strip, i * width + j * lanes), offset(image, (rows + i) * g[at.GRID_X] + j)
-                    lanes_to_rows(vectors, lanes, pixels, g[at.RESULT_C], count, min(lanes, right - j))
-            t += run
+                to = offset(strip, (tile // phases * mx * phases + tile % phases) * lanes)
+                output(products, nx * g[at.P_XI], g[at.P_XI], to, width, phases * lanes)
+            pieces, length = (1, groups * mx * phases) if phases == dx else (mx, phases)
+            to = offset(result, image * g[at.RESULT_N] + channel * g[at.RESULT_C] + z * g[at.GRID_Y] * g[at.GRID_X])
+            for i in range(min(my, ceil_div(g[at.GRID_Y] - y, dy))):
+                for k in range(pieces):
+                    x0, vectors = x + k * dx, offset(strip, i * width + k * length * lanes)
+                    pixels = offset(to, (y + i * dy) * g[at.GRID_X] + x0)
+                    n_pixels = min(length, g[at.GRID_X] - x0)
+                    store_pixels(vectors, lanes, pixels, g[at.RESULT_C], count, n_pixels, lanes, g[at.STREAM])
+            t += groups * phases
 
     @helper
     def multiply(g: P, v: P, vectors: int, u: P, p: P, tiles: int, add: int) -> None:
@@ -213,7 +276,7 @@ def kernels(m: Pair, r: Pair) -> dict[str, Any]:
         v = offset(work, g[at.SHARED] + thread * g[at.WORK])
         p = offset(v, frequencies * g[at.V_XI])
         strip = offset(p, frequencies * g[at.P_XI])
-        total = g[at.BATCH] * g[at.GRID_Z] * ceil_div(g[at.GRID_Y], my) * ceil_div(g[at.GRID_X], mx)
+        total = total_of(g)
         blocks = ceil_div(total, block)
         in_vectors, out_vectors = g[at.DEPTH] * ceil_div(g[at.CHANNELS], lanes), ceil_div(g[at.ROWS], lanes)
         for task in range(first, last):
@@ -230,10 +293,10 @@ def kernels(m: Pair, r: Pair) -> dict[str, Any]:
 
     def inputs(first: int, last: int, thread: int, source: P, w: P, result: P, work: P, g: P) -> None:
         """A task is one group, one vector of channels and one row of tiles of one image, into the shared V."""
-        lanes, across = g[at.LANES], ceil_div(g[at.GRID_X], mx)
+        lanes, across = g[at.LANES], across_of(g)
         strip = offset(work, g[at.SHARED] + thread * g[at.WORK])
         vectors = g[at.DEPTH] * ceil_div(g[at.CHANNELS], lanes)
-        lines = g[at.BATCH] * g[at.GRID_Z] * ceil_div(g[at.GRID_Y], my)
+        lines = total_of(g) // across
         for task in range(first, last):
             vector, t0 = task // lines, task % lines * across
             group, c = vector // vectors, vector % vectors
@@ -246,7 +309,7 @@ def kernels(m: Pair, r: Pair) -> dict[str, Any]:
         u = offset(work, g[at.SHARED] + thread * g[at.WORK])
         p = offset(u, frequencies * g[at.U_XI])
         taps = offset(p, frequencies * g[at.P_XI])
-        tiles = g[at.BATCH] * g[at.GRID_Z] * ceil_div(g[at.GRID_Y], my) * ceil_div(g[at.GRID_X], mx)
+        tiles = total_of(g)
         in_vectors, out_vectors = g[at.DEPTH] * ceil_div(g[at.CHANNELS], lanes), ceil_div(g[at.ROWS], lanes)
         blocks = ceil_div(out_vectors, 2)
         for task in range(first, last):
@@ -285,38 +348,34 @@ def weight_kernels(m: Pair, r: Pair) -> dict[str, Any]:
     gather_x = gathering(sandwich(down.data, right.data), m, n, n)
     gather_y = gathering(sandwich(transposed(down.output), transposed(right.output)), m, m, n)
     back = sandwich(transposed(down.filter), transposed(right.filter))
-    (my, mx), (ny, nx), (ry, rx) = m, n, r
+    total_of, across_of, run_of = tiling(m)
+    (ny, nx), (ry, rx) = n, r
     frequencies, n_taps = ny * nx, ry * rx
 
     @helper
     def transform_x(x: P, g: P, group: int, c: int, first: int, last: int, strip: P, v: P) -> None:
         """V of the tiles first <= t < last, counted over all images, for the channels of vector c."""
-        across, down = ceil_div(g[at.GRID_X], mx), ceil_div(g[at.GRID_Y], my)
         vectors = ceil_div(g[at.CIN], g[at.LANES])
         tap_z, within, step = c // vectors, c % vectors * g[at.LANES], g[at.CHANNEL_BLOCK]
         channel, count = group * g[at.CIN] + within, g[at.CIN] - within
         t = first
         while t < last:
-            line, tx = t // across, t % across
-            plane, run = line // down, min(across - tx, last - t)
-            image, z = plane // g[at.GRID_Z], plane % g[at.GRID_Z] + tap_z * g[at.STEP_Z] + g[at.BASE_Z]
-            y0, x0, to = line % down * my + g[at.BASE_Y], tx * mx + g[at.BASE_X], offset(v, (t - first) * step)
-            gather_x(x, g, at.X_VIEW, image, z, channel, count, y0, x0, run, strip, to, step, g[at.V_XI])
-            t += run
+            image, z, y0, x0, groups, phases = run_of(g, t, last)
+            z += tap_z * g[at.STEP_Z] + g[at.BASE_Z]
+            y0, x0, to = y0 + g[at.BASE_Y], x0 + g[at.BASE_X], offset(v, (t - first) * step)
+            gather_x(x, g, at.X_VIEW, image, z, channel, count, y0, x0, groups, phases, strip, to, step, g[at.V_XI])
+            t += groups * phases
 
     @helper
     def transform_y(y: P, g: P, group: int, f: int, first: int, last: int, strip: P, z: P) -> None:
         """Z of the tiles first <= t < last, counted over all images, for the filters f <= . < f + lanes."""
-        across, down = ceil_div(g[at.GRID_X], mx), ceil_div(g[at.GRID_Y], my)
         channel, count, step = group * g[at.COUT] + f, g[at.COUT] - f, 2 * g[at.LANES]
         t = first
         while t < last:
-            line, tx = t // across, t % across
-            plane, run = line // down, min(across - tx, last - t)
-            image, depth = plane // g[at.GRID_Z], plane % g[at.GRID_Z]
-            y0, x0, to = line % down * my, tx * mx, offset(z, (t - first) * step)
-            gather_y(y, g, at.Y_VIEW, image, depth, channel, count, y0, x0, run, strip, to, step, g[at.P_XI])
-            t += run
+            image, depth, y0, x0, groups, phases = run_of(g, t, last)
+            to = offset(z, (t - first) * step)
+            gather_y(y, g, at.Y_VIEW, image, depth, channel, count, y0, x0, groups, phases, strip, to, step, g[at.P_XI])
+            t += groups * phases
 
     @helper
     def multiply(g: P, v: P, z: P, channels: int, filters: int, tiles: int, u: P, add: int) -> None:
@@ -371,7 +430,7 @@ def weight_kernels(m: Pair, r: Pair) -> dict[str, Any]:
         v = offset(work, g[at.SHARED] + thread * g[at.WORK])
         z = offset(v, frequencies * g[at.V_XI])
         strip = offset(z, frequencies * g[at.P_XI])
-        total = g[at.BATCH] * g[at.GRID_Z] * ceil_div(g[at.GRID_Y], my) * ceil_div(g[at.GRID_X], mx)
+        total = total_of(g)
         for task in range(first, last):
             part, owned = task // (g[at.GROUPS] * c_blocks * f_blocks), task % (g[at.GROUPS] * c_blocks * f_blocks)
             group = owned // (c_blocks * f_blocks)
@@ -412,7 +471,7 @@ def weight_kernels(m: Pair, r: Pair) -> dict[str, Any]:
 
     def transforms(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) -> None:
         """A task is one row of tiles of one image and one vector of channels, of x or of y, of one group."""
-        lanes, across = g[at.LANES], ceil_div(g[at.GRID_X], mx)
+        lanes, across = g[at.LANES], across_of(g)
         strip = offset(work, g[at.SHARED] + thread * g[at.WORK])
         x_vectors = g[at.DEPTH] * ceil_div(g[at.CIN], lanes)
         vectors = x_vectors + ceil_div(g[at.COUT], lanes)
@@ -420,7 +479,7 @@ def weight_kernels(m: Pair, r: Pair) -> dict[str, Any]:
         for task in range(first, last):
             # Neighbouring rows of tiles one after the other, as they lie in V and Z.
             begin = task // (per_round * g[at.GROUPS] * vectors) * per_round
-            lines = min(per_round, g[at.BATCH] * g[at.GRID_Z] * ceil_div(g[at.GRID_Y], my) - begin)
+            lines = min(per_round, total_of(g) // across - begin)
             rest = task - begin * g[at.GROUPS] * vectors
             line, group, c = rest % lines, rest // lines // vectors, rest // lines % vectors * lanes
             to, t0 = offset(work, group * g[at.V_GROUP]), (begin + line) * across
@@ -438,7 +497,7 @@ def weight_kernels(m: Pair, r: Pair) -> dict[str, Any]:
         """A task is one round of tiles, one group, one block of filters and one of channels."""
         cin, cout = g[at.DEPTH] * ceil_div(g[at.CIN], g[at.LANES]) * g[at.LANES], g[at.COUT]
         c_blocks, f_blocks = ceil_div(cin, g[at.CHANNEL_BLOCK]), ceil_div(cout, g[at.FILTER_BLOCK])
-        total = g[at.BATCH] * g[at.GRID_Z] * ceil_div(g[at.GRID_Y], my) * ceil_div(g[at.GRID_X], mx)
+        total = total_of(g)
         rounds = ceil_div(total, g[at.TILES])
         mine = offset(work, g[at.SHARED] + thread * g[at.WORK])
         strip = offset(mine, g[at.U_BLOCK])
