@@ -36,8 +36,10 @@ class Ours:
     def data(self, value: np.ndarray) -> Any:
         return ec.asarray(value)
 
-    def conv(self, x: Any, w: Any, gain: Any, bias: Any, stride: int, pad: int) -> Any:
-        return ec.conv2d(x, w * gain, border_mode=pad, subsample=stride, filter_flip=False, bias=bias)
+    def conv(self, x: Any, w: Any, gain: Any, bias: Any, stride: int, pad: int, rectified: bool) -> Any:
+        activation = "relu" if rectified else None
+        options = {"border_mode": pad, "subsample": stride, "filter_flip": False}
+        return ec.conv2d(x, w * gain, bias=bias, activation=activation, **options)
 
     relu, max_pool, linear = staticmethod(ec.relu), staticmethod(ec.max_pool2d), staticmethod(ec.linear)
     loss = staticmethod(ec.cross_entropy)
@@ -68,8 +70,9 @@ class Theirs:
     def data(self, value: np.ndarray) -> Any:
         return self.torch.from_numpy(value)
 
-    def conv(self, x: Any, w: Any, gain: Any, bias: Any, stride: int, pad: int) -> Any:
-        return self.torch.nn.functional.conv2d(x, w * gain, bias, stride, pad)
+    def conv(self, x: Any, w: Any, gain: Any, bias: Any, stride: int, pad: int, rectified: bool) -> Any:
+        y = self.torch.nn.functional.conv2d(x, w * gain, bias, stride, pad)
+        return self.relu(y) if rectified else y
 
     def mean(self, x: Any) -> Any:
         return x.mean((2, 3))
@@ -110,17 +113,17 @@ def parameters(dtype: Any) -> list[np.ndarray]:
 def logits(lib: Any, images: Any, leaves: Iterator[Any]) -> Any:
     """The network; it takes its parameters in turn."""
 
-    def conv(x: Any, stride: int = 1, pad: int = 0) -> Any:
-        return lib.conv(x, next(leaves), next(leaves), next(leaves), stride, pad)
+    def conv(x: Any, stride: int = 1, pad: int = 0, rectified: bool = False) -> Any:
+        return lib.conv(x, next(leaves), next(leaves), next(leaves), stride, pad, rectified)
 
-    x = lib.relu(conv(images, 2, 3))
+    x = conv(images, 2, 3, rectified=True)
     x = lib.max_pool(x, 3, 2, 1)
     for stage, (blocks, _) in enumerate(STAGES):
         for block in range(blocks):
             stride = 2 if block == 0 and stage > 0 else 1
             shortcut = conv(x, stride) if block == 0 else x
-            inner = lib.relu(conv(x))
-            inner = lib.relu(conv(inner, stride, 1))
+            inner = conv(x, rectified=True)
+            inner = conv(inner, stride, 1, rectified=True)
             x = lib.relu(conv(inner) + shortcut)
     return lib.linear(lib.mean(x), next(leaves), next(leaves))
 

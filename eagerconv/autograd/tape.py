@@ -24,6 +24,7 @@ from typing import Any, ParamSpec, Protocol, Self, TypeVar
 import numpy as np
 
 from eagerconv import devices
+from eagerconv.kernels_cpu import pointwise
 
 __all__ = [
     "Node", "Op", "Traced", "backward", "defvjp", "elementwise", "enable_grad", "forward", "inexact", "is_grad_enabled",
@@ -276,6 +277,7 @@ class Op:
         "defaults",
         "fn",
         "jvps",
+        "large",
         "name",
         "names",
         "plans",
@@ -298,7 +300,9 @@ class Op:
         view: bool = False,
         keep_others: bool = False,
         at_once: bool = False,
+        large: Callable[..., Any] | None = None,
     ) -> None:
+        self.large = large  # gives the same for large arrays, only faster, or None where it is not faster
         self.at_once = at_once  # one call of the only rule gives the cotangents of all operands
         self.name, self.fn, self.rules, self.jvps = name, fn, rules, jvps
         self.pull, self.push, self.view = pull, push, view
@@ -329,8 +333,12 @@ class Op:
             if isinstance(value, Traced):
                 params = self._without_traced(params)
                 break
+        out = None
+        if self.large is not None and kind is not None:
+            out = self.large(*arrays, **params)
         try:
-            out = self.fn(*arrays, **params)
+            if out is None:
+                out = self.fn(*arrays, **params)
         except TypeError as error:
             if len(places := {place for x in arrays if (place := devices.of(x))}) > 1:
                 names = " and ".join(sorted(places))
@@ -440,6 +448,21 @@ class Op:
         return rule(*arguments)
 
 
+def done(op: Op, operands: tuple[Any, ...], out: Any) -> Any:
+    """What `op` gives for these operands, whose result is in `out` already, or was there until a later operation took over.
+
+    For operations whose rules ask for neither the operands' values nor, if they do not come last, the result.
+    """
+    tracked = _mode.recording and any(x._node is not None for x in operands)
+    version = [0]
+    return type(operands[0])._wrap(out, op._record(operands, {}, out, version) if tracked else None, version)
+
+
+def watched() -> bool:
+    """Whether somebody looks at every result, as `detect_anomaly` does."""
+    return _watcher is not None
+
+
 def _defaults(fn: Callable[..., Any]) -> dict[str, Any]:
     try:
         parameters = inspect.signature(fn).parameters.values()
@@ -448,17 +471,21 @@ def _defaults(fn: Callable[..., Any]) -> dict[str, Any]:
     return {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
 
 
-def elementwise(name: str, fn: Callable[..., Any], *partials: Rule | float | None) -> Op:
+def elementwise(
+    name: str, fn: Callable[..., Any], *partials: Rule | float | None, large: Callable[..., Any] | None = None
+) -> Op:
     """An operation that broadcasts, by its partial derivative (constant or rule) in each operand; both modes follow.
 
     For a real-valued function of a complex operand, the partial is the conjugate of its gradient.
     """
-    return Op(name, fn, partials, pull=_pull_elementwise, push=_push_elementwise)
+    return Op(name, fn, partials, pull=_pull_elementwise, push=_push_elementwise, large=large)
 
 
-def linear(name: str, fn: Callable[..., Any], transpose: Rule, *, view: bool = False) -> Op:
+def linear(
+    name: str, fn: Callable[..., Any], transpose: Rule, *, view: bool = False, large: Callable[..., Any] | None = None
+) -> Op:
     """A linear map of one operand, by the rule of its transpose; forward mode is the map itself."""
-    return Op(name, fn, (transpose,), pull=_pull_rule, push=_push_linear, view=view)
+    return Op(name, fn, (transpose,), pull=_pull_rule, push=_push_linear, view=view, large=large)
 
 
 def multilinear(name: str, fn: Callable[..., Any], *rules: Rule | None) -> Op:
@@ -466,13 +493,21 @@ def multilinear(name: str, fn: Callable[..., Any], *rules: Rule | None) -> Op:
     return Op(name, fn, rules, pull=_pull_rule, push=_push_multilinear, keep_others=True)
 
 
-def defvjp(name: str, fn: Callable[..., Any], *rules: Rule | None, jvp: Rule | None = None, view: bool = False) -> Op:
+def defvjp(
+    name: str,
+    fn: Callable[..., Any],
+    *rules: Rule | None,
+    jvp: Rule | None = None,
+    view: bool = False,
+    large: Callable[..., Any] | None = None,
+) -> Op:
     """Any other operation, by one vector-Jacobian rule per operand (none: it computes, and cannot be differentiated).
 
     Without `jvp` (one rule in `t` for every operand; the contributions are added) forward mode transposes the pullback.
     """
     push = _push_transposed if jvp is None else _push_rule
-    return Op(name, fn, rules, jvps=() if jvp is None else (jvp,), pull=_pull_rule, push=push, view=view)
+    jvps = () if jvp is None else (jvp,)
+    return Op(name, fn, rules, jvps=jvps, pull=_pull_rule, push=push, view=view, large=large)
 
 
 def joint(name: str, fn: Callable[..., Any], rule: Rule) -> Op:
@@ -514,7 +549,9 @@ def _times(value: Any, partial: Any, conjugate: bool) -> Any:
         raise TypeError("a partial derivative must be a number, an array or a traced object; the rule returned None")
     if type(partial) is int and partial in (1, -1):
         return value if partial == 1 else -value
-    return value * (partial.conjugate() if conjugate else partial)
+    partial = partial.conjugate() if conjugate else partial
+    product = pointwise.multiply(value, partial)
+    return value * partial if product is None else product
 
 
 def _push_linear(op: Op, node: Node, position: int, t: Any) -> Any:

@@ -11,6 +11,7 @@ import numpy as np
 from eagerconv import geometry
 from eagerconv.contract import contract
 from eagerconv.functional.conv_docs import documented
+from eagerconv.functional.epilogue import finish
 from eagerconv.policy import with_algorithm
 from eagerconv.registry import TABLE
 from eagerconv.spec import Slot
@@ -72,8 +73,8 @@ _RULES = {"y": geometry.forward, "x": geometry.gradient_wrt_inputs, "w": geometr
 
 def solve(function: str, ndim: int, slot: Slot, arrays: dict[str, Any], shapes: dict[str, Any], border_mode: Any,
           stride: dict[str, Any], filter_flip: Any, filter_dilation: Any, num_groups: Any, unshared: Any, algorithm: str,
-          unknown: dict[str, Any], bias: Any = None, **more: Any) -> Tensor:  # fmt: skip
-    """Check everything against everything, once per set of arguments, and contract; a bias comes on top.
+          unknown: dict[str, Any], bias: Any = None, activation: str | None = None, **more: Any) -> Tensor:  # fmt: skip
+    """Check everything against everything, once per set of arguments, and contract; bias and activation come on top.
 
     Named arguments come as dicts, for the messages; `more` are other names of a variant, see `geometry`.
     """
@@ -90,10 +91,16 @@ def solve(function: str, ndim: int, slot: Slot, arrays: dict[str, Any], shapes: 
         frozen(function, "num_groups", num_groups), geometry.flag(function, "unshared", unshared), **more,
     )  # fmt: skip
     policy = None if algorithm == "auto" else with_algorithm(algorithm)
-    if bias is None:
+    if bias is None and activation is None:
         return contract(spec, slot, a, b, policy)  # type: ignore[no-any-return]
-    column = per_channel(function, "bias", rest[0], spec.shape(slot)[1], ndim)
-    return contract(spec, slot, a, b, policy) + column  # type: ignore[no-any-return]
+    if activation not in (None, "relu"):
+        raise ValueError(
+            f"{function}: activation must be None or 'relu', got {activation!r}; apply another one to the result"
+        )
+    if activation is not None and a.dtype.kind == "c":
+        raise TypeError(f"{function}: activation='relu' needs real numbers, not {a.dtype}")
+    column = None if bias is None else per_channel(function, "bias", rest[0], spec.shape(slot)[1], ndim)
+    return finish(contract(spec, slot, a, b, policy), column, activation)
 
 
 def per_channel(function: str, name: str, bias: Tensor, channels: int, ndim: int) -> Tensor:
@@ -132,6 +139,7 @@ def conv1d(
     unshared: bool = False,
     *,
     bias: Any = None,
+    activation: str | None = None,
     algorithm: str = "auto",
     **unknown: Any,
 ) -> Tensor:
@@ -146,6 +154,7 @@ def conv1d(
     return solve(
         "conv1d", 1, "y", {"input": input, "filters": filters}, {"input_shape": input_shape, "filter_shape": filter_shape},
         border_mode, {"subsample": subsample}, filter_flip, filter_dilation, num_groups, unshared, algorithm, unknown, bias,
+        activation,
     )  # fmt: skip
 
 
@@ -163,6 +172,7 @@ def conv1d_transpose(
     unshared: bool = False,
     *,
     bias: Any = None,
+    activation: str | None = None,
     algorithm: str = "auto",
     **unknown: Any,
 ) -> Tensor:
@@ -177,7 +187,8 @@ def conv1d_transpose(
     return solve(
         "conv1d_transpose", 1, "x", {"input": input, "filters": filters},
         {"output_shape": output_shape, "filter_shape": filter_shape}, border_mode, {"input_dilation": input_dilation},
-        filter_flip, filter_dilation, num_groups, unshared, algorithm, unknown, bias, names=_TRANSPOSED,
+        filter_flip, filter_dilation, num_groups, unshared, algorithm, unknown, bias, activation,
+        names=_TRANSPOSED,
     )  # fmt: skip
 
 
@@ -261,6 +272,7 @@ def conv2d(
     unshared: bool = False,
     *,
     bias: Any = None,
+    activation: str | None = None,
     algorithm: str = "auto",
     **unknown: Any,
 ) -> Tensor:
@@ -281,6 +293,7 @@ def conv2d(
     return solve(
         "conv2d", 2, "y", {"input": input, "filters": filters}, {"input_shape": input_shape, "filter_shape": filter_shape},
         border_mode, {"subsample": subsample}, filter_flip, filter_dilation, num_groups, unshared, algorithm, unknown, bias,
+        activation,
     )  # fmt: skip
 
 
@@ -298,6 +311,7 @@ def conv2d_transpose(
     unshared: bool = False,
     *,
     bias: Any = None,
+    activation: str | None = None,
     algorithm: str = "auto",
     **unknown: Any,
 ) -> Tensor:
@@ -313,7 +327,8 @@ def conv2d_transpose(
     return solve(
         "conv2d_transpose", 2, "x", {"input": input, "filters": filters},
         {"output_shape": output_shape, "filter_shape": filter_shape}, border_mode, {"input_dilation": input_dilation},
-        filter_flip, filter_dilation, num_groups, unshared, algorithm, unknown, bias, names=_TRANSPOSED,
+        filter_flip, filter_dilation, num_groups, unshared, algorithm, unknown, bias, activation,
+        names=_TRANSPOSED,
     )  # fmt: skip
 
 
@@ -398,6 +413,7 @@ def conv3d(
     unshared: bool = False,
     *,
     bias: Any = None,
+    activation: str | None = None,
     algorithm: str = "auto",
     **unknown: Any,
 ) -> Tensor:
@@ -413,6 +429,7 @@ def conv3d(
     return solve(
         "conv3d", 3, "y", {"input": input, "filters": filters}, {"input_shape": input_shape, "filter_shape": filter_shape},
         border_mode, {"subsample": subsample}, filter_flip, filter_dilation, num_groups, unshared, algorithm, unknown, bias,
+        activation,
     )  # fmt: skip
 
 
@@ -430,6 +447,7 @@ def conv3d_transpose(
     unshared: bool = False,
     *,
     bias: Any = None,
+    activation: str | None = None,
     algorithm: str = "auto",
     **unknown: Any,
 ) -> Tensor:
@@ -445,7 +463,8 @@ def conv3d_transpose(
     return solve(
         "conv3d_transpose", 3, "x", {"input": input, "filters": filters},
         {"output_shape": output_shape, "filter_shape": filter_shape}, border_mode, {"input_dilation": input_dilation},
-        filter_flip, filter_dilation, num_groups, unshared, algorithm, unknown, bias, names=_TRANSPOSED,
+        filter_flip, filter_dilation, num_groups, unshared, algorithm, unknown, bias, activation,
+        names=_TRANSPOSED,
     )  # fmt: skip
 
 

@@ -95,6 +95,10 @@ _PARAMETERS = {
     "bias": """\
     bias : array_like, shape (output channels,), optional
         One number per output channel, added at every position.""",
+    "activation": """\
+    activation : None or 'relu'
+        Applied to the result, bias included, in the same pass over it; the gradient is that of `relu` behind the
+        convolution.""",
     "algorithm": """\
     algorithm : str
         'auto', or the one to use ('direct', 'gemm'); see `using` and `explain`.""",
@@ -102,13 +106,13 @@ _PARAMETERS = {
 
 _FAMILIES = {
     "forward": (
-        "input filters hints border_mode subsample flip dilation groups unshared bias algorithm", """\
+        "input filters hints border_mode subsample flip dilation groups unshared bias activation algorithm", """\
     Tensor
         Shape (batch, output channels, {axes}), each size floor((i + before + after - (k-1)*dilation - 1) / stride) + 1.""",
     ),
     "transpose": (
         "input_transposed filters_transposed output_shape filter_hint border_mode input_dilation flip dilation groups "
-        "unshared bias algorithm", """\
+        "unshared bias activation algorithm", """\
     Tensor
         Shape (batch, output channels, {axes}).""",
     ),

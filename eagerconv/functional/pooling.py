@@ -10,8 +10,9 @@ from typing import Any, cast
 import numpy as np
 
 from eagerconv import devices
-from eagerconv.autograd import rules
+from eagerconv.autograd import rules, tape
 from eagerconv.autograd.tape import Op, defvjp, linear
+from eagerconv.kernels_cpu import pooling as planes
 from eagerconv.tensor import Tensor, asarray
 
 __all__ = [
@@ -35,6 +36,11 @@ class Windows:
     stride: tuple[int, ...]
     pad: tuple[int, ...]
     out: tuple[int, ...]
+
+    @property
+    def axes(self) -> planes.Windows:
+        """As kernels take them."""
+        return self.size, self.out, self.window, self.stride, self.pad
 
     def offsets(self) -> Iterator[tuple[tuple[Any, ...], tuple[Any, ...]]]:
         """Per element k of the window, row by row: the outputs whose k-th element is inside, and those elements."""
@@ -62,6 +68,8 @@ class Windows:
 
 
 def _max(x: Any, w: Windows) -> Any:
+    if (found := planes.max_planes(x, w.axes)) is not None:
+        return found
     out = np.full_like(x, _lowest(x.dtype), shape=x.shape[: x.ndim - len(w.out)] + w.out)
     for o, i in w.offsets():
         np.maximum(out[o], x[i], out=out[o])
@@ -109,6 +117,8 @@ def _winners(x: Any, ans: Any, w: Windows) -> Any:
 
 
 def _place(g: Any, x: Any, ans: Any, w: Windows) -> Any:
+    if not tape.is_grad_enabled() and (found := planes.max_gradients(g.data, x.data, w.axes)) is not None:
+        return type(g)._wrap(found)
     flat = rules.put(g.reshape(-1), index=_winners(x.data, ans.data, w), shape=(x.size,))
     return flat.reshape(x.shape)
 

@@ -98,6 +98,12 @@ D_WIDE, D_GRID, D_TAPS = 90, 91, 92  # the square of taps: its width, its vector
 D_RUN_ON = 93  # whether the lines of a block go on in the next image
 D_LISTS = 94  # (place, count) of the terms of each range, block and frequency, then the terms
 
+# -- pointwise: elements, or rows; elements of a piece, or of a row; channels that rows belong to in turn
+E_SIZE, E_PIECE, E_CHANNELS, E_STREAM = 0, 1, 2, 3
+
+# -- pooling: of two axes; elements of a thread's workspace
+M_SIZE, M_OUT, M_WINDOW, M_STRIDE, M_PAD, M_WORK = 0, 2, 4, 6, 8, 10
+
 
 def three(values: Sequence[int], filler: int) -> tuple[int, ...]:
     """One or two axes as three, by leading axes of size 1 for which every stride and offset is harmless."""

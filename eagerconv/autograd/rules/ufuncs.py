@@ -9,6 +9,7 @@ import numpy as np
 
 from eagerconv.autograd.rules.operands import Table, value
 from eagerconv.autograd.tape import Op, defvjp, elementwise, linear
+from eagerconv.kernels_cpu import pointwise
 
 # ----- Comparisons and logic: the results are not differentiable -----
 
@@ -26,9 +27,9 @@ isfinite = defvjp("isfinite", np.isfinite)
 
 # ----- Arithmetic -----
 
-add = elementwise("add", np.add, 1, 1)
+add = elementwise("add", np.add, 1, 1, large=pointwise.add)
 subtract = elementwise("subtract", np.subtract, 1, -1)
-multiply = elementwise("multiply", np.multiply, lambda y: y, lambda x: x)
+multiply = elementwise("multiply", np.multiply, lambda y: y, lambda x: x, large=pointwise.multiply)
 divide = elementwise("divide", np.true_divide, lambda y: 1 / y, lambda y, ans: -ans / y)
 negative = elementwise("negative", np.negative, -1)
 positive = elementwise("positive", np.positive, 1)
@@ -112,7 +113,21 @@ where: Op = elementwise("where", np.where, None, lambda x: not_equal(x, 0), lamb
 clip = elementwise(  # a limit may be None
     "clip", np.clip, lambda x, y, z: _inside(x, y, z), lambda x, y: x < y, lambda x, z: x > z
 )
-relu = elementwise("relu", lambda x: np.maximum(x, 0), lambda ans: ans > 0)
+relu: Op = defvjp(
+    "relu",
+    lambda x: np.maximum(x, 0),
+    lambda g, ans: gate(g, ans),
+    jvp=lambda t, ans: gate(t, ans),
+    large=pointwise.relu,
+)
+gate: Op = defvjp(  # x where y is positive
+    "gate",
+    lambda x, y: np.where(y > 0, x, x.dtype.type(0)),
+    lambda g, y: gate(g, y),
+    lambda g: None,
+    jvp=lambda t, y, position: gate(t, y) if position == 0 else t * 0,
+    large=pointwise.gate,
+)
 nan_to_num = elementwise("nan_to_num", np.nan_to_num, lambda x: isfinite(x))
 
 # ----- Absolute values and signs -----

@@ -1,0 +1,68 @@
+"""The largest element of each window of a plane, and where gradients go: to the first that is as large; NaN is largest.
+
+A task is one plane. Windows begin at o*stride - pad on each axis, what lies outside of the plane does not count, and every
+window meets the plane.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from eagerconv.kernels_cpu import table as at
+from eagerconv.kernels_cpu.native.direct import helper
+from eagerconv.kernels_cpu.native.vector import offset, zero
+
+P = Any  # a pointer
+
+
+@helper
+def inside(o: int, stride: int, pad: int, window: int, size: int) -> tuple[int, int]:
+    """The part of window o that lies on an axis."""
+    start = o * stride - pad
+    return max(start, 0), min(start + window, size)
+
+
+def max_planes(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) -> None:
+    """The largest elements: first over the rows of all windows of a line, then along the line."""
+    height, width, out_y, out_x = g[at.M_SIZE], g[at.M_SIZE + 1], g[at.M_OUT], g[at.M_OUT + 1]
+    line = offset(work, thread * g[at.M_WORK])
+    for task in range(first, last):
+        plane, to = offset(x, task * height * width), offset(y, task * out_y * out_x)
+        for oy in range(out_y):
+            y0, y1 = inside(oy, g[at.M_STRIDE], g[at.M_PAD], g[at.M_WINDOW], height)
+            for j in range(width):
+                line[j] = plane[y0 * width + j]
+            for i in range(y0 + 1, y1):
+                for j in range(width):
+                    value = plane[i * width + j]
+                    line[j] = line[j] if line[j] >= value or line[j] != line[j] else value
+            for ox in range(out_x):
+                x0, x1 = inside(ox, g[at.M_STRIDE + 1], g[at.M_PAD + 1], g[at.M_WINDOW + 1], width)
+                best = line[x0]
+                for j in range(x0 + 1, x1):
+                    best = best if best >= line[j] or best != best else line[j]
+                to[oy * out_x + ox] = best
+
+
+def max_gradients(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) -> None:
+    """Y = the cotangents w of the windows, each added to the place of its window's first largest element of x."""
+    height, width, out_y, out_x = g[at.M_SIZE], g[at.M_SIZE + 1], g[at.M_OUT], g[at.M_OUT + 1]
+    for task in range(first, last):
+        plane, to, cotangent = (
+            offset(x, task * height * width),
+            offset(y, task * height * width),
+            offset(w, task * out_y * out_x),
+        )
+        for i in range(height * width):
+            to[i] = zero(to)
+        for oy in range(out_y):
+            y0, y1 = inside(oy, g[at.M_STRIDE], g[at.M_PAD], g[at.M_WINDOW], height)
+            for ox in range(out_x):
+                x0, x1 = inside(ox, g[at.M_STRIDE + 1], g[at.M_PAD + 1], g[at.M_WINDOW + 1], width)
+                best, place = plane[y0 * width + x0], y0 * width + x0
+                for i in range(y0, y1):
+                    for j in range(x0, x1):
+                        value = plane[i * width + j]
+                        if not (best >= value or best != best):
+                            best, place = value, i * width + j
+                to[place] += cotangent[oy * out_x + ox]
