@@ -14,7 +14,7 @@ import numpy as np
 from eagerconv import devices, tuning
 from eagerconv.kernels_cpu.threads import get_num_threads
 from eagerconv.policy import Observer, Policy, current, in_force
-from eagerconv.record import OPERANDS, SLOT_NAMES, Algorithm, Plan, Request
+from eagerconv.record import OPERANDS, SLOT_NAMES, Algorithm, Epilogue, FinishingPlan, Plan, Request
 from eagerconv.registry import TABLE, names, table
 from eagerconv.spec import ConvSpec, Shape, Slot
 from eagerconv.verify import verify
@@ -163,8 +163,30 @@ def _planned(
     return checked
 
 
-def run(spec: ConvSpec, slot: Slot, a: Any, b: Any, policy: Policy | None = None) -> Any:
-    """Solve the trilinear form of `spec` for `slot`, given the arrays of the other two slots (see `record.OPERANDS`)."""
+@lru_cache(maxsize=1024)
+def _finishing(
+    spec: ConvSpec, dtype: np.dtype[Any], a: Shape, b: Shape, policy: Policy, device: str, rectify: bool
+) -> FinishingPlan | None:
+    """The plan of a forward pass with its epilogue, of the algorithm that would be chosen without, if it has one."""
+    strides = (tuple(s // dtype.itemsize for s in a), tuple(s // dtype.itemsize for s in b))
+    request = Request(spec, "y", dtype, strides, 1, device, policy.tf32, policy.workspace)
+    algorithm = select(request, policy)
+    return None if algorithm.finishing is None else algorithm.finishing(request, rectify)
+
+
+def forget_plans() -> None:
+    """Plan and choose anew from now on."""
+    _planned.cache_clear()
+    _finishing.cache_clear()
+
+
+def run(
+    spec: ConvSpec, slot: Slot, a: Any, b: Any, policy: Policy | None = None, epilogue: Epilogue | None = None
+) -> Any:
+    """Solve the trilinear form of `spec` for `slot`, given the arrays of the other two slots (see `record.OPERANDS`).
+
+    An `epilogue` is a wish: if it was met, the result holds it.
+    """
     expected = tuple(map(spec.shape, OPERANDS[slot]))
     if (a.shape, b.shape) != expected or a.dtype != b.dtype:
         raise ValueError(
@@ -183,6 +205,14 @@ def run(spec: ConvSpec, slot: Slot, a: Any, b: Any, policy: Policy | None = None
     if not a.size or not b.size:
         return np.zeros_like(a, shape=spec.shape(slot), order="C")  # sums of nothing
     policy = policy or current()
+    if epilogue is not None and device != "cpu" and slot == "y" and not policy.check and policy.tuner is None:
+        silent = replace(policy, observer=None)
+        finishing = _finishing(spec, a.dtype, a.strides, b.strides, silent, device, epilogue.rectify)
+        if finishing is not None:
+            if policy.observer is not None:
+                _planned(spec, slot, a.dtype, a.strides, b.strides, policy, get_num_threads(), device)
+            epilogue.met = True
+            return finishing(a, b, epilogue.bias)
     return _planned(spec, slot, a.dtype, a.strides, b.strides, policy, get_num_threads(), device)(a, b)
 
 
@@ -223,7 +253,7 @@ class autotune:
     def __exit__(self, *error: object) -> None:
         self._blocks.pop().__exit__(None, None, None)
         self._tuner.close()
-        _planned.cache_clear()  # plans made by estimate give way to the winners
+        forget_plans()  # those made by estimate give way to the winners
 
     @staticmethod
     def save(path: str | Path) -> None:
@@ -240,11 +270,11 @@ class autotune:
             If the file is not one that `save` wrote.
         """
         found = tuning.load(path, names())
-        _planned.cache_clear()
+        forget_plans()
         return found
 
     @staticmethod
     def clear() -> None:
         """Forget the measured choices."""
         tuning.winners.clear()
-        _planned.cache_clear()
+        forget_plans()

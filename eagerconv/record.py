@@ -22,11 +22,24 @@ FEATURES = frozenset(
 
 T = TypeVar("T")
 Plan = Callable[[Any, Any], Any]
+FinishingPlan = Callable[[Any, Any, Any], Any]
 
 
 def arrange(slot: Slot, a: T, b: T, result: T) -> tuple[T, T, T]:
     """The operands and the result of a contraction in the order of the trilinear form: x, w, y."""
     return (a, b, result) if slot == "y" else (result, b, a) if slot == "x" else (a, result, b)
+
+
+@dataclass(slots=True)
+class Epilogue:
+    """What is to follow a contraction: a bias of one number per channel, and perhaps max(., 0).
+
+    An algorithm that does it in one go says so in `met`; whoever asked does it otherwise.
+    """
+
+    bias: Any
+    rectify: bool
+    met: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +98,8 @@ class Algorithm:
         Request -> estimated seconds.
     plan : callable
         Request -> a function of the two operand arrays that returns the result array.
+    finishing : callable or None
+        (Request, rectify) -> the same with a bias as the third array, and max(., 0) if `rectify`; or None if it can't.
     """
 
     name: str
@@ -96,6 +111,7 @@ class Algorithm:
     workspace: Callable[[Request], int]
     cost: Callable[[Request], float]
     plan: Callable[[Request], Plan]
+    finishing: Callable[[Request, bool], FinishingPlan | None] | None = None
 
     @property
     def exact(self) -> bool:

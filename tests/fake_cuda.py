@@ -259,7 +259,7 @@ class Card:
 
 def forget():
     """Drop plans, so that none of a fake outlives it."""
-    algorithms._planned.cache_clear()
+    algorithms.forget_plans()
     cudnn._trial.cache_clear()
     cudnn._fastest.clear()
     cudnn._handles.of.clear()

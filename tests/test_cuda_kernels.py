@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -220,6 +220,44 @@ def engines(**values):
         forget()
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("activation", [None, "relu"])
+@pytest.mark.parametrize(("problem", "layout"), [
+    (Problem(2, 1, 3, 4, (7, 6), (3, 2), 1, (2, 1)), None),
+    (Problem(2, 2, 2, 3, (6, 5), (3, 3), ((0, 2), (1, 1))), "channels-last"),
+    (Problem(2, 1, 3, 5, (11,), (4,)), None),
+    (Problem(1, 1, 2, 3, (4, 5, 4), (2, 3, 2)), None),
+])  # fmt: skip
+def test_bias_and_activation_are_done_in_one_go(place, dtype, activation, problem, layout):
+    x, w, _ = operands(problem, 3, dtype)
+    bias = integers((problem.output_shape[1],), 4).astype(dtype)
+    given = x if layout is None else strategies.arranged(x, layout)
+    column = bias.reshape(-1, *(1,) * problem.ndim)
+    expected = problem.solve("forward", x, w, None) + column
+    if activation:
+        expected = np.maximum(expected, 0)
+    convolve, keywords = getattr(ec, f"conv{problem.ndim}d"), problem.keywords()
+
+    def call(fusing):
+        with engines(fusing=fusing) if isinstance(place, Fake) else nullcontext():
+            runs = counter("executions") if isinstance(place, Fake) else 0
+            leaves = [ec.asarray(a) for a in (place.keep(given), place.put(w), place.put(bias))]
+            for leaf in leaves:
+                leaf.requires_grad = True
+            y = convolve(leaves[0], leaves[1], bias=leaves[2], activation=activation, algorithm="cudnn", **keywords)
+            runs = counter("executions") - runs if isinstance(place, Fake) else 1
+            gradients = ec.grad((y * y).sum(), leaves)
+            return place.get(y.data), [place.get(g.data) for g in gradients], runs
+
+    fused, apart = call(1), call(0)
+    np.testing.assert_array_equal(fused[0], expected)
+    np.testing.assert_array_equal(apart[0], expected)
+    assert fused[2] == apart[2] == 1  # of cuDNN's: without such an engine the rest is done in place
+    for a, b in zip(fused[1], apart[1], strict=True):
+        np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(fused[1][2], (2 * expected).sum(axis=(0, *range(2, expected.ndim))))
+
+
 def test_plans_are_made_once_and_descriptors_given_back(fake):
     problem = Problem(2, 1, 3, 4, (7, 6), (3, 2))
     x, w, _ = map(on_device, reals(problem, 0, "float32"))
@@ -323,7 +361,7 @@ def test_autotune_times_cudnns_engines_and_remembers(fake, monkeypatch):
 def test_errors_of_cudnn_say_what_it_said(place):
     bad = cudnn_backend.TensorSpec((0, 1, 4), (4, 4, 1), 16)
     with pytest.raises(cudnn_backend.CudnnError, match=r"could not finalize .*not positive \(status 2000\)"):
-        cudnn_backend._tensor("x", bad, 0)
+        cudnn_backend._tensor(1, bad, 0)
 
 
 def test_without_cudnn_the_reason_is_told(fake, monkeypatch):
@@ -404,6 +442,9 @@ for slot in "yxw":
             x, w, y = tensor(2, 4, *(7,) * n), tensor(6, 2, *(3,) * n), tensor(2, 6, *(4,) * n)
             good = ConvolutionSpec(slot, dtype, x, w, y, (1,) * n, (2,) * n, (2,) * n, (1,) * n, slot == "x")
             graph(good)
+            if slot == "y":
+                for rectify in (False, True):
+                    graph(good._replace(bias=tensor(1, 6, *(1,) * n), rectify=rectify))
             try:
                 graph(good._replace(y=tensor(2, 6, *(5,) * n)))
             except CudnnError:

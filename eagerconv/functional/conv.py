@@ -11,7 +11,7 @@ import numpy as np
 from eagerconv import geometry
 from eagerconv.contract import contract
 from eagerconv.functional.conv_docs import documented
-from eagerconv.functional.epilogue import finish
+from eagerconv.functional.epilogue import finish, wished
 from eagerconv.policy import with_algorithm
 from eagerconv.registry import TABLE
 from eagerconv.spec import Slot
@@ -100,7 +100,8 @@ def solve(function: str, ndim: int, slot: Slot, arrays: dict[str, Any], shapes: 
     if activation is not None and a.dtype.kind == "c":
         raise TypeError(f"{function}: activation='relu' needs real numbers, not {a.dtype}")
     column = None if bias is None else per_channel(function, "bias", rest[0], spec.shape(slot)[1], ndim)
-    return finish(contract(spec, slot, a, b, policy), column, activation)
+    wish = wished(a, column, activation)
+    return finish(contract(spec, slot, a, b, policy, wish), column, activation, wish is not None and wish.met)
 
 
 def per_channel(function: str, name: str, bias: Tensor, channels: int, ndim: int) -> Tensor:

@@ -7,30 +7,44 @@ nothing, that of `relu` its result.
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
+from eagerconv import devices
 from eagerconv.autograd import rules, tape
 from eagerconv.kernels_cpu import pointwise
+from eagerconv.record import Epilogue
 from eagerconv.tensor import Tensor
 
 
-def finish(y: Tensor, bias: Tensor | None, activation: str | None) -> Tensor:
+def wished(x: Tensor, bias: Tensor | None, activation: str | None) -> Epilogue | None:
+    """What an algorithm of the device of x may do in one go with the contraction; None where none can."""
+    if bias is None or devices.of(x.data) == "cpu" or tape.watched():
+        return None
+    return Epilogue(bias.data, activation is not None)
+
+
+def finish(y: Tensor, bias: Tensor | None, activation: str | None, met: bool = False) -> Tensor:
     """Bias added to y, rectified if `activation` is "relu". Nobody else may have seen y, whose memory is taken.
 
-    `bias` has the shape (channels, 1, ...).
+    `bias` has the shape (channels, 1, ...). If the wish was `met`, y holds the values already.
     """
     if tape.watched():  # somebody wants to see each result
         y = y if bias is None else y + bias
         return y if activation is None else cast(Tensor, rules.relu(y))
     out = y.data
-    numbers = None if bias is None else bias.data
-    if not pointwise.finish(out, numbers, activation == "relu"):
-        if numbers is not None:
-            out += numbers
-        if activation is not None:
-            np.maximum(out, 0, out=out)
+    if not met:
+        _in_place(out, None if bias is None else bias.data, activation is not None)
     if bias is not None:
         y = tape.done(rules.add, (y, bias), out)
     return y if activation is None else cast(Tensor, tape.done(rules.relu, (y,), out))
+
+
+def _in_place(out: Any, numbers: Any, rectify: bool) -> None:
+    if pointwise.finish(out, numbers, rectify):
+        return
+    if numbers is not None:
+        out += numbers
+    if rectify:
+        np.maximum(out, 0, out=out)

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from eagerconv.kernels_cpu import table
-from eagerconv.record import SLOT_NAMES, Algorithm, Plan, Request
+from eagerconv.record import SLOT_NAMES, Algorithm, FinishingPlan, Plan, Request
 from eagerconv.spec import Shape
 
 BLOCK = 256  # threads of a block
@@ -112,13 +112,11 @@ def launch(runtime: Runtime, dtype: str, name: str, count: int, *arguments: Any,
 def guarded(algorithm: Algorithm) -> Algorithm:
     """The algorithm, run on the device of its operands; what goes wrong there tells in which convolution."""
 
-    def plan(request: Request) -> Plan:
-        inner = algorithm.plan(request)
-
-        def run(a: Any, b: Any) -> Any:
+    def on_its_device(request: Request, inner: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*operands: Any) -> Any:
             try:
-                with runtime().on(a, b):
-                    return inner(a, b)
+                with runtime().on(*operands):
+                    return inner(*operands)
             except Exception as error:
                 error.add_note(
                     f"in the {SLOT_NAMES[request.slot]} of {request.spec}, {request.dtype}, by {algorithm.name}"
@@ -127,7 +125,14 @@ def guarded(algorithm: Algorithm) -> Algorithm:
 
         return run
 
-    return replace(algorithm, plan=plan)
+    def finishing(request: Request, rectify: bool) -> FinishingPlan | None:
+        inner = None if algorithm.finishing is None else algorithm.finishing(request, rectify)
+        return None if inner is None else on_its_device(request, inner)
+
+    def plan(request: Request) -> Plan:
+        return on_its_device(request, algorithm.plan(request))
+
+    return replace(algorithm, plan=plan, finishing=finishing if algorithm.finishing else None)
 
 
 # ----- The runtime in force -----

@@ -9,19 +9,18 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 from eagerconv.kernels_gpu import cudnn_backend as backend
 from eagerconv.kernels_gpu.cuda import Runtime, runtime
-from eagerconv.record import FEATURES, OPERANDS, Algorithm, Request, arrange
-from eagerconv.record import Plan as Contraction
+from eagerconv.record import FEATURES, OPERANDS, Algorithm, FinishingPlan, Request, arrange
 from eagerconv.spec import ConvSpec, Shape, contiguous
 
 MOST_ALIGNMENT = 16  # bytes; more tells cuDNN nothing
 MOST_ENGINES = 20  # that are timed
 WORKSPACE = 1 << 30  # bytes that an engine may have where the user sets no limit
 
-Alignments: TypeAlias = tuple[int, int, int]
+Alignments: TypeAlias = tuple[int, ...]
 
 SECONDS_PER_PRODUCT = 0.5e-13  # an estimate for a card of an H200's kind, not a measurement
 SECONDS_PER_CALL = 12e-6
@@ -30,10 +29,11 @@ SECONDS_PER_CALL = 12e-6
 class _Engines:
     """The plans for one request, device and alignment: the one in use, and those to turn to when it fails."""
 
-    def __init__(self, request: Request, device: int, alignments: Alignments) -> None:
+    def __init__(self, request: Request, device: int, alignments: Alignments, rectify: bool | None = None) -> None:
+        """With `rectify` not None a bias is added, whose alignment comes last, and perhaps rectified."""
         limit = WORKSPACE if request.workspace is None else request.workspace
-        self._key = (replace(request, tuned=False), device)
-        self._rest = backend.plans(_description(request, alignments), _unwanted(request), limit)
+        self._key = (replace(request, tuned=False), device, rectify)
+        self._rest = backend.plans(_description(request, alignments, rectify), _unwanted(request), limit)
         self.plan = next(self._rest)
         for _ in range(_fastest.get(self._key, 0)):
             self.plan = next(self._rest, self.plan)
@@ -125,7 +125,7 @@ def _unwanted(request: Request) -> set[int]:
     return notes
 
 
-def _description(request: Request, alignments: Alignments) -> backend.ConvolutionSpec:
+def _description(request: Request, alignments: Alignments, rectify: bool | None = None) -> backend.ConvolutionSpec:
     spec = request.spec
     before, after = _padding(spec)
     a, b, result = _orders(request)
@@ -133,20 +133,24 @@ def _description(request: Request, alignments: Alignments) -> backend.Convolutio
     slots = ("x", "w", "y")
     x, w, y = (
         backend.TensorSpec(spec.shape(slot), stride, alignment)  # type: ignore[arg-type]
-        for slot, stride, alignment in zip(slots, strides, alignments, strict=True)
+        for slot, stride, alignment in zip(slots, strides, alignments[:3], strict=True)
     )
+    bias = None
+    if rectify is not None:
+        shape = (1, spec.shape("y")[1], *(1,) * spec.ndim)
+        bias = backend.TensorSpec(shape, _layout(shape, result), alignments[3])
     flipped = any(d < 0 for d in spec.step)
     dilation = tuple(map(abs, spec.step))
     return backend.ConvolutionSpec(
-        request.slot, request.dtype.name, x, w, y, before, after, spec.stride, dilation, flipped
+        request.slot, request.dtype.name, x, w, y, before, after, spec.stride, dilation, flipped, bias, bool(rectify)
     )
 
 
 @lru_cache(maxsize=1024)
-def _trial(request: Request, device: int) -> tuple[str | None, int]:
+def _trial(request: Request, device: int, rectify: bool | None = None) -> tuple[str | None, int]:
     """(why there is no plan, or None; bytes of workspace), asked of cuDNN once."""
     try:
-        return None, _Engines(request, device, (MOST_ALIGNMENT,) * 3).plan.workspace
+        return None, _Engines(request, device, (MOST_ALIGNMENT,) * 4, rectify).plan.workspace
     except backend.CudnnError as error:
         return str(error), 0
 
@@ -181,7 +185,13 @@ def _seconds(cuda: Runtime, call: Callable[[], None]) -> float:
     return time.perf_counter() - start
 
 
-def _plan(request: Request) -> Contraction:
+def _finishing(request: Request, rectify: bool) -> FinishingPlan | None:
+    """The plan that adds a bias too, and rectifies, where cuDNN has an engine for all in one."""
+    return None if _trial(request, runtime().device(), rectify)[0] else _plan(request, rectify)
+
+
+def _plan(request: Request, rectify: bool | None = None) -> Any:
+    """A function of two arrays; with `rectify` not None of three, the last a bias of one number per channel."""
     slot, dtype = request.slot, request.dtype
     shape = request.spec.shape(slot)
     a_order, b_order, order = _orders(request)
@@ -195,12 +205,13 @@ def _plan(request: Request) -> Contraction:
         last = cuda.empty((shape[0], *shape[2:], shape[1]), dtype)
         return cuda.xp.moveaxis(last, -1, 1)
 
-    def run(a: Any, b: Any) -> Any:
+    def run(a: Any, b: Any, *bias: Any) -> Any:
         cuda = runtime()
         a, b = (cuda.xp.ascontiguousarray(x) if copy else x for x, copy in zip((a, b), copies, strict=True))
         result = new(cuda)
-        addresses = tuple(map(cuda.address, arrange(slot, a, b, result)))
-        alignments = cast(Alignments, tuple(min(MOST_ALIGNMENT, p & -p) for p in addresses))
+        arrays = (*arrange(slot, a, b, result), *map(cuda.xp.ascontiguousarray, bias))
+        addresses = tuple(map(cuda.address, arrays))
+        alignments = tuple(min(MOST_ALIGNMENT, p & -p) for p in addresses)
         handle = _handle(cuda)
 
         def execute(plan: backend.Plan) -> None:
@@ -210,7 +221,7 @@ def _plan(request: Request) -> Contraction:
         key = (cuda.device(), alignments)
         engines = plans.of.get(key)
         if engines is None:
-            engines = plans.of[key] = _Engines(request, *key)
+            engines = plans.of[key] = _Engines(request, *key, rectify)
             if request.tuned:
                 engines.tune(lambda plan: _seconds(cuda, lambda: execute(plan)))
         while True:
@@ -232,4 +243,5 @@ CUDNN = Algorithm(
     workspace=lambda request: _trial(request, runtime().device())[1],
     cost=lambda request: SECONDS_PER_CALL + request.spec.macs * SECONDS_PER_PRODUCT,
     plan=_plan,
+    finishing=_finishing,
 )

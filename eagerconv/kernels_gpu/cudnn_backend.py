@@ -28,9 +28,10 @@ OLDEST_3D_HALF = 91500  # three-dimensional float16 and bfloat16 gave wrong resu
 
 # Types of attributes.
 HANDLE, DATA_TYPE, BOOLEAN, INT64, FLOAT, DOUBLE, POINTER, CONVOLUTION_MODE, HEURISTIC = range(9)
-NOTE, DESCRIPTOR = 11, 15
+NOTE, POINTWISE_MODE, DESCRIPTOR = 11, 14, 15
 
 # Kinds of descriptors.
+POINTWISE, OPERATION_POINTWISE = 0, 13
 CONVOLUTION, ENGINE, ENGINE_CONFIG, ENGINE_HEURISTIC, EXECUTION_PLAN = 1, 2, 3, 4, 5
 OPERATION = {"y": 10, "w": 11, "x": 12}
 GRAPH, VARIANT_PACK, TENSOR = 15, 16, 17
@@ -41,7 +42,10 @@ ROLES = {
     "x": {"alpha": 706, "beta": 707, "convolution": 708, "w": 709, "x": 710, "y": 711},
     "w": {"alpha": 712, "beta": 713, "convolution": 714, "w": 715, "x": 716, "y": 717},
 }
-UNIQUE_IDS = {"x": 1, "w": 2, "y": 3}
+UNIQUE_IDS = {"x": 1, "w": 2, "y": 3, "bias": 4}
+SLOTS = ("x", "w", "y")
+VIRTUAL_IDS = (5, 6)  # of what lies between the operations of a graph, and never in memory
+ADD, RELU = 0, 100  # modes of pointwise operations
 DATA_TYPES = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 9}
 FLIPPED, UNFLIPPED = 0, 1
 MODE_A, FALLBACK = 3, 2
@@ -241,16 +245,33 @@ class ConvolutionSpec(NamedTuple):
     stride: Sequence[int]
     dilation: Sequence[int]
     flipped: bool
+    bias: TensorSpec | None = None
+    rectify: bool = False
+
+    @property
+    def arrays(self) -> tuple[str, ...]:
+        """The names of the arrays, in the order in which a plan takes their addresses."""
+        return SLOTS if self.bias is None else (*SLOTS, "bias")
 
 
-def _tensor(slot: str, spec: TensorSpec, dtype: int) -> Descriptor:
+def _tensor(number: int, spec: TensorSpec, dtype: int) -> Descriptor:
     tensor = Descriptor(TENSOR).set(901, DATA_TYPE, ctypes.c_int, dtype)
     tensor.set(902, INT64, Int64, *spec.sizes).set(903, INT64, Int64, *spec.strides)
-    return tensor.set(906, INT64, Int64, UNIQUE_IDS[slot]).set(900, INT64, Int64, spec.alignment).finalize()
+    tensor.set(906, INT64, Int64, number).set(900, INT64, Int64, spec.alignment)
+    if number in VIRTUAL_IDS:
+        tensor.set(907, BOOLEAN, ctypes.c_bool, True)
+    return tensor.finalize()
+
+
+def _pointwise(mode: int, compute: int, x: Descriptor, y: Descriptor, b: Descriptor | None = None) -> Descriptor:
+    """Y = x + b, or max(x, 0)."""
+    kind = Descriptor(POINTWISE).set(0, POINTWISE_MODE, ctypes.c_int, mode).set(1, DATA_TYPE, ctypes.c_int, compute)
+    operation = Descriptor(OPERATION_POINTWISE).point(750, kind.finalize()).point(751, x).point(753, y)
+    return (operation if b is None else operation.point(752, b)).finalize()
 
 
 def graph(spec: ConvolutionSpec) -> Descriptor:
-    """The operation graph of one convolution; float16 and bfloat16 are summed in float32."""
+    """The operation graph of one convolution, and of what follows it; float16 and bfloat16 are summed in float32."""
     dtype = DATA_TYPES[spec.dtype]
     double = spec.dtype == "float64"
     compute = DATA_TYPES["float64" if double else "float32"]
@@ -263,11 +284,22 @@ def graph(spec: ConvolutionSpec) -> Descriptor:
     geometry.finalize()
     roles = ROLES[spec.slot]
     operation = Descriptor(OPERATION[spec.slot]).point(roles["convolution"], geometry)
-    for slot in UNIQUE_IDS:
-        operation.point(roles[slot], _tensor(slot, getattr(spec, slot), dtype))
+    tensors = {name: _tensor(UNIQUE_IDS[name], getattr(spec, name), dtype) for name in spec.arrays}
+    # What is between two operations has the type of the sums, and no place in memory.
+    between = [
+        _tensor(number, spec.y, compute) for number in VIRTUAL_IDS[: (spec.bias is not None) * (1 + spec.rectify)]
+    ]
+    chain = [*between, tensors["y"]]
+    for slot in SLOTS:
+        operation.point(roles[slot], chain[0] if slot == "y" else tensors[slot])
     scale = (DOUBLE, ctypes.c_double) if double else (FLOAT, ctypes.c_float)
     operation.set(roles["alpha"], *scale, 1.0).set(roles["beta"], *scale, 0.0).finalize()
-    return Descriptor(GRAPH).point(801, operation).finalize()
+    operations = [operation]
+    if spec.bias is not None:
+        operations.append(_pointwise(ADD, compute, chain[0], chain[1], tensors["bias"]))
+        if spec.rectify:
+            operations.append(_pointwise(RELU, compute, chain[1], chain[2]))
+    return Descriptor(GRAPH).point(801, *operations).finalize()
 
 
 def configurations(operations: Descriptor, mode: int) -> list[Descriptor]:
@@ -291,23 +323,24 @@ def notes(configuration: Descriptor) -> set[int]:
 class Plan:
     """One engine, ready to run one convolution on arrays of one layout and alignment."""
 
-    def __init__(self, configuration: Descriptor) -> None:
+    def __init__(self, configuration: Descriptor, arrays: Sequence[str] = SLOTS) -> None:
         self._plan = Descriptor(EXECUTION_PLAN).point(401, configuration).finalize()
         self.workspace = int(self._plan.get(402, INT64, Int64, 1)[0])
-        self._ids = (Int64 * 3)(*UNIQUE_IDS.values())
-        self._addresses = (Address * 3)()
+        self._count = len(arrays)
+        self._ids = (Int64 * self._count)(*(UNIQUE_IDS[name] for name in arrays))
+        self._addresses = (Address * self._count)()
         self._scratch = (Address * 1)()
 
     def execute(self, handle: Address, operands: Sequence[int], workspace: int) -> None:
-        """Enqueue the convolution on the handle's stream; addresses of x, w, y on the device. Not for two threads at once."""
+        """Enqueue the convolution on the handle's stream, given its arrays' addresses. Not for two threads at once."""
         cudnn, pack = library(), Address()
         self._addresses[:] = list(operands)
         self._scratch[0] = workspace
         _check(cudnn.cudnnBackendCreateDescriptor(VARIANT_PACK, ctypes.byref(pack)), "create a variant pack")
         try:
             status = (
-                cudnn.cudnnBackendSetAttribute(pack, 1001, POINTER, 3, self._addresses)
-                or cudnn.cudnnBackendSetAttribute(pack, 1000, INT64, 3, self._ids)
+                cudnn.cudnnBackendSetAttribute(pack, 1001, POINTER, self._count, self._addresses)
+                or cudnn.cudnnBackendSetAttribute(pack, 1000, INT64, self._count, self._ids)
                 or cudnn.cudnnBackendSetAttribute(pack, 1003, POINTER, 1, self._scratch)
                 or cudnn.cudnnBackendFinalize(pack)
                 or cudnn.cudnnBackendExecute(handle, self._plan.address, pack)
@@ -346,7 +379,7 @@ def plans(spec: ConvolutionSpec, unwanted: set[int], limit: int | None = None) -
             try:
                 if notes(candidate) & unwanted:
                     continue
-                plan = Plan(candidate)
+                plan = Plan(candidate, spec.arrays)
             except NotSupported as error:
                 reason = error
                 continue

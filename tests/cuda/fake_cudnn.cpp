@@ -10,7 +10,7 @@
 
 typedef std::vector<int64_t> Ints;
 
-enum Kind { CONVOLUTION = 1, ENGINE, CONFIG, HEURISTIC, PLAN, FORWARD = 10, WEIGHTS, INPUTS, GRAPH = 15, PACK, TENSOR };
+enum Kind { POINTWISE = 0, CONVOLUTION = 1, ENGINE, CONFIG, HEURISTIC, PLAN, FORWARD = 10, WEIGHTS, INPUTS, OPERATION_POINTWISE, GRAPH = 15, PACK, TENSOR };
 enum Status { OK = 0, BAD_PARAMETER = 2000, NOT_FINALIZED = 2004, NULL_POINTER = 2002, NOT_SUPPORTED = 3000 };
 enum Type { DATA_TYPE = 1, BOOLEAN = 2, INT64 = 3, FLOAT = 4, DOUBLE = 5, POINTER = 6, DESCRIPTOR = 15 };
 
@@ -68,7 +68,7 @@ template <typename T> static int convolve(Descriptor* d, std::map<int64_t, char*
     Descriptor* tensors[] = {op.x, op.w, op.y};
     T* data[] = {x, w, y};
     for (int t = 0; t < 3; ++t)
-        if ((uintptr_t)data[t] % tensors[t]->get<int64_t>(900)[0]) return fail(BAD_PARAMETER, "an array is not aligned as promised");
+        if (tensors[t]->bytes.count(907) == 0 && (uintptr_t)data[t] % tensors[t]->get<int64_t>(900)[0]) return fail(BAD_PARAMETER, "an array is not aligned as promised");
     const Ints xn = op.x->get<int64_t>(902), wn = op.w->get<int64_t>(902), yn = op.y->get<int64_t>(902);
     const Ints xs = op.x->get<int64_t>(903), ws = op.w->get<int64_t>(903), ys = op.y->get<int64_t>(903);
     const Ints before = op.convolution->get<int64_t>(105), stride = op.convolution->get<int64_t>(103);
@@ -122,8 +122,60 @@ template <typename T> static int convolve(Descriptor* d, std::map<int64_t, char*
     return OK;
 }
 
+// y = x + b, b one number for each channel, or y = max(x, 0).
+template <typename T> static int combine(Descriptor* d, std::map<int64_t, char*>& arrays) {
+    Descriptor *x = d->to(751), *y = d->to(753), *b = d->references.count(752) ? d->to(752) : nullptr;
+    const Ints n = y->get<int64_t>(902), xs = x->get<int64_t>(903), ys = y->get<int64_t>(903);
+    const T *from = (T*)arrays[x->get<int64_t>(906)[0]], *more = b ? (T*)arrays[b->get<int64_t>(906)[0]] : nullptr;
+    T* to = (T*)arrays[y->get<int64_t>(906)[0]];
+    const int mode = d->to(750)->get<int>(0)[0];
+    if (mode != (b ? 0 : 100)) return fail(NOT_SUPPORTED, "mode of a pointwise operation");
+    Ints i(n.size(), 0);
+    for (bool go = true; go;) {
+        int64_t xi = 0, yi = 0;
+        for (size_t a = 0; a < n.size(); ++a) xi += i[a] * xs[a], yi += i[a] * ys[a];
+        const T value = from[xi];
+        to[yi] = b ? value + more[i[1] * b->get<int64_t>(903)[1]] : value < 0 ? 0 : value;
+        go = false;
+        for (size_t a = 0; a < n.size() && !go; ++a)
+            if (++i[a] < n[a]) go = true;
+            else i[a] = 0;
+    }
+    return OK;
+}
+
+static int check_pointwise(Descriptor* d) {
+    const Ints x = d->to(751)->get<int64_t>(902), y = d->to(753)->get<int64_t>(902);
+    if (x != y) return fail(BAD_PARAMETER, "sizes of a pointwise operation differ");
+    if (d->references.count(752)) {
+        const Ints b = d->to(752)->get<int64_t>(902);
+        for (size_t a = 0; a < b.size(); ++a)
+            if (b[a] != (a == 1 ? x[a] : 1)) return fail(BAD_PARAMETER, "a bias is not one number for each channel");
+    }
+    return OK;
+}
+
+// A graph's operations one after the other; what is virtual gets memory for as long.
+template <typename T> static int run_all(std::vector<Descriptor*>& operations, std::map<int64_t, char*>& arrays) {
+    std::vector<std::vector<T>> between(operations.size());
+    for (size_t o = 0; o < operations.size(); ++o) {
+        Descriptor* d = operations[o];
+        Descriptor* y = o == 0 ? Operation(d).y : d->to(753);
+        if (y->bytes.count(907)) {
+            const Ints n = y->get<int64_t>(902), s = y->get<int64_t>(903);
+            int64_t last_element = 0;
+            for (size_t a = 0; a < n.size(); ++a) last_element += (n[a] - 1) * s[a];
+            between[o].resize(last_element + 1);
+            arrays[y->get<int64_t>(906)[0]] = (char*)between[o].data();
+        }
+        if (int status = o == 0 ? convolve<T>(d, arrays) : combine<T>(d, arrays)) return status;
+    }
+    return OK;
+}
+
 extern "C" {
 
+int fusing = 1;         // whether there are engines for graphs of several operations
 long live_descriptors = 0, executions = 0, stream_changes = 0;
 int64_t workspace_bytes = 64;
 int engines = 1;        // the n-th needs 1/n of the workspace
@@ -183,6 +235,10 @@ int cudnnBackendFinalize(Descriptor* d) {
     }
     if (d->kind >= FORWARD && d->kind <= INPUTS)
         if (int status = check_operation(d)) return status;
+    if (d->kind == OPERATION_POINTWISE)
+        if (int status = check_pointwise(d)) return status;
+    if (d->kind == HEURISTIC && !fusing && d->to(201)->references[801].size() > 1)
+        return fail(NOT_SUPPORTED, "no engine fuses");
     d->finalized = true;
     return OK;
 }
@@ -215,13 +271,13 @@ int cudnnBackendExecute(void* handle, Descriptor* plan, Descriptor* pack) {
     if (scratch.empty() || !scratch[0]) return fail(NULL_POINTER, "there is no workspace");
     std::map<int64_t, char*> arrays;
     for (size_t i = 0; i < ids.size(); ++i) arrays[ids[i]] = (char*)addresses[i];
-    Descriptor* operation = plan->to(401)->to(201)->to(801);
+    auto& operations = plan->to(401)->to(201)->references[801];
     ++executions;
     last_engine = plan->to(401)->engine;
     if (last_engine == failing) return fail(5000, "it failed");
-    const int type = Operation(operation).x->get<int>(901)[0];
-    if (type == 0) return convolve<float>(operation, arrays);
-    if (type == 1) return convolve<double>(operation, arrays);
+    const int type = Operation(operations[0]).x->get<int>(901)[0];
+    if (type == 0) return run_all<float>(operations, arrays);
+    if (type == 1) return run_all<double>(operations, arrays);
     return fail(NOT_SUPPORTED, "data type");
 }
 }
