@@ -60,6 +60,7 @@ from eagerconv.functional.variants import (
 )
 from eagerconv.gradcheck import check_grads
 from eagerconv.kernels_cpu.threads import get_num_threads, set_num_threads
+from eagerconv.kernels_gpu.graphs import cuda_graph
 from eagerconv.policy import check, using
 from eagerconv.saving import load, save
 from eagerconv.tensor import Tensor, asarray, tensor
@@ -71,7 +72,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     # tensors
-    "Tensor", "asarray", "tensor", "device",
+    "Tensor", "asarray", "tensor", "device", "cuda_graph",
     # convolution
     "conv1d", "conv1d_grad_wrt_inputs", "conv1d_grad_wrt_weights", "conv1d_transpose",
     "conv2d", "conv2d_grad_wrt_inputs", "conv2d_grad_wrt_weights", "conv2d_transpose",

@@ -181,6 +181,17 @@ class FakeRuntime:
     def synchronize(self) -> None:
         pass
 
+    def record(self, function: Callable[[], Any], warmup: int) -> tuple[Callable[[], None], Any]:
+        """Kernels, products and transforms are not recorded: the function runs again."""
+        for _ in range(warmup):
+            function()
+        result = function()
+
+        def replay() -> None:
+            result.data[...] = function().data
+
+        return replay, result
+
     def put(self, array: Any) -> Any:
         return on_device(array)
 

@@ -7,7 +7,7 @@ import math
 import os
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from functools import cached_property, lru_cache
 from importlib import resources
@@ -64,6 +64,9 @@ class Runtime(Protocol):
 
     def synchronize(self) -> None:
         """Wait for the current stream."""
+
+    def record(self, function: Callable[[], Any], warmup: int) -> tuple[Callable[[], None], Any]:
+        """Return what does again all that a function enqueues, and the function's result; it runs `warmup` times before."""
 
     def put(self, array: Any) -> Any:
         """Return a copy of an array of the CPU on the current device."""
@@ -212,6 +215,35 @@ class CupyRuntime:
     def synchronize(self) -> None:
         """Wait for the current stream."""
         self.xp.cuda.get_current_stream().synchronize()
+
+    def record(self, function: Callable[[], Any], warmup: int) -> tuple[Callable[[], None], Any]:
+        """Return what does again all that a function enqueues, and the function's result; it runs `warmup` times before.
+
+        All its memory comes from a pool of its own, which nobody else takes from as long as the graph lives.
+        """
+        cuda = self.xp.cuda
+        stream, pool, caller = cuda.Stream(non_blocking=True), cuda.MemoryPool(), cuda.get_current_stream()
+        stream.wait_event(caller.record())
+        with stream, cuda.using_allocator(pool.malloc):
+            for _ in range(warmup):
+                function()
+            stream.synchronize()
+            stream.begin_capture()
+            try:
+                result = function()
+            except BaseException:
+                with suppress(Exception):  # the capture is invalid by now; what made it so is to be told
+                    stream.end_capture()
+                raise
+            graph = stream.end_capture()
+
+        def replay(kept: Any = pool) -> None:
+            now = cuda.get_current_stream()
+            stream.wait_event(now.record())
+            graph.launch(stream)
+            now.wait_event(stream.record())
+
+        return replay, result
 
     def put(self, array: Any) -> Any:
         """Return a copy on the current device."""
