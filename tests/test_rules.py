@@ -43,6 +43,7 @@ SAMPLES: dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {
     "tanh": unary(S),
     "sigmoid": unary(S),
     "relu": unary(S),
+    "gate": [((A, S), {}), ((S, B), {}), ((S, -S), {})],
     "maximum": [((A, B), {}), ((S, 0.1), {})],
     "minimum": [((A, B), {}), ((0.1, S), {})],
     "where": [((MASK, A, B), {}), ((MASK, C, 1.0), {})],

@@ -215,8 +215,11 @@ def _plan(request: Request, rectify: bool | None = None) -> Any:
         handle = _handle(cuda)
 
         def execute(plan: backend.Plan) -> None:
-            workspace = cuda.empty((max(plan.workspace, 1),), "uint8")
-            plan.execute(handle, addresses, cuda.address(workspace))
+            if plan.workspace:
+                workspace = cuda.empty((plan.workspace,), "uint8")
+                plan.execute(handle, addresses, cuda.address(workspace))
+            else:
+                plan.execute(handle, addresses, addresses[0])  # an address there must be
 
         key = (cuda.device(), alignments)
         engines = plans.of.get(key)
