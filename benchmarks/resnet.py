@@ -1,4 +1,4 @@
-"""One training step of ResNet-50 here and in PyTorch: `python -m benchmarks.resnet [--batch 8 --size 224]`.
+"""One training step of ResNet-50 here and in PyTorch: `python -m benchmarks.resnet [--batch 8 --size 224 --device cuda]`.
 
 Bottlenecks of convolutions with a gain and a bias per channel in place of batch normalisation (Brock et al.,
 "Characterizing signal propagation to close the performance gap in unnormalized ResNets", 2021), rectifiers and residuals;
@@ -30,11 +30,14 @@ class Ours:
 
     name = "eagerconv"
 
+    def __init__(self, device: str = "cpu") -> None:
+        self.device = device
+
     def leaf(self, value: np.ndarray) -> Any:
-        return ec.tensor(value, requires_grad=True)
+        return ec.tensor(value, requires_grad=True, device=self.device)
 
     def data(self, value: np.ndarray) -> Any:
-        return ec.asarray(value)
+        return ec.asarray(value, device=self.device)
 
     def conv(self, x: Any, w: Any, gain: Any, bias: Any, stride: int, pad: int, rectified: bool) -> Any:
         activation = "relu" if rectified else None
@@ -51,7 +54,7 @@ class Ours:
         return ec.optim.SGD(leaves, lr=RATE)
 
     def numpy(self, value: Any) -> np.ndarray:
-        return np.asarray(value.numpy())
+        return np.asarray(value.to("cpu").numpy())
 
 
 class Theirs:
@@ -59,16 +62,18 @@ class Theirs:
 
     name = "PyTorch"
 
-    def __init__(self) -> None:
-        self.torch = torch()
+    def __init__(self, device: str = "cpu") -> None:
+        self.torch, self.device = torch(), device
+        if device == "cuda":  # float32 as it is, as with us
+            self.torch.backends.cudnn.allow_tf32 = self.torch.backends.cuda.matmul.allow_tf32 = False
         self.relu, self.max_pool = self.torch.nn.functional.relu, self.torch.nn.functional.max_pool2d
         self.linear, self.loss = self.torch.nn.functional.linear, self.torch.nn.functional.cross_entropy
 
     def leaf(self, value: np.ndarray) -> Any:
-        return self.torch.from_numpy(value.copy()).requires_grad_()
+        return self.torch.from_numpy(value.copy()).to(self.device).requires_grad_()
 
     def data(self, value: np.ndarray) -> Any:
-        return self.torch.from_numpy(value)
+        return self.torch.from_numpy(value).to(self.device)
 
     def conv(self, x: Any, w: Any, gain: Any, bias: Any, stride: int, pad: int, rectified: bool) -> Any:
         y = self.torch.nn.functional.conv2d(x, w * gain, bias, stride, pad)
@@ -81,7 +86,7 @@ class Theirs:
         return self.torch.optim.SGD(leaves, lr=RATE)
 
     def numpy(self, value: Any) -> np.ndarray:
-        return np.asarray(value.detach().numpy())
+        return np.asarray(value.detach().cpu().numpy())
 
 
 def parameters(dtype: Any) -> list[np.ndarray]:
@@ -146,10 +151,10 @@ def training(lib: Any, batch: int, size: int, dtype: Any) -> tuple[Callable[[], 
     return step, leaves
 
 
-def agree() -> float:
+def agree(device: str) -> float:
     """The largest relative difference of any gradient in float64 at a small size; stops the program if it is not rounding."""
     gradients, losses = [], []
-    for lib in (Ours(), Theirs()):
+    for lib in (Ours(device), Theirs(device)):
         step, leaves = training(lib, 2, 64, np.float64)
         losses.append(step())
         gradients.append([lib.numpy(leaf.grad) for leaf in leaves])
@@ -159,13 +164,18 @@ def agree() -> float:
     return worst
 
 
-def measure(batch: int, size: int, quick: bool = False) -> Table:
-    libraries = [Ours(), *([Theirs()] if HAVE_TORCH else [])]
+def measure(batch: int, size: int, quick: bool = False, device: str = "cpu") -> Table:
+    """A step ends when its loss is on the host, so the card has done all of it."""
+    libraries = [Ours(device), *([Theirs(device)] if HAVE_TORCH else [])]
+    where = "" if device == "cpu" else ", on the GPU"
     table = Table(
-        f"A training step of ResNet-50, {batch} images of {size} x {size}, float32", ["library", "ms", "images/s"]
+        f"A training step of ResNet-50, {batch} images of {size} x {size}, float32{where}",
+        ["library", "ms", "images/s"],
     )
     if HAVE_TORCH:
-        table.notes.append(f"In float64 the gradients agree within {agree():.0e} of the largest of each parameter.")
+        table.notes.append(
+            f"In float64 the gradients agree within {agree(device):.0e} of the largest of each parameter."
+        )
     steps = {lib.name: training(lib, batch, size, np.float32)[0] for lib in libraries}
     losses = {name: [step() for _ in range(3)] for name, step in steps.items()}
     for name, values in losses.items():
@@ -185,15 +195,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--quick", action="store_true", help="few rounds")
     parser.add_argument("--save", action="store_true", help=f"write Markdown and JSON into {RESULTS.name}/")
     args = parser.parse_args()
     facts = machine()
-    table = measure(args.batch, args.size, args.quick)
+    if args.device == "cuda":
+        from benchmarks.gpu_layers import card
+
+        facts |= card()
+    table = measure(args.batch, args.size, args.quick, args.device)
     text = "\n".join([headline(facts), table.markdown()])
     print(text)
     if args.save:
-        stem = RESULTS / f"{facts['date'][:19].replace(':', '')}-resnet"
+        stem = RESULTS / f"{facts['date'][:19].replace(':', '')}-resnet{'' if args.device == 'cpu' else '-cuda'}"
         stem.with_suffix(".md").write_text(text)
         values = {"columns": table.columns, "rows": table.rows, "notes": table.notes}
         stem.with_suffix(".json").write_text(json.dumps({"machine": facts, "resnet": values}, indent=1) + "\n")
