@@ -1,7 +1,7 @@
 # The project's commands. Each makes .venv and installs what it needs into it, once; only Python and pip are asked for.
 #
 #   make test PYTHON=python3.13           which Python makes .venv (after `make clean`, when .venv is there already)
-#   make test ARGS="tests/test_tape.py"   more arguments for the program that runs
+#   make test ARGS="tests/test_tape.py"   more arguments for the program that runs (ARGS="-n0 --pdb": in one process)
 #   make test-gpu CUDA=cuda12             which of CUDA's versions CuPy is for
 
 PYTHON ?= python3
@@ -21,7 +21,7 @@ demo: $(VENV)/.installed-demo  ## train a classifier and a denoiser on real imag
 	$(BIN)/python examples/demo.py $(ARGS)
 
 test: $(VENV)/.installed-test  ## run the tests and the examples in the docstrings
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 test-gpu: $(VENV)/.installed-test $(VENV)/.installed-$(CUDA)  ## run the tests that need an NVIDIA GPU
 	$(BIN)/python -m pytest -m gpu $(ARGS)

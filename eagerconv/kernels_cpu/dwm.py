@@ -18,7 +18,7 @@ from eagerconv.kernels_cpu.cooktoom import Matrix, form
 from eagerconv.kernels_cpu.direct import contiguous
 from eagerconv.kernels_cpu.gemm import lanes
 from eagerconv.kernels_cpu.jit import kernel
-from eagerconv.kernels_cpu.table import as_table, view
+from eagerconv.kernels_cpu.table import as_table, streams, view
 from eagerconv.kernels_cpu.threads import Launch
 from eagerconv.record import Algorithm, Plan, Request
 from eagerconv.spec import ConvSpec, Shape
@@ -292,7 +292,7 @@ def _images_plan(request: Request) -> Plan:
     result_shape = spec.shape(request.slot)
     table[at.RESULT_N : at.RESULT_C + 1] = contiguous(result_shape)[:2]
     _set_axes(table, spec, axes, result_shape[2:])
-    for entry, value in layout.entries.items():
+    for entry, value in (layout.entries | {at.STREAM: streams(result_shape, dtype)}).items():
         table[entry] = value
 
     v_block, term, n_lanes, part = (table[i] for i in (at.V_BLOCK, at.D_TERM, at.LANES, at.D_RANGE))

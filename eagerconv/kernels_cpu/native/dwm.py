@@ -36,6 +36,7 @@ from eagerconv.kernels_cpu.native.transforms import (
     lanes_to_rows,
     rows_to_lanes,
     sandwich,
+    store_pixels,
     tile_product,
 )
 from eagerconv.kernels_cpu.native.vector import I64, Loop, Vectors, _void, copy_every_second, copy_rows, offset
@@ -300,10 +301,9 @@ def kernels(m: int, r: int) -> tuple[Any, ...]:
         height, width = g[at.D_SIZE], g[at.D_SIZE + 1]
         left, right = max(0, -x0), min(across, width - x0)
         for k in range(max(0, -y0), min(m * sy, height - y0)):
-            to = offset(result, image * g[at.RESULT_N] + channel * g[at.RESULT_C] + (y0 + k) * width + x0)
-            for j in range(left, right, lanes):
-                vectors = offset(strip, (k * across + j) * lanes)
-                lanes_to_rows(vectors, lanes, offset(to, j), g[at.RESULT_C], count, min(lanes, right - j))
+            to = offset(result, image * g[at.RESULT_N] + channel * g[at.RESULT_C] + (y0 + k) * width + x0 + left)
+            vectors = offset(strip, (k * across + left) * lanes)
+            store_pixels(vectors, lanes, to, g[at.RESULT_C], count, right - left, lanes, g[at.STREAM])
 
     def filters(first: int, last: int, thread: int, source: P, w: P, result: P, work: P, g: P) -> None:
         """A task is one chunk of result channels of one group: all its filters, into the shared U."""
