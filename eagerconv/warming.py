@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from eagerconv.kernels_cpu import jit, native
+from eagerconv.kernels_cpu import dwm, jit, native
 from eagerconv.kernels_cpu.widen import WIDER
 from eagerconv.kernels_cpu.winograd import F2, F4
 from eagerconv.registry import TABLE, known
@@ -19,11 +19,12 @@ from eagerconv.registry import TABLE, known
 SOURCES = {
     "gemm": (("gemm", ""), ("pixels", "")),
     "rows": (("rows", ""), ("planes", "")),
-    "winograd_dwm": (("dwm", ""),),
 }
 """Where an algorithm's kernels are, if not in the module of its name: modules, and how the kernels' names end."""
 
 FORMS = {"winograd": F4, "winograd_f2": F2}
+DWM_PAIRS = [(form, form) for form in dwm.FORMS[1:]] + [(dwm.FORMS[0], form) for form in dwm.FORMS[1:]]
+"""Of all pairs of forms, those of square filters and of signals; others are compiled when a layer needs them."""
 STAGES = ("filters", "tiles", "inputs", "products", "transforms", "sums", "parts", "join")
 """Winograd's kernels are made on request, by name: every stage of every form."""
 
@@ -80,6 +81,9 @@ def warmup(
 def kernels_of(algorithm: str) -> Iterator[str]:
     """The names "module:function" of an algorithm's kernels: functions of some tasks, as jit.py describes them."""
     yield from (f"winograd:{stage}_{form.name}" for form in FORMS.get(algorithm, {}).values() for stage in STAGES)
+    if algorithm == "winograd_dwm":
+        names = ("_".join(f"{m}x{r}" for m, r in pair) for pair in DWM_PAIRS)
+        yield from (f"dwm:{stage}_{name}" for name in names for stage in STAGES)
     for module, ending in SOURCES.get(algorithm, ((algorithm, ""),)):
         if not (Path(native.__path__[0]) / f"{module}.py").exists():
             continue  # all its work is NumPy's

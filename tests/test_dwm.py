@@ -10,18 +10,16 @@ import pytest
 
 import eagerconv as ec
 from eagerconv.kernels_cpu import dwm
-from eagerconv.kernels_cpu.blocks import DWM_FORMS
 from eagerconv.kernels_cpu.cooktoom import form
 
 every_slot = pytest.mark.parametrize("slot", ["y", "x", "w"])
 
 
 def contraction(slot, x, w, y, **options):
-    if slot == "y":
-        return ec.conv2d(x, w, **options)
-    if slot == "x":
-        return ec.conv2d_grad_wrt_inputs(y, w, x.shape, **options)
-    return ec.conv2d_grad_wrt_weights(x, y, w.shape, **options)
+    ends = {"y": "", "x": "_grad_wrt_inputs", "w": "_grad_wrt_weights"}
+    function = getattr(ec, f"conv{x.ndim - 2}d{ends[slot]}")
+    operands = {"y": (x, w), "x": (y, w, x.shape), "w": (x, y, w.shape)}[slot]
+    return function(*operands, **options)
 
 
 @pytest.fixture
@@ -42,7 +40,7 @@ def limits(monkeypatch):
     forget()
 
 
-@pytest.mark.parametrize(("m", "r"), DWM_FORMS)
+@pytest.mark.parametrize(("m", "r"), dwm.FORMS[1:])
 def test_the_matrices_compute_correlations(m, r):
     data, filters, output = (
         [[Fraction(v).limit_denominator(10000) for v in row] for row in part] for part in form(m, r)
@@ -81,6 +79,27 @@ def test_strides_sizes_borders_groups_and_both_ways_of_cutting(slot, limits):
         got = contraction(slot, x, w, y, algorithm="winograd_dwm", **options).numpy()
         right = contraction(slot, x, w, y, algorithm="direct", **options).numpy()
         assert np.array_equal(np.rint(got), right), (x.shape, w.shape, options)
+        np.testing.assert_allclose(got, right, atol=1e-6)
+
+
+@every_slot
+@pytest.mark.parametrize(("kernel", "stride"), [
+    ((11,), (1,)), ((3,), (2,)), ((10,), (5,)), ((4,), (2,)), ((5,), (1,)), ((25,), (3,)), ((1, 7), (1, 2)), ((3, 1), (2, 2)),
+])  # fmt: skip
+def test_filters_of_one_axis(slot, kernel, stride, limits):
+    rng = np.random.default_rng(0)
+    for case, (channels, filters, groups, flip) in enumerate([(18, 35, 1, False), (1, 20, 1, True), (3, 5, 3, False)]):
+        limits(**({"FILTERS_BYTES": 0, "FEW_WINDOWS": 1 << 30} if case else {}), LEAST_WINDOWS=1)
+        size = tuple(int(v) for v in rng.integers(30, 120, len(kernel)))
+        pad = tuple((k // 2, (k - 1) // 2) for k in kernel)
+        options = {"border_mode": pad, "filter_flip": flip, "subsample": stride, "num_groups": groups}
+        x = rng.integers(-4, 5, (2, channels * groups, *size)).astype(np.float64)
+        w = rng.integers(-4, 5, (filters * groups, channels, *kernel)).astype(np.float64)
+        exact = contraction("y", x, w, None, algorithm="direct", **options)
+        y = rng.integers(-4, 5, exact.shape).astype(np.float64)
+        got = contraction(slot, x, w, y, algorithm="winograd_dwm", **options).numpy()
+        right = contraction(slot, x, w, y, algorithm="direct", **options).numpy()
+        assert np.array_equal(np.rint(got), right)
         np.testing.assert_allclose(got, right, atol=1e-6)
 
 
@@ -189,7 +208,7 @@ def test_what_it_refuses_it_refuses_with_the_reason():
         "does not know dilated": lambda: ec.conv2d(x, w, filter_dilation=2, algorithm="winograd_dwm"),
         "needs the pixels of a row": lambda: ec.conv2d(x.transpose(0, 1, 3, 2), w, algorithm="winograd_dwm"),
         "needs the taps": lambda: ec.conv2d(x, w.transpose(0, 1, 3, 2), algorithm="winograd_dwm"),
-        "does not know 1d": lambda: ec.conv1d(x[:, :, 0], w[..., 0], algorithm="winograd_dwm"),
+        "does not know 3d": lambda: ec.conv3d(x[:, :, None], w[:, :, None], algorithm="winograd_dwm"),
     }
     for reason, call in cases.items():
         with pytest.raises(ec.AlgorithmError, match=reason):

@@ -26,7 +26,6 @@ SUM_ROWS = 8
 
 # Windows of one block of sums, of two vectors each: 28 of 32 registers, 12 of 16; and of one for the rest.
 DWM_ROWS, DWM_FEW_ROWS = (6, 2) if FEW else (14, 4)
-DWM_FORMS = ((4, 2), (4, 3), (4, 4), (4, 5))
 
 LINES, VECTORS = 4, 2 if FEW else 4  # of the result of `rows`, summed at once
 HEIGHTS = range(1, 9)  # taps along y that share a row of the source

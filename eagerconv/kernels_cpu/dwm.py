@@ -7,27 +7,29 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from eagerconv.kernels_cpu import table as at
-from eagerconv.kernels_cpu.blocks import DWM_FEW_ROWS, DWM_FORMS, DWM_ROWS
+from eagerconv.kernels_cpu.blocks import DWM_FEW_ROWS, DWM_ROWS
 from eagerconv.kernels_cpu.cooktoom import Matrix, form
 from eagerconv.kernels_cpu.direct import contiguous
 from eagerconv.kernels_cpu.gemm import lanes
 from eagerconv.kernels_cpu.jit import kernel
 from eagerconv.kernels_cpu.table import as_table, streams, view
 from eagerconv.kernels_cpu.threads import Launch
-from eagerconv.record import Algorithm, Plan, Request
+from eagerconv.record import OPERANDS, Algorithm, Plan, Request
 from eagerconv.spec import ConvSpec, Shape
 
+FORMS = ((1, 1), (4, 2), (4, 3), (4, 4), (4, 5))
 PIECES = (4, 4)
-"""The F(m, r) in use: r taps for the longest phase of the filter, and F(4, 4) for the pieces of longer ones."""
+"""The F(m, r) in use: on each axis r taps for the longest phase of the filter, and F(4, 4) for the pieces of longer ones."""
 
 ERROR = {2: 60.0, 3: 120.0, 4: 200.0, 5: 220.0}
-"""Units in the last place of max|a| * sum|b|, by r, by which a result may be wrong beyond what summing directly costs.
+"""Units in the last place of max|a| * sum|b|, by the longer r: what a result may be wrong by beyond what direct sums cost.
 
 Found by search over random, sparse, one-signed, alternating and widely scaled operands (tests/test_dwm.py repeats it).
 """
@@ -43,6 +45,9 @@ SHARED_BYTES = 6 << 20  # of transformed windows held at once for the gradient w
 LEAST_WINDOWS = 128  # but at least so many, over which the sums of a filter stay in registers
 FEW_BLOCKS = 4  # of two vectors of filters that one task sums
 PARTS, PART_BYTES = 16, 512 << 10  # of the lines, where the sums of all filters fit the second-level cache
+
+
+Pair = tuple[int, int]  # down, across
 
 
 class Axis(NamedTuple):
@@ -64,11 +69,21 @@ class Axis(NamedTuple):
 
 
 class Scheme(NamedTuple):
-    """How one contraction is decomposed: by F(m, r) along both axes."""
+    """How one contraction is decomposed: by F(m, r) along each axis."""
 
-    m: int
-    r: int
+    m: Pair
+    r: Pair
     axes: tuple[Axis, Axis]
+
+    @property
+    def n(self) -> Pair:
+        """Frequencies."""
+        return self.m[0] + self.r[0] - 1, self.m[1] + self.r[1] - 1
+
+    @property
+    def name(self) -> str:
+        """As the kernels' names end."""
+        return "_".join(f"{m}x{r}" for m, r in zip(self.m, self.r, strict=True))
 
 
 def taps_of(spec: ConvSpec) -> tuple[int, ...]:
@@ -108,29 +123,46 @@ def _inputs_axes(spec: ConvSpec, axis: int, m: int, r: int) -> list[Axis]:
 
 @lru_cache(maxsize=1024)
 def scheme_of(spec: ConvSpec, forward: bool) -> Scheme:
-    """The decomposition with the fewest products.
+    """The decomposition with the fewest products, by one form for both axes, or for the one that has more than one tap.
 
     Where the windows of the phases of a result do not agree, one tap more may save a tile.
     """
-    longest = max(taps_of(spec))
-    forms = [f for f in DWM_FORMS if longest <= f[1] <= longest + (not forward)] or [PIECES]
-    if forward:
-        m, r = forms[0]
-        return Scheme(m, r, (_forward_axis(spec, 0, m, r), _forward_axis(spec, 1, m, r)))
+    taps = taps_of(spec)
+    longest = max(taps)
     schemes = []
-    for m, r in forms:
-        filters = form(m, r).filter
-
-        def products(axis: Axis, k: int, filters: Matrix = filters) -> int:
-            return axis.tiles * sum(sum(some) for phase in _needed(filters, k, axis) for some in phase)
-
-        best = [min((products(axis, spec.kernel[i]), axis) for axis in _inputs_axes(spec, i, m, r)) for i in range(2)]
-        schemes.append((best[0][0] * best[1][0], Scheme(m, r, (best[0][1], best[1][1]))))
+    for form_ in [f for f in FORMS if longest <= f[1] <= longest + (not forward)] or [PIECES]:
+        pair, total, axes = [FORMS[0] if n == 1 else form_ for n in taps], 1, []
+        for i, (m, r) in enumerate(pair):
+            ways = [_forward_axis(spec, i, m, r)] if forward else _inputs_axes(spec, i, m, r)
+            products, axis = min((_products(m, r, way, spec.kernel[i]), way) for way in ways)
+            total *= products
+            axes.append(axis)
+        (my, ry), (mx, rx) = pair
+        schemes.append((total, Scheme((my, mx), (ry, rx), (axes[0], axes[1]))))
     return min(schemes)[1]
+
+
+def _products(m: int, r: int, axis: Axis, kernel: int) -> int:
+    """Products of all tiles of an axis, for one channel."""
+    return axis.tiles * sum(sum(some) for phase in _needed(form(m, r).filter, kernel, axis) for some in phase)
 
 
 def _scheme(request: Request) -> Scheme:
     return scheme_of(request.spec, request.slot != "x")
+
+
+def _planar(request: Request) -> Request:
+    """The same of two axes: a signal is an image of one row."""
+    spec = request.spec
+    if spec.ndim == 2:
+        return request
+    names = ("size", "kernel", "out", "stride", "step")
+    longer: dict[str, Any] = {name: (1, *getattr(spec, name)) for name in names}
+    a, b = (
+        (*some[:2], spec.shape(slot)[-1] * some[2], some[2])
+        for slot, some in zip(OPERANDS[request.slot], request.strides, strict=True)
+    )
+    return replace(request, spec=replace(spec, **longer, origin=(0, *spec.origin)), strides=(a, b))
 
 
 def _roles(request: Request) -> tuple[int, int]:
@@ -160,8 +192,9 @@ def _round(value: int, unit: int) -> int:
 @lru_cache(maxsize=256)
 def _layout(request: Request) -> Layout:
     spec, n_lanes = request.spec, lanes(request.dtype)
-    (m, r, (ay, ax)), (rows, channels) = _scheme(request), _roles(request)
-    n = m + r - 1
+    scheme, (rows, channels) = _scheme(request), _roles(request)
+    (my, mx), (ny, nx), (ay, ax) = scheme.m, scheme.n, scheme.axes
+    frequencies = ny * nx
     in_phases, out_phases = ay.source_stride * ax.source_stride, ay.result_stride * ax.result_stride
     vectors, chunks = source_vectors(channels, in_phases, n_lanes), -(-rows // n_lanes)
     pieces, halves = ay.pieces * ax.pieces, min(2, chunks)
@@ -172,7 +205,7 @@ def _layout(request: Request) -> Layout:
     taps_at = _round(math.prod(spec.kernel), n_lanes) * n_lanes
     taps = taps_at + grid * n_lanes
 
-    u_bytes = n * n * pairs * out_phases * vectors * pieces * term * request.dtype.itemsize
+    u_bytes = frequencies * pairs * out_phases * vectors * pieces * term * request.dtype.itemsize
     cut = u_bytes > FILTERS_BYTES and spec.batch * ay.tiles * ax.tiles <= FEW_WINDOWS
     if cut:
         lines, columns, pitch = spec.batch * (ay.tiles + halo), ax.tiles, ay.tiles + halo
@@ -188,24 +221,24 @@ def _layout(request: Request) -> Layout:
     windows = _round(lines * wide, DWM_ROWS)
     v_block = (windows + halo * wide + side) * n_lanes
     v_xi, p_block = vectors * v_block + gap, windows * width
-    pixels = _round((wide - 1) * m + n, n_lanes)
-    strip = (n + 1) * pixels * n_lanes + n_lanes * n_lanes
-    strip = max(strip, (columns * m * out_phases * m + n_lanes) * n_lanes, taps)
+    pixels = _round((wide - 1) * mx + nx, n_lanes)
+    strip = (ny + 1) * pixels * n_lanes + n_lanes * n_lanes
+    strip = max(strip, (columns * mx * out_phases * my + n_lanes) * n_lanes, taps)
     if cut:
         u_block = part * pieces * term
         u_xi, p_xi = out_phases * u_block + gap, out_phases * p_block + gap
-        shared, work = spec.groups * n * n * v_xi, n * n * (u_xi + p_xi) + strip
+        shared, work = spec.groups * frequencies * v_xi, frequencies * (u_xi + p_xi) + strip
         tasks = (lines * spec.groups * vectors, spec.groups * pairs)
     else:
         u_block = vectors * pieces * term
         u_xi, p_xi = pairs * out_phases * u_block + gap, pairs * out_phases * p_block + gap
-        shared, work = spec.groups * n * n * u_xi, n * n * (v_xi + p_xi) + strip
+        shared, work = spec.groups * frequencies * u_xi, frequencies * (v_xi + p_xi) + strip
         line_blocks = -(-spec.batch * pitch // lines)
         tasks = (spec.groups * chunks, spec.groups * line_blocks * column_blocks)
     entries = {
         at.LANES: n_lanes, at.SHARED: shared, at.WORK: work,
-        at.U_GROUP: n * n * u_xi, at.U_BLOCK: u_block, at.U_XI: u_xi,
-        at.V_GROUP: n * n * v_xi, at.V_BLOCK: v_block, at.V_XI: v_xi, at.P_BLOCK: p_block, at.P_XI: p_xi,
+        at.U_GROUP: frequencies * u_xi, at.U_BLOCK: u_block, at.U_XI: u_xi,
+        at.V_GROUP: frequencies * v_xi, at.V_BLOCK: v_block, at.V_XI: v_xi, at.P_BLOCK: p_block, at.P_XI: p_xi,
         at.D_LINES: lines, at.D_COLUMNS: columns, at.D_PITCH: pitch, at.D_RUN_ON: int(cut or ay.pieces == 1),
         at.D_LINE_BLOCKS: 1 if cut else line_blocks, at.D_COLUMN_BLOCKS: 1 if cut else column_blocks,
         at.D_BLOCKS: pairs * out_phases, at.D_WIDTH: width, at.D_VECTORS: vectors, at.D_TERM: term, at.D_RANGE: part,
@@ -233,6 +266,12 @@ def _needed(filters: Matrix, kernel_size: int, axis: Axis) -> list[list[list[boo
     return [[[any(row[b] for b in some) for row in filters] for some in piece] for piece in taps]
 
 
+def _needed_of(spec: ConvSpec, scheme: Scheme) -> list[list[list[list[bool]]]]:
+    """`_needed` of both axes."""
+    forms = (form(m, r).filter for m, r in zip(scheme.m, scheme.r, strict=True))
+    return [_needed(*some) for some in zip(forms, spec.kernel, scheme.axes, strict=True)]
+
+
 class Term(NamedTuple):
     """One term of the sums over products: a vector of the source and a piece, whose windows lie `ahead` of the tiles."""
 
@@ -244,10 +283,9 @@ class Term(NamedTuple):
 def _terms(request: Request, vectors: range, result_phase: int, wide: int) -> list[list[Term]]:
     """The terms of the sum at each frequency, for one phase of the result; lines of windows are `wide` windows long."""
     spec, n_lanes = request.spec, lanes(request.dtype)
-    (m, r, axes), (_, channels) = _scheme(request), _roles(request)
-    ay, ax = axes
-    filters = form(m, r).filter
-    need_y, need_x = (_needed(filters, k, axis) for k, axis in zip(spec.kernel, axes, strict=True))
+    scheme, (_, channels) = _scheme(request), _roles(request)
+    axes = ay, ax = scheme.axes
+    need_y, need_x = _needed_of(spec, scheme)
     place = divmod(result_phase, ax.result_stride)
     py, px = (a.result_stride - 1 - p for a, p in zip(axes, place, strict=True))  # read backwards
     in_phases = ay.source_stride * ax.source_stride
@@ -260,7 +298,7 @@ def _terms(request: Request, vectors: range, result_phase: int, wide: int) -> li
             for i, j in pieces
             if any(need_y[qy + py][i][xi] and need_x[qx + px][j][xj] for qy, qx in some)
         ]
-        for xi, xj in itertools.product(range(len(filters)), repeat=2)
+        for xi, xj in itertools.product(*map(range, scheme.n))
     ]
 
 
@@ -278,10 +316,11 @@ def _with_lists(table: list[int], lists: list[list[tuple[int, int]]]) -> list[in
     return table + index + tail
 
 
-def _images_plan(request: Request) -> Plan:
+def _images_plan(request: Request, shape: Shape) -> Plan:
     """The forward pass or the gradient with respect to inputs."""
     spec, dtype = request.spec, request.dtype
-    (m, r, axes), (rows, channels) = _scheme(request), _roles(request)
+    scheme, (rows, channels) = _scheme(request), _roles(request)
+    axes = scheme.axes
     forward = request.slot == "y"
     source, w = request.strides
     layout = _layout(request)
@@ -310,27 +349,28 @@ def _images_plan(request: Request) -> Plan:
         for terms in by_phase[block % len(by_phase)]
     ]
     stages = zip(("inputs", "products") if layout.first else ("filters", "tiles"), layout.tasks, strict=True)
-    kernels = [(kernel(f"dwm:{name}_{m}_{r}", dtype), range(tasks)) for name, tasks in stages]
+    kernels = [(kernel(f"dwm:{name}_{scheme.name}", dtype), range(tasks)) for name, tasks in stages]
     work, shared = table[at.WORK] * dtype.itemsize, table[at.SHARED] * dtype.itemsize
     launch = Launch(kernels, request.threads, work, as_table(_with_lists(table, lists)), shared)
 
-    return launch.plan(result_shape, dtype)
+    return launch.plan(shape, dtype)
 
 
 @lru_cache(maxsize=256)
 def _weights_layout(request: Request) -> Layout:
     spec, n_lanes, itemsize = request.spec, lanes(request.dtype), request.dtype.itemsize
-    m, r, (ay, ax) = _scheme(request)
-    n = m + r - 1
+    scheme = _scheme(request)
+    mx, (ny, nx), (ay, ax) = scheme.m[1], scheme.n, scheme.axes
+    frequencies = ny * nx
     phases, pieces = ay.source_stride * ax.source_stride, ay.pieces * ax.pieces
     vectors, chunks = source_vectors(spec.cin, phases, n_lanes), -(-spec.cin // n_lanes)
     y_vectors, y_blocks = -(-spec.cout // n_lanes), -(-spec.cout // (2 * n_lanes))
     halo, wide = ay.pieces - 1, ax.tiles + ax.pieces - 1
     u_xi = n_lanes * 2 * n_lanes + 2 * n_lanes  # a row more: frequencies must not share their cache sets
-    sums = min(phases, vectors) * pieces * n * n * u_xi
+    sums = min(phases, vectors) * pieces * frequencies * u_xi
     owned, total = chunks * y_blocks, ay.tiles * (spec.batch if ay.pieces == 1 else 1)
     by_parts = pieces == 1 and owned * sums * itemsize <= PART_BYTES and total >= 4 * PARTS
-    per_line = n * n * (vectors + 2 * y_blocks) * n_lanes * wide * itemsize
+    per_line = frequencies * (vectors + 2 * y_blocks) * n_lanes * wide * itemsize
     if by_parts:
         lines, few = -(-WINDOWS // wide), -(-total // PARTS)
     else:
@@ -344,9 +384,9 @@ def _weights_layout(request: Request) -> Layout:
     v_xi, p_xi = vectors * v_block + n_lanes, y_blocks * p_block + n_lanes
     taps_at = _round(math.prod(spec.kernel), n_lanes) * n_lanes
     taps = taps_at + ay.places * ax.places * n_lanes
-    pixels = _round((wide - 1) * m + n, n_lanes)
-    strip = (n + 1) * pixels * n_lanes + n_lanes * n_lanes
-    held, ranges = n * n * (v_xi + p_xi), -(-y_blocks // few)
+    pixels = _round((wide - 1) * mx + nx, n_lanes)
+    strip = (ny + 1) * pixels * n_lanes + n_lanes * n_lanes
+    held, ranges = frequencies * (v_xi + p_xi), -(-y_blocks // few)
     if by_parts:
         tasks = spec.groups * -(-total // few), spec.groups * owned
         shared, work = tasks[0] * owned * sums, held + max(strip, taps)
@@ -356,7 +396,8 @@ def _weights_layout(request: Request) -> Layout:
         work = max(strip, taps + (few * sums if blocks == 1 else 0))
     entries = {
         at.LANES: n_lanes, at.FILTER: math.prod(spec.kernel), at.SHARED: shared, at.WORK: work,
-        at.V_GROUP: held, at.V_BLOCK: v_block, at.V_XI: v_xi, at.Z_START: n * n * v_xi, at.P_BLOCK: p_block, at.P_XI: p_xi,
+        at.V_GROUP: held, at.V_BLOCK: v_block, at.V_XI: v_xi,
+        at.Z_START: frequencies * v_xi, at.P_BLOCK: p_block, at.P_XI: p_xi,
         at.U_START: spec.groups * held, at.U_GROUP: owned * sums, at.U_BLOCK: sums, at.U_XI: u_xi,
         at.D_LINES: lines, at.D_COLUMNS: ax.tiles, at.D_PITCH: pitch, at.D_RUN_ON: int(ay.pieces == 1),
         at.D_VECTORS: vectors, at.D_RANGE: few, at.D_WIDE: ax.places, at.D_GRID: taps // n_lanes, at.D_TAPS: taps_at,
@@ -364,10 +405,11 @@ def _weights_layout(request: Request) -> Layout:
     return Layout(by_parts, entries, blocks, tasks)
 
 
-def _weights_plan(request: Request) -> Plan:
+def _weights_plan(request: Request, shape: Shape) -> Plan:
     spec, dtype = request.spec, request.dtype
     x, y = request.strides
-    m, r, axes = _scheme(request)
+    scheme = _scheme(request)
+    axes = scheme.axes
     layout = _weights_layout(request)
     table = [0] * at.D_LISTS
     table[: at.COUT + 1] = [spec.batch, spec.groups, spec.cin, spec.cout]
@@ -377,7 +419,7 @@ def _weights_plan(request: Request) -> Plan:
     for entry, value in layout.entries.items():
         table[entry] = value
 
-    n_lanes, v_block, squared = table[at.LANES], table[at.V_BLOCK], (m + r - 1) ** 2
+    n_lanes, v_block, squared = table[at.LANES], table[at.V_BLOCK], math.prod(scheme.n)
     pieces, phases = axes[0].pieces * axes[1].pieces, axes[0].source_stride * axes[1].source_stride
     step = squared * table[at.U_XI]
     wide = table[at.D_COLUMNS] + axes[1].pieces - 1
@@ -387,7 +429,7 @@ def _weights_plan(request: Request) -> Plan:
         for terms in _terms(request, range(first, min(first + phases, table[at.D_VECTORS])), 0, wide)
     ]
     names = ("parts", "join") if layout.first else ("transforms", "sums")
-    kernels = [kernel(f"dwm:{name}_{m}_{r}", dtype) for name in names]
+    kernels = [kernel(f"dwm:{name}_{scheme.name}", dtype) for name in names]
     stages = [
         (native, range(i * tasks, (i + 1) * tasks))
         for i in range(layout.rounds)
@@ -396,7 +438,7 @@ def _weights_plan(request: Request) -> Plan:
     work, shared = table[at.WORK] * dtype.itemsize, table[at.SHARED] * dtype.itemsize
     launch = Launch(stages, request.threads, work, as_table(_with_lists(table, lists)), shared)
 
-    return launch.plan(spec.shape("w"), dtype, "w")
+    return launch.plan(shape, dtype, "w")
 
 
 def _set_axes(table: list[int], spec: ConvSpec, axes: tuple[Axis, ...], size: Shape) -> None:
@@ -413,14 +455,16 @@ def _set_axes(table: list[int], spec: ConvSpec, axes: tuple[Axis, ...], size: Sh
 # --------------------------------------------------------------------------------------------------------- the algorithm
 
 
-# Measured on one AVX-512 core at 4 GHz, by r: seconds per vector of one window in and of one tile out, per vector of one
-# piece of a filter, per vector of products, and how much slower the sums of the gradient with respect to weights are.
-SECONDS_IN, SECONDS_OUT = {2: 80e-9, 3: 100e-9, 4: 140e-9, 5: 180e-9}, {2: 55e-9, 3: 70e-9, 4: 100e-9, 5: 110e-9}
-SECONDS_FILTER = {2: 45e-9, 3: 60e-9, 4: 75e-9, 5: 100e-9}
+# Measured on one AVX-512 core at 4 GHz: seconds per vector of one window in and of one tile out, for each of its frequencies
+# and of its pixels; per frequency and vector of one piece of a filter; per vector of products, and how much slower the sums of
+# the gradient with respect to weights are.
+SECONDS_IN, SECONDS_OUT, SECONDS_FILTER = (2.5e-9, 1.1e-9), (1.8e-9, 0.6e-9), 1.8e-9
+SECONDS_PER_BYTE = 0.01e-9  # of filters beyond the second-level cache, for each task that reads them
 SECONDS_PER_FMA, SUMS = 0.16e-9, 1.3
 
 
 def _refuses(request: Request) -> str | None:
+    request = _planar(request)
     spec = request.spec
     if max(taps_of(spec)) < 2:
         return "has nothing to save where no two taps of a filter meet the same phase of the stride"
@@ -434,16 +478,17 @@ def _refuses(request: Request) -> str | None:
 
 def _cost(request: Request) -> float:
     """Windows in, tiles out, filters and products, each at its measured price, shared among the threads."""
+    request = _planar(request)
     spec, n_lanes = request.spec, lanes(request.dtype)
-    (m, r, (ay, ax)), (rows, channels) = _scheme(request), _roles(request)
+    scheme, (rows, channels) = _scheme(request), _roles(request)
+    (ay, ax), frequencies = scheme.axes, math.prod(scheme.n)
     weights = request.slot == "w"
     layout = _weights_layout(request) if weights else _layout(request)
     in_phases, out_phases = ay.source_stride * ax.source_stride, ay.result_stride * ax.result_stride
     vectors, chunks = source_vectors(channels, in_phases, n_lanes), -(-rows // n_lanes)
-    filters = form(m, r).filter
     needed = 1  # of the pairs of terms and frequencies, for one chunk of channels
-    for k, axis in zip(spec.kernel, (ay, ax), strict=True):
-        needed *= sum(sum(some) for phase in _needed(filters, k, axis) for some in phase)
+    for need in _needed_of(spec, scheme):
+        needed *= sum(sum(some) for phase in need for some in phase)
     columns, side = layout.entries[at.D_COLUMNS], ax.pieces - 1
     lines = spec.batch * (layout.entries[at.D_PITCH] if request.slot != "w" else ay.tiles)
     tiles = spec.batch * ay.tiles * ax.tiles
@@ -454,23 +499,38 @@ def _cost(request: Request) -> float:
     paired = _round(chunks, 2) if chunks > 1 or weights else 1
     products = needed * windows * (vectors / in_phases) * n_lanes * paired
     seconds = products * SECONDS_PER_FMA * (SUMS if weights else 1)
-    seconds += windows * halo * vectors * SECONDS_IN[r] + tiles * chunks * out_phases * SECONDS_OUT[r]
-    seconds += channels * chunks * (ay.pieces * ax.pieces * in_phases * out_phases + 2) * SECONDS_FILTER[r]
+    window, tile = (frequencies * each + math.prod(scheme.m) * pixel for each, pixel in (SECONDS_IN, SECONDS_OUT))
+    seconds += windows * halo * vectors * window + tiles * chunks * out_phases * (window if weights else tile)
+    pieces = ay.pieces * ax.pieces * in_phases * out_phases + 2
+    seconds += channels * chunks * pieces * frequencies * SECONDS_FILTER
+    filters = needed * (vectors / in_phases) * n_lanes * paired * n_lanes * request.dtype.itemsize
+    if filters > FILTERS_BYTES and not weights and not layout.first:
+        seconds += layout.tasks[1] * filters * SECONDS_PER_BYTE
     return 20e-6 + spec.groups * seconds / max(1, min(request.threads, spec.groups * layout.tasks[1]))
 
 
 def _workspace(request: Request) -> int:
+    request = _planar(request)
     layout = _weights_layout(request) if request.slot == "w" else _layout(request)
     return (layout.entries[at.SHARED] + layout.entries[at.WORK] * request.threads) * request.dtype.itemsize
 
 
+def _plan(request: Request) -> Plan:
+    shape = request.spec.shape(request.slot)
+    return (_weights_plan if request.slot == "w" else _images_plan)(_planar(request), shape)
+
+
+def _error(request: Request) -> float:
+    return ERROR[max(_scheme(_planar(request)).r)] * float(np.finfo(request.dtype).eps)
+
+
 DWM = Algorithm(
     name="winograd_dwm",
-    features=frozenset({"2d", "strided", "flipped", "padded", "asymmetric", "grouped", "depthwise"}),
+    features=frozenset({"1d", "2d", "strided", "flipped", "padded", "asymmetric", "grouped", "depthwise"}),
     dtypes=frozenset({"float32", "float64"}),
-    error=lambda request: ERROR[_scheme(request).r] * float(np.finfo(request.dtype).eps),
+    error=_error,
     refuses=_refuses,
     workspace=_workspace,
     cost=_cost,
-    plan=lambda request: _weights_plan(request) if request.slot == "w" else _images_plan(request),
+    plan=_plan,
 )

@@ -1,9 +1,10 @@
 """Decomposed Winograd convolution: strides as phases, large filters as pieces, all of them one sum per frequency.
 
 A stride s turns an image into s*s images of its phases, on which the filter's taps t = q + s*u are s*s filters at stride 1;
-and a filter of more than r taps u = r*a + b is a sum of pieces a of r taps. With F(m, r), and m = r where there is more than
-one piece, every piece meets windows of the same grid of tiles, a windows further on. So all phases q and pieces a are terms
-of one sum over the frequencies' products, beside the channels:
+and a filter of more than r taps u = r*a + b is a sum of pieces a of r taps. Each axis has an F(m, r) of its own, F(1, 1) where
+there is one tap: no transform. With m = r where there is more than one piece, every piece meets windows of the same grid of
+tiles, a windows further on. So all phases q and pieces a are terms of one sum over the frequencies' products, beside the
+channels:
 
     result[j] = sum over c, q, a, b of g[c, q, a, b] * source[c, q][j + start + r*a + b]    on each axis
     M[xi][tile] = sum over the terms (a, q, c) of U[xi][term] * V[xi][q, c][tile + a]
@@ -22,12 +23,13 @@ alone counts at infinity, the first at 0) are left out of the sums: the lists of
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from numba.extending import intrinsic
 
 from eagerconv.kernels_cpu import table as at
-from eagerconv.kernels_cpu.blocks import DWM_FEW_ROWS, DWM_FORMS, DWM_ROWS, SUM_ROWS
+from eagerconv.kernels_cpu.blocks import DWM_FEW_ROWS, DWM_ROWS, SUM_ROWS
 from eagerconv.kernels_cpu.cooktoom import form, transposed
 from eagerconv.kernels_cpu.native.direct import ceil_div, helper
 from eagerconv.kernels_cpu.native.transforms import (
@@ -42,6 +44,7 @@ from eagerconv.kernels_cpu.native.transforms import (
 from eagerconv.kernels_cpu.native.vector import I64, Loop, Vectors, _void, copy_every_second, copy_rows, offset
 
 P = Any  # a pointer
+Pair = tuple[int, int]  # down, across
 
 
 def terms_product(rows: int, vectors: int) -> Any:
@@ -142,24 +145,24 @@ def place(g: P, ky: int, kx: int) -> Any:
     return (y * g[at.D_WIDE] + x) * g[at.LANES]
 
 
-def gathering(matrix: Any, m: int) -> Any:
+def gathering(transform: Any, m: Pair, window: Pair, n: Pair) -> Any:
     """A helper that transforms windows, m apart, of one line of one vector of channels and phases."""
-    frequencies, window, transform = len(matrix), len(matrix[0]), sandwich(matrix)
+    mx, (high, long) = m[1], window
 
     @helper
     def gather(a: P, g: P, view: int, sy: int, sx: int, group: int, channels: int, vector: int, image: int, y0: int, x0: int,
                windows: int, strip: P, v: P, step: int, xi_step: int) -> None:  # fmt: skip
-        """V at v + i*step + xi*xi_step. Window i begins at (y0, x0 + i*m*sx) of the image, its pixels are sy, sx apart."""
+        """V at v + i*step + xi*xi_step. Window i begins at (y0, x0 + i*mx*sx) of the image, its pixels are sy, sx apart."""
         lanes, height, width = g[at.LANES], g[view + at.V_SIZE + 1], g[view + at.V_SIZE + 2]
         phases = sy * sx
         chunk = vector // phases
         per_phase = min(lanes, channels - chunk * lanes)
         end = min((vector % phases + 1) * lanes, per_phase * phases)
         a = offset(a, image * g[view + at.V_N] + (group * channels + chunk * lanes) * g[view + at.V_C])
-        across = (windows - 1) * m + window
+        across = (windows - 1) * mx + long
         row = ceil_div(across, lanes) * lanes
-        rows = offset(strip, window * row * lanes)  # (lanes, row): pixels of the same row, before they are transposed
-        for i in range(window):
+        rows = offset(strip, high * row * lanes)  # (lanes, row): pixels of the same row, before they are transposed
+        for i in range(high):
             lane, filled = vector % phases * lanes, 0
             while lane < end:
                 q, c = lane // per_phase, lane % per_phase
@@ -175,9 +178,7 @@ def gathering(matrix: Any, m: int) -> Any:
                 to = offset(strip, (i * row + j) * lanes)
                 rows_to_lanes(offset(rows, j), row, filled, min(lanes, across - j), to, lanes)
         for i in range(windows):
-            transform(
-                offset(strip, i * m * lanes), row * lanes, lanes, offset(v, i * step), frequencies * xi_step, xi_step
-            )
+            transform(offset(strip, i * mx * lanes), row * lanes, lanes, offset(v, i * step), n[1] * xi_step, xi_step)
 
     return gather
 
@@ -190,11 +191,12 @@ def line_of(g: P, first: int, i: int) -> Any:
     return (image + line // pitch, line % pitch) if g[at.D_RUN_ON] else (image, line)
 
 
-def kernels(m: int, r: int) -> tuple[Any, ...]:
-    """The four kernels of F(m x m, r x r), forward and gradient with respect to inputs."""
-    n = m + r - 1
-    data, filters_, outputs = form(m, r)
-    gather, filter_, output = gathering(data, m), sandwich(filters_), sandwich(outputs)
+def kernels(m: Pair, r: Pair) -> dict[str, Any]:
+    """The four kernels of F(m, r) on each axis, forward and gradient with respect to inputs."""
+    n = (m[0] + r[0] - 1, m[1] + r[1] - 1)
+    data, filter_, output = (sandwich(*pair) for pair in zip(form(m[0], r[0]), form(m[1], r[1]), strict=True))
+    gather = gathering(data, m, n, n)
+    (my, mx), nx, (ry, rx), frequencies = m, n[1], r, n[0] * n[1]
 
     @helper
     def transform_filters(w: P, g: P, group: int, row: int, first: int, last: int, taps: P, u: P) -> None:
@@ -216,7 +218,7 @@ def kernels(m: int, r: int) -> tuple[Any, ...]:
                 for phase in range(g[at.D_OUT] * g[at.D_OUT + 1]):
                     for i in range(pieces):
                         to = offset(u, phase * g[at.U_BLOCK] + (term + i) * g[at.D_TERM] + lane % lanes * width)
-                        for xi in range(n * n):
+                        for xi in range(frequencies):
                             clear_vectors(offset(to, xi * g[at.U_XI]), 1)
 
     @helper
@@ -228,10 +230,10 @@ def kernels(m: int, r: int) -> tuple[Any, ...]:
         for q in range(out_y * out_x):
             y, x = phase // in_x + out_y - 1 - q // out_x, phase % in_x + out_x - 1 - q % out_x
             for i in range(ay * ax):
-                first = (y + i // ax * r * sy) * wide + x + i % ax * r * sx
+                first = (y + i // ax * ry * sy) * wide + x + i % ax * rx * sx
                 to = offset(u, q * g[at.U_BLOCK] + i * g[at.D_TERM])
                 from_ = offset(taps, g[at.D_TAPS] + first * lanes)
-                filter_(from_, sy * wide * lanes, sx * lanes, to, n * g[at.U_XI], g[at.U_XI])
+                filter_(from_, sy * wide * lanes, sx * lanes, to, nx * g[at.U_XI], g[at.U_XI])
 
     @helper
     def transform_line(source: P, g: P, group: int, vector: int, first: int, i: int, tx: int, windows: int, strip: P,
@@ -240,7 +242,7 @@ def kernels(m: int, r: int) -> tuple[Any, ...]:
         image, line = line_of(g, first, i)
         if image < g[at.BATCH]:
             sy, sx, lanes, channels = g[at.D_IN], g[at.D_IN + 1], g[at.LANES], g[at.CHANNELS]
-            y0, x0 = line * m * sy + g[at.D_START], tx * m * sx + g[at.D_START + 1]
+            y0, x0 = line * my * sy + g[at.D_START], tx * mx * sx + g[at.D_START + 1]
             gather(
                 source,
                 g,
@@ -264,9 +266,9 @@ def kernels(m: int, r: int) -> tuple[Any, ...]:
     def multiply(g: P, v: P, u: P, first: int, count: int, p: P, windows: int, part: int) -> None:
         """M (+)= U V of the blocks from `first`: all frequencies, `windows` windows, the terms of one part of U."""
         lanes, width = g[at.LANES], g[at.D_WIDTH]
-        for xi in range(n * n):
+        for xi in range(frequencies):
             for block in range(count):
-                entry = at.D_LISTS + ((part * g[at.D_BLOCKS] + first + block) * n * n + xi) * 2
+                entry = at.D_LISTS + ((part * g[at.D_BLOCKS] + first + block) * frequencies + xi) * 2
                 terms, b = offset(g, g[entry]), offset(u, xi * g[at.U_XI] + block * g[at.U_BLOCK])
                 to = offset(p, xi * g[at.P_XI] + block * g[at.P_BLOCK])
                 i = 0
@@ -290,17 +292,17 @@ def kernels(m: int, r: int) -> tuple[Any, ...]:
             return
         lanes, sy, sx = g[at.LANES], g[at.D_OUT], g[at.D_OUT + 1]
         channel, count = group * g[at.ROWS] + chunk * lanes, g[at.ROWS] - chunk * lanes
-        across = columns * m * sx
+        across = columns * mx * sx
         for phase in range(sy * sx):
             to = offset(strip, (phase // sx * across + phase % sx) * lanes)
             for tile in range(columns):
                 products = offset(p, phase * g[at.P_BLOCK] + tile * g[at.D_WIDTH])
-                pixels = offset(to, tile * m * sx * lanes)
-                output(products, n * g[at.P_XI], g[at.P_XI], pixels, sy * across * lanes, sx * lanes)
-        y0, x0 = line * m * sy + g[at.D_SHIFT], tx * m * sx + g[at.D_SHIFT + 1]
+                pixels = offset(to, tile * mx * sx * lanes)
+                output(products, nx * g[at.P_XI], g[at.P_XI], pixels, sy * across * lanes, sx * lanes)
+        y0, x0 = line * my * sy + g[at.D_SHIFT], tx * mx * sx + g[at.D_SHIFT + 1]
         height, width = g[at.D_SIZE], g[at.D_SIZE + 1]
         left, right = max(0, -x0), min(across, width - x0)
-        for k in range(max(0, -y0), min(m * sy, height - y0)):
+        for k in range(max(0, -y0), min(my * sy, height - y0)):
             to = offset(result, image * g[at.RESULT_N] + channel * g[at.RESULT_C] + (y0 + k) * width + x0 + left)
             vectors = offset(strip, (k * across + left) * lanes)
             store_pixels(vectors, lanes, to, g[at.RESULT_C], count, right - left, lanes, g[at.STREAM])
@@ -321,8 +323,8 @@ def kernels(m: int, r: int) -> tuple[Any, ...]:
         """A task is a rectangle of tiles of one group: everything but the filters' transform."""
         lanes, halo, side = g[at.LANES], g[at.D_PIECES] - 1, g[at.D_PIECES + 1] - 1
         v = offset(work, g[at.SHARED] + thread * g[at.WORK])
-        p = offset(v, n * n * g[at.V_XI])
-        strip = offset(p, n * n * g[at.P_XI])
+        p = offset(v, frequencies * g[at.V_XI])
+        strip = offset(p, frequencies * g[at.P_XI])
         per_group, wide = g[at.D_LINE_BLOCKS] * g[at.D_COLUMN_BLOCKS], g[at.D_COLUMNS] + side
         halves, phases = g[at.D_WIDTH] // lanes, g[at.D_OUT] * g[at.D_OUT + 1]
         for task in range(first, last):
@@ -355,8 +357,8 @@ def kernels(m: int, r: int) -> tuple[Any, ...]:
         """A task is one or two chunks of result channels of one group: their filters, part by part, and all tiles."""
         lanes, halves, phases = g[at.LANES], g[at.D_WIDTH] // g[at.LANES], g[at.D_OUT] * g[at.D_OUT + 1]
         u = offset(work, g[at.SHARED] + thread * g[at.WORK])
-        p = offset(u, n * n * g[at.U_XI])
-        taps = offset(p, n * n * g[at.P_XI])
+        p = offset(u, frequencies * g[at.U_XI])
+        taps = offset(p, frequencies * g[at.P_XI])
         chunks, wide, vectors, part = (
             ceil_div(g[at.ROWS], lanes),
             g[at.D_COLUMNS] + g[at.D_PIECES + 1] - 1,
@@ -380,10 +382,10 @@ def kernels(m: int, r: int) -> tuple[Any, ...]:
                     line = offset(p, (c - c0) * lanes + i * wide * g[at.D_WIDTH])
                     store_line(result, g, group, c, 0, i, 0, g[at.D_COLUMNS], taps, line)
 
-    return filters, tiles, inputs, products
+    return {"filters": filters, "tiles": tiles, "inputs": inputs, "products": products}
 
 
-def weight_kernels(m: int, r: int) -> tuple[Any, ...]:
+def weight_kernels(m: Pair, r: Pair) -> dict[str, Any]:
     """The kernels of the gradient with respect to weights: the transposition of F(m, r), for every phase and piece.
 
     dw[q, a] = G^T [sum over tiles of (B^T d[q, tile + a] B) * (A dy[tile] A^T)] G.
@@ -396,10 +398,12 @@ def weight_kernels(m: int, r: int) -> tuple[Any, ...]:
     own memory; `join` adds up the parts. Else `transforms` fills V and Z for a block of lines, then a task of `sums` owns one
     chunk of input channels and a few blocks of filters. The order of the sums never depends on the number of threads.
     """
-    n = m + r - 1
-    data, filter_, output = form(m, r)
-    gather_x, gather_y = gathering(data, m), gathering(transposed(output), m)
-    back = sandwich(transposed(filter_))
+    n = (m[0] + r[0] - 1, m[1] + r[1] - 1)
+    down, right = form(m[0], r[0]), form(m[1], r[1])
+    gather_x = gathering(sandwich(down.data, right.data), m, n, n)
+    gather_y = gathering(sandwich(transposed(down.output), transposed(right.output)), m, m, n)
+    back = sandwich(transposed(down.filter), transposed(right.filter))
+    my, nx, (ry, rx), frequencies = m[0], n[1], r, n[0] * n[1]
 
     @helper
     def transform_x(x: P, g: P, group: int, c: int, first: int, i: int, strip: P, v: P) -> None:
@@ -409,7 +413,7 @@ def weight_kernels(m: int, r: int) -> tuple[Any, ...]:
             lanes, sy, sx = g[at.LANES], g[at.D_IN], g[at.D_IN + 1]
             wide = g[at.D_COLUMNS] + g[at.D_PIECES + 1] - 1
             y0, x0, to = (
-                line * m * sy + g[at.D_START],
+                line * my * sy + g[at.D_START],
                 g[at.D_START + 1],
                 offset(v, c * g[at.V_BLOCK] + i * wide * lanes),
             )
@@ -422,7 +426,9 @@ def weight_kernels(m: int, r: int) -> tuple[Any, ...]:
         if image < g[at.BATCH]:
             lanes, wide = g[at.LANES], g[at.D_COLUMNS] + g[at.D_PIECES + 1] - 1
             to, step = offset(z, f // 2 * g[at.P_BLOCK] + (i * wide * 2 + f % 2) * lanes), 2 * lanes
-            gather_y(y, g, at.Y_VIEW, 1, 1, group, g[at.COUT], f, image, line * m, 0, wide, strip, to, step, g[at.P_XI])
+            gather_y(
+                y, g, at.Y_VIEW, 1, 1, group, g[at.COUT], f, image, line * my, 0, wide, strip, to, step, g[at.P_XI]
+            )
 
     @helper
     def add_products(v: P, z: P, g: P, chunk: int, k0: int, k1: int, lines: int, u: P, add: int) -> None:
@@ -431,8 +437,8 @@ def weight_kernels(m: int, r: int) -> tuple[Any, ...]:
         windows = lines * (g[at.D_COLUMNS] + side) - side
         used = min(lanes, min(lanes, g[at.CIN] - chunk * lanes) * g[at.D_IN] * g[at.D_IN + 1])
         rows = SUM_ROWS if lanes >= SUM_ROWS else 2  # a short vector has fewer channels than a whole block of sums
-        for xi in range(n * n):
-            entry = at.D_LISTS + (chunk * n * n + xi) * 2
+        for xi in range(frequencies):
+            entry = at.D_LISTS + (chunk * frequencies + xi) * 2
             for k in range(k0, k1):
                 b = offset(z, xi * g[at.P_XI] + k * g[at.P_BLOCK])
                 c = offset(u, (k - k0) * g[at.U_BLOCK] + xi * g[at.U_XI])
@@ -455,11 +461,11 @@ def weight_kernels(m: int, r: int) -> tuple[Any, ...]:
                 for q in range(sy * sx):
                     lane = q * per_phase + c
                     for i in range(ay * ax):
-                        from_ = offset(u, (lane // lanes * ay * ax + i) * n * n * step)
+                        from_ = offset(u, (lane // lanes * ay * ax + i) * frequencies * step)
                         from_ = offset(from_, lane % lanes * 2 * lanes + f % (2 * lanes))
-                        place = (q // sx + i // ax * r * sy) * wide + q % sx + i % ax * r * sx
+                        place = (q // sx + i // ax * ry * sy) * wide + q % sx + i % ax * rx * sx
                         to = offset(taps, g[at.D_TAPS] + place * lanes)
-                        back(from_, n * step, step, to, sy * wide * lanes, sx * lanes)
+                        back(from_, nx * step, step, to, sy * wide * lanes, sx * lanes)
                 to = offset(w, ((group * cout + f) * cin + chunk * lanes + c) * g[at.FILTER])
                 return_taps(taps, g, to, cin * g[at.FILTER], cout - f)
 
@@ -533,9 +539,15 @@ def weight_kernels(m: int, r: int) -> tuple[Any, ...]:
                 add_vectors(u, offset(u, part * g[at.GROUPS] * g[at.U_GROUP]), lanes, g[at.U_BLOCK] // lanes)
             store_filters(w, g, group, owned // y_blocks, owned % y_blocks, u, taps)
 
-    return transforms, sums, parts, join
+    return {"transforms": transforms, "sums": sums, "parts": parts, "join": join}
 
 
-for _m, _r in DWM_FORMS:
-    for _kernel in (*kernels(_m, _r), *weight_kernels(_m, _r)):
-        globals()[f"{_kernel.__name__}_{_m}_{_r}"] = _kernel
+def __getattr__(name: str) -> Any:
+    """The kernel of that name, say `tiles_4x2_1x1`, for F(4, 2) down and no transform across."""
+    found = re.fullmatch(r"(\w+?)_(\d+)x(\d+)_(\d+)x(\d+)", name)
+    if not found:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    stage, my, ry, mx, rx = found[1], *map(int, found.groups()[1:])
+    make = kernels if stage in ("filters", "tiles", "inputs", "products") else weight_kernels
+    globals().update({f"{other}_{name.partition('_')[2]}": made for other, made in make((my, mx), (ry, rx)).items()})
+    return globals()[name]
