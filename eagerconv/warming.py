@@ -22,6 +22,9 @@ SOURCES = {
 }
 """Where an algorithm's kernels are, if not in the module of its name: modules, and how the kernels' names end."""
 
+BETWEEN = ("pointwise", "pooling")
+"""Modules of kernels for what stands between convolutions."""
+
 FORMS = {"winograd": F4, "winograd_f2": F2}
 DWM_PAIRS = [(form, form) for form in dwm.FORMS[1:]] + [(dwm.FORMS[0], form) for form in dwm.FORMS[1:]]
 """Of all pairs of forms, those of square filters and of signals; others are compiled when a layer needs them."""
@@ -37,7 +40,8 @@ def warmup(
     Parameters
     ----------
     algorithms : str or iterable of str, optional
-        Whose kernels: by default those of all algorithms, which takes some minutes where nothing is compiled yet.
+        Whose kernels: by default those of all algorithms, and of what stands between convolutions, which takes some minutes
+        where nothing is compiled yet.
     dtypes : str or iterable of str
         For which dtypes; those that an algorithm does not know are left out.
     verbose : bool
@@ -72,6 +76,11 @@ def warmup(
         if name in algorithm.dtypes
         for function in (*kernels_of(algorithm.name), *(kernels_of("convert") if WIDER.get(name) == "float32" else ()))
     )
+    if not chosen:
+        names = [name for name in map(_name, wanted) if name in ("float32", "float64")]
+        todo |= {
+            (function, np.dtype(name)): None for name in names for part in BETWEEN for function in kernels_of(part)
+        }
     before, jit.noticed = len(jit.compiled_here), True
     for function, dtype in _progress(list(todo), verbose):
         jit.kernel(function, dtype)

@@ -77,6 +77,9 @@ def test_numpy_is_asked_where_it_is_as_good_or_all_there_is():
     assert pointwise.sum(a, (2, 3)) is None
     assert pointwise.sum(a, None) is None
     assert pointwise.sum(a, (0, 2, 3), np.float64) is None
+    assert pointwise.sum(a, (0, 2, 2)) is None
+    with pytest.raises(ValueError, match="duplicate"):
+        ec.sum(ec.asarray(a), axis=(0, 2, 2))
 
 
 @pytest.mark.skipif(threads.available_threads() < 2, reason="needs two processors")
@@ -173,6 +176,8 @@ def test_activations_pass_the_gradient_check(ndim):
 
 def test_integers_halves_and_anomalies_are_rectified_too():
     x, w = np.arange(-8, 8).reshape(1, 1, 16), np.ones((1, 1, 1))
+    found = ec.conv1d(x > 0, w > 0, bias=[False], activation="relu")
+    assert (found.dtype, found.numpy().sum()) == (bool, 7)
     for dtype in (np.int32, np.float16):
         y = ec.conv1d(x.astype(dtype), w.astype(dtype), bias=np.array([2], dtype), activation="relu")
         assert y.dtype == dtype

@@ -47,4 +47,4 @@ def _in_place(out: Any, numbers: Any, rectify: bool) -> None:
     if numbers is not None:
         out += numbers
     if rectify:
-        np.maximum(out, 0, out=out)
+        np.maximum(out, out.dtype.type(0), out=out)

@@ -1,7 +1,7 @@
 """Elementwise operations on large arrays: one pass over memory, on all threads, results from the pool.
 
 NumPy does them on one thread and in fresh memory, which for the results of large layers takes longer than the arithmetic.
-Every function here gives None where NumPy is as good: small arrays, other dtypes, arrays that are not contiguous. Bits are
+Every function here gives None where NumPy is as good: small arrays, other dtypes, arrays that are not contiguous. Values are
 NumPy's, whatever the number of threads; sums are added in an order of their own, which depends on the shape alone.
 """
 
@@ -44,14 +44,14 @@ def relu(x: Any) -> Any:
 
 
 def gate(g: Any, y: Any) -> Any:
-    """G where y > 0, else 0."""
+    """Numbers of g where y > 0, else 0."""
     if not (suits(g) and suits(y) and g.shape == y.shape and g.dtype == y.dtype):
         return None
     return _run("gate", g, y, empty(g.shape, g.dtype), 1)
 
 
 def finish(y: Any, bias: Any, rectify: bool) -> bool:
-    """Y + bias and perhaps max(., 0) in the memory of y (n, c, *pixels), given c numbers or None; whether it was done."""
+    """Add c numbers, or None, to y (n, c, *pixels) in its memory, and perhaps rectify it; whether it was done."""
     if not suits(y):
         return False
     if bias is None:
@@ -67,9 +67,10 @@ def sum(a: Any, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> 
     """The sums over all axes but one."""
     if not suits(a) or dtype is not None or type(axis) is not tuple or len(axis) != a.ndim - 1:
         return None
-    (kept,) = set(range(a.ndim)).difference(i % a.ndim for i in axis) or (None,)
-    if kept is None or (inner := math.prod(a.shape[kept + 1 :])) < SHORTEST:
+    left = set(range(a.ndim)).difference(i % a.ndim for i in axis)
+    if len(left) != 1 or (inner := math.prod(a.shape[min(left) + 1 :])) < SHORTEST:
         return None
+    kept = min(left)
     channels = a.shape[kept]
     out = np.empty(channels, a.dtype)
     _launch("channel_sums", a.dtype, channels, a.size // inner, inner, channels, False, get_num_threads())(a, a, out)

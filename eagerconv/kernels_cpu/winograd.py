@@ -98,10 +98,8 @@ def _axes(spec: ConvSpec) -> Axes:
     if not _flat(spec):
         return axes
     pixels = prod(spec.size[1:])
-    rows = (spec.size[0], taps[0], spec.out[0], step[0], spec.origin[0])
-    return Axes(
-        *((filler, n, last) for n, last, filler in zip(rows, (pixels, 1, pixels, 1, 0), (1, 1, 1, 1, 0), strict=True))
-    )
+    size, out = (1, spec.size[0], pixels), (1, spec.out[0], pixels)
+    return Axes(size, (1, taps[0], 1), out, (1, step[0], 1), (0, spec.origin[0], 0))
 
 
 def _strides(spec: ConvSpec, strides: Shape) -> Shape:
@@ -188,8 +186,7 @@ def _layout(request: Request, form: Form) -> dict[int, int]:
         work = n * (v_xi + p_xi) + _strip(form, min(of.across, tiles), apart, n_lanes)
     return {
         at.TILES: tiles, at.ROW_BLOCK: block, at.CHANNEL_CHUNK: chunk // n_lanes, at.LANES: n_lanes,
-        at.SHARED: shared, at.WORK: work,
-        at.STREAM: streams(spec.shape(request.slot), request.dtype),
+        at.SHARED: shared, at.WORK: work, at.STREAM: streams(spec.shape(request.slot), request.dtype),
         at.U_GROUP: n * u_xi, at.U_BLOCK: padded * 2 * n_lanes, at.U_XI: u_xi,
         at.V_GROUP: n * v_xi, at.V_BLOCK: held * n_lanes, at.V_XI: v_xi,
         at.P_BLOCK: held * 2 * n_lanes, at.P_XI: p_xi,
