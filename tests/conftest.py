@@ -16,8 +16,13 @@ settings.register_profile("eagerconv", deadline=None, print_blob=True)
 settings.load_profile("eagerconv")
 
 
+LONG = ("test_guard.py", "test_kernels.py")
+"""Files of long tests, which compile in processes of their own."""
+
+
 def pytest_collection_modifyitems(items):
-    """Skip what needs a GPU where there is none."""
+    """Skip what needs a GPU where there is none; begin with long tests, so that several workers finish together."""
+    items.sort(key=lambda item: item.path.name not in LONG)
     try:
         cuda.runtime()
     except cuda.DeviceError as error:

@@ -245,14 +245,14 @@ NAMES = algorithms.names("cpu")
 def test_no_kernel_steps_outside_its_arrays(name):
     (algorithm,) = (a for a in algorithms.TABLE["cpu"] if a.name == name)
     dtypes = sorted(d for d in algorithm.dtypes if hasattr(np, d))
-    child(name, dtypes, 60)
+    child(name, dtypes, 45)
 
 
 @LINUX
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="names an x86 processor")
 @pytest.mark.parametrize("name", [n for n in NAMES if n not in ("direct", "fft")])
 def test_no_kernel_for_shorter_registers_does(name):
-    child(name, ["float32"], 100, 1, NUMBA_CPU_NAME="haswell", NUMBA_CPU_FEATURES="")
+    child(name, ["float32"], 50, 1, NUMBA_CPU_NAME="haswell", NUMBA_CPU_FEATURES="")
 
 
 def test_the_guard_sees_what_it_should():
