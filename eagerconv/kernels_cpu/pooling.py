@@ -51,7 +51,7 @@ def _launch(name: str, dtype: np.dtype[Any], windows: Windows, planes: int, thre
     entries = [
         v for values, filler in zip(windows, fillers, strict=True) for v in (*(filler,) * (2 - len(values)), *values)
     ]
-    work = -(-windows[0][-1] // 16) * 16 + 16
+    work = 2 * (-(-windows[0][-1] // 16) * 16 + 16)
     return Launch(
         [(kernel(f"pooling:{name}", dtype), range(planes))], threads, work * dtype.itemsize, as_table([*entries, work])
     )

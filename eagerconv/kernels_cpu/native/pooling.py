@@ -10,7 +10,7 @@ from typing import Any
 
 from eagerconv.kernels_cpu import table as at
 from eagerconv.kernels_cpu.native.direct import helper
-from eagerconv.kernels_cpu.native.vector import offset, zero
+from eagerconv.kernels_cpu.native.vector import choose, offset, zero
 
 P = Any  # a pointer
 
@@ -45,8 +45,14 @@ def max_planes(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g:
 
 
 def max_gradients(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) -> None:
-    """Y = the cotangents w of the windows, each added to the place of its window's first largest element of x."""
+    """Y = the cotangents w of the windows, each added to the place of its window's first largest element of x.
+
+    The first row of each column's largest element is found for a whole line of windows. Which is larger is as good as
+    random: conditions are combined without branches.
+    """
     height, width, out_y, out_x = g[at.M_SIZE], g[at.M_SIZE + 1], g[at.M_OUT], g[at.M_OUT + 1]
+    line = offset(work, thread * g[at.M_WORK])
+    rows = offset(line, g[at.M_WORK] // 2)  # numbers of rows, as elements
     for task in range(first, last):
         plane, to, cotangent = (
             offset(x, task * height * width),
@@ -57,12 +63,22 @@ def max_gradients(first: int, last: int, thread: int, x: P, w: P, y: P, work: P,
             to[i] = zero(to)
         for oy in range(out_y):
             y0, y1 = inside(oy, g[at.M_STRIDE], g[at.M_PAD], g[at.M_WINDOW], height)
+            for j in range(width):
+                line[j], rows[j] = plane[y0 * width + j], zero(work)
+            for i in range(y0 + 1, y1):
+                line[width] = i - y0
+                row = line[width]  # of the element type
+                for j in range(width):
+                    value, best = plane[i * width + j], line[j]
+                    kept = (best >= value) | (best != best)
+                    line[j], rows[j] = choose(kept, best, value), choose(kept, rows[j], row)
             for ox in range(out_x):
                 x0, x1 = inside(ox, g[at.M_STRIDE + 1], g[at.M_PAD + 1], g[at.M_WINDOW + 1], width)
-                best, place = plane[y0 * width + x0], y0 * width + x0
-                for i in range(y0, y1):
-                    for j in range(x0, x1):
-                        value = plane[i * width + j]
-                        if not (best >= value or best != best):
-                            best, place = value, i * width + j
-                to[place] += cotangent[oy * out_x + ox]
+                best, above, column = line[x0], rows[x0], x0
+                for j in range(x0 + 1, x1):
+                    value, nan = line[j], best != best
+                    same = (value == best) | (nan & (value != value))
+                    taken = (same & (rows[j] < above)) | ((value != value) & ~nan) | (value > best)
+                    best, above = choose(taken, value, best), choose(taken, rows[j], above)
+                    column = choose(taken, j, column)
+                to[(y0 + int(above)) * width + column] += cotangent[oy * out_x + ox]

@@ -43,6 +43,16 @@ def offset(typingctx: Any, pointer: Any, elements: Any) -> Any:
 
 
 @intrinsic
+def choose(typingctx: Any, condition: Any, one: Any, other: Any) -> Any:
+    """`one if condition else other`, without a branch."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.select(*args)
+
+    return one(types.boolean, one, one), codegen
+
+
+@intrinsic
 def prefetch(typingctx: Any, pointer: Any, elements: Any) -> Any:
     """Ask for that much memory to be brought near; cache lines of 64 bytes."""
     element = pointer.dtype
