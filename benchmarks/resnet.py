@@ -181,7 +181,7 @@ def measure(batch: int, size: int, quick: bool = False, device: str = "cpu") -> 
     for name, values in losses.items():
         if not np.allclose(values, losses["eagerconv"], rtol=1e-3):
             raise SystemExit(f"the losses differ: {losses}; nothing was timed ({name})")
-    seconds = interleaved(steps, rounds=3 if quick else 5, seconds=0.01, pause=0.05, most=60)
+    seconds = interleaved(steps, rounds=3 if quick else 5, seconds=0.01 if quick else 3, pause=0.05, most=90)
     for name, taken in seconds.items():
         table.rows.append([name, 1e3 * taken, batch / taken])
     if HAVE_TORCH:

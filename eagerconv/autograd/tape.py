@@ -488,9 +488,7 @@ def linear(
     return Op(name, fn, (transpose,), pull=_pull_rule, push=_push_linear, view=view, large=large)
 
 
-def multilinear(
-    name: str, fn: Callable[..., Any], *rules: Rule | None, large: Callable[..., Any] | None = None
-) -> Op:
+def multilinear(name: str, fn: Callable[..., Any], *rules: Rule | None, large: Callable[..., Any] | None = None) -> Op:
     """A map linear in each operand, by one transpose per operand; forward mode replaces one operand at a time."""
     return Op(name, fn, rules, pull=_pull_rule, push=_push_multilinear, keep_others=True, large=large)
 

@@ -17,12 +17,12 @@ CONVERT_PIECE = 1 << 13  # elements of one task
 # Sums in registers, with a row of vectors and a factor; rows (channel, tap) of a panel of filters, of which three vectors
 # stay in the second-level cache.
 GEMM_ROWS, GEMM_VECTORS = (6, 2) if FEW else (8, 3)
-GEMM_DEPTH = 384
+GEMM_DEPTH = 128 if FEW else 384
 
 # Tiles of one block of sums, with two vectors of channels: as many as the registers can hold, and fewer where that divides
 # the tiles better. Input channels of one block of sums in the gradient with respect to weights.
 WINOGRAD_ROWS = (6, 5, 4, 2) if FEW else (14, 13, 12, 11, 8, 4)
-SUM_ROWS = 8
+SUM_ROWS = 4 if FEW else 8
 
 # Windows of one block of sums, of two vectors each: 28 of 32 registers, 12 of 16; and of one for the rest.
 DWM_ROWS, DWM_FEW_ROWS = (6, 2) if FEW else (14, 4)

@@ -30,10 +30,10 @@ def matmul(a: Any, b: Any, **others: Any) -> Any:
     """Products (..., m, k) @ (k, n), or (s, m, k) @ (s, k, n)."""
     if others or not (type(a) is type(b) is np.ndarray) or a.dtype != b.dtype or a.dtype not in _DTYPES:
         return None
-    if not (2 <= a.ndim and 2 <= b.ndim and a.shape[-1] == b.shape[-2]):
+    if min(a.ndim, b.ndim) < 2 or a.shape[-1] != b.shape[-2]:
         return None
     (m, k), n = a.shape[-2:], b.shape[-1]
-    if b.ndim == 2 < a.ndim:
+    if a.ndim > b.ndim == 2:
         m = a.size // max(k, 1)  # matrices below one another are one
     if min(m, n) < NARROW or m * k * n < LARGE or not (a.flags.aligned and b.flags.aligned):
         return None
@@ -47,9 +47,7 @@ def matmul(a: Any, b: Any, **others: Any) -> Any:
 
 
 @lru_cache(maxsize=1024)
-def _plan(
-    stack: int, m: int, k: int, n: int, dtype: np.dtype[Any], image: Shape, filters: Shape, threads: int
-) -> Plan:
+def _plan(stack: int, m: int, k: int, n: int, dtype: np.dtype[Any], image: Shape, filters: Shape, threads: int) -> Plan:
     """y[g, f, p] = sum of w[g, f, c] * x[g, c, p] over c: groups g are matrices, f rows, c summed over, pixels p columns."""
     spec = ConvSpec(1, stack, k, m, size=(n,), kernel=(1,), out=(n,), stride=(1,), step=(1,), origin=(0,))
     return GEMM.plan(Request(spec, "y", dtype, ((0, *image), (*filters, 0)), threads))

@@ -96,7 +96,7 @@ def move_vector(typingctx: Any, to: Any, source: Any) -> Any:
 
 
 ONE, TWO, TWO_FEW = terms_product(DWM_ROWS, 1), terms_product(DWM_ROWS, 2), terms_product(DWM_FEW_ROWS, 2)
-SUM, SUM_PAIR = tile_product(SUM_ROWS, 2), tile_product(2, 2)
+SUM = tile_product(SUM_ROWS, 2)
 
 
 @helper
@@ -436,7 +436,7 @@ def weight_kernels(m: Pair, r: Pair) -> dict[str, Any]:
         lanes, side = g[at.LANES], g[at.D_PIECES + 1] - 1
         windows = lines * (g[at.D_COLUMNS] + side) - side
         used = min(lanes, min(lanes, g[at.CIN] - chunk * lanes) * g[at.D_IN] * g[at.D_IN + 1])
-        rows = SUM_ROWS if lanes >= SUM_ROWS else 2  # a short vector has fewer channels than a whole block of sums
+        rows = min(SUM_ROWS, lanes)
         for xi in range(frequencies):
             entry = at.D_LISTS + (chunk * frequencies + xi) * 2
             for k in range(k0, k1):
@@ -445,10 +445,7 @@ def weight_kernels(m: Pair, r: Pair) -> dict[str, Any]:
                 for e in range(g[entry], g[entry] + 2 * g[entry + 1], 2):
                     for i in range(0, used, rows):
                         a, to = offset(v, xi * g[at.V_XI] + g[e] + i), offset(c, g[e + 1] + i * 2 * lanes)
-                        if rows == SUM_ROWS:
-                            SUM(a, lanes, windows, b, to, add)
-                        else:
-                            SUM_PAIR(a, lanes, windows, b, to, add)
+                        SUM(a, lanes, windows, b, to, add)
 
     @helper
     def store_filters(w: P, g: P, group: int, chunk: int, k: int, u: P, taps: P) -> None:

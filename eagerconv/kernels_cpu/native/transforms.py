@@ -227,14 +227,18 @@ def _combination(v: Vectors, terms: list[tuple[float, Any]]) -> Any:
     return v.zeros if total is None else total
 
 
-def tile_product(rows: int, vectors: int) -> Any:
-    """Microkernel c[i, j] (+)= sum over t < count of a[i + t*a_step] * b[t, j], lanes along j; b and c are packed."""
+def tile_product(most_rows: int, vectors: int) -> Any:
+    """Microkernel c[i, j] (+)= sum over t < count of a[i + t*a_step] * b[t, j], lanes along j; b and c are packed.
+
+    At most as many rows as lanes, so that they divide a block of whole vectors.
+    """
 
     @intrinsic
     def product(typingctx: Any, a: Any, a_step: Any, count: Any, b: Any, c: Any, add: Any) -> Any:
         def codegen(builder: Any, a: Any, a_step: Any, count: Any, b: Any, c: Any, add: Any) -> None:
             v = Vectors(builder, element)
             all_or_none = v.lanes_below(builder.select(builder.icmp_signed("!=", add, I64(0)), I64(v.lanes), I64(0)))
+            rows = min(most_rows, v.lanes)
             cells = [v.at(c, k * v.lanes) for k in range(rows * vectors)]
             with Loop(builder, count, [a, b, *(v.masked_load(cell, all_or_none) for cell in cells)]) as loop:
                 a_at, b_at, *sums = loop.values

@@ -47,7 +47,7 @@ P = Any  # a pointer
 Pair = tuple[int, int]  # down, across
 
 BLOCK = block_products(WINOGRAD_ROWS, 2)
-SUM, SUM_PAIR = tile_product(SUM_ROWS, 2), tile_product(2, 2)
+SUM = tile_product(SUM_ROWS, 2)
 
 
 @helper
@@ -382,16 +382,13 @@ def weight_kernels(m: Pair, r: Pair) -> dict[str, Any]:
         """U (+)= V^T Z for all frequencies of one pair of blocks."""
         lanes = g[at.LANES]
         pair = g[at.CHANNEL_BLOCK] * 2 * lanes
-        rows = SUM_ROWS if lanes >= SUM_ROWS else 2  # a short vector has fewer channels than a whole block of sums
+        rows = min(SUM_ROWS, lanes)
         for xi in range(frequencies):
             for k in range(ceil_div(filters, 2 * lanes)):
                 b, c = offset(z, xi * g[at.P_XI] + k * g[at.TILES] * 2 * lanes), offset(u, xi * g[at.U_XI] + k * pair)
                 for i in range(0, channels, rows):
                     a, to = offset(v, xi * g[at.V_XI] + i), offset(c, i * 2 * lanes)
-                    if rows == SUM_ROWS:
-                        SUM(a, g[at.CHANNEL_BLOCK], tiles, b, to, add)
-                    else:
-                        SUM_PAIR(a, g[at.CHANNEL_BLOCK], tiles, b, to, add)
+                    SUM(a, g[at.CHANNEL_BLOCK], tiles, b, to, add)
 
     @helper
     def store_filters(w: P, g: P, group: int, c: int, f: int, u: P, strip: P) -> None:
