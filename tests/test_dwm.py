@@ -103,6 +103,38 @@ def test_filters_of_one_axis(slot, kernel, stride, limits):
         np.testing.assert_allclose(got, right, atol=1e-6)
 
 
+@every_slot
+def test_planes_of_three_axes(slot, limits):
+    rng = np.random.default_rng(0)
+    kernels = [(3, 3, 3), (2, 7, 7), (3, 4, 4), (1, 5, 5), (3, 11, 3)]
+    for case, (kernel, stride) in enumerate(itertools.product(kernels, [(1, 2, 2), (2, 2, 2), (1, 1, 1), (1, 1, 2)])):
+        limits(
+            **({"FILTERS_BYTES": 0, "FEW_WINDOWS": 1 << 30} if case % 2 else {"WINDOWS": 3, "LINES": 2}),
+            SHARED_BYTES=6 << 20 if case % 3 else 50_000,
+            LEAST_WINDOWS=1,
+            PARTS=2 if case % 4 < 2 else 100,
+        )
+        n, c, f, g = (int(v) for v in rng.integers(1, [3, 21, 20, 3]))
+        size = tuple(int(v) + k for v, k in zip(rng.integers(0, 12, 3), kernel, strict=True))
+        options = {
+            "border_mode": ("valid", "same", "full", ((2, 0), (0, 2), (1, 0)))[rng.integers(4)],
+            "filter_flip": bool(rng.integers(2)),
+            "subsample": stride,
+            "num_groups": g,
+        }
+        x = rng.integers(-4, 5, (n, c * g, *size)).astype(np.float64)
+        w = rng.integers(-4, 5, (f * g, c, *kernel)).astype(np.float64)
+        y = rng.integers(-4, 5, ec.conv3d(x, w, **options, algorithm="direct").shape).astype(np.float64)
+        right = contraction(slot, x, w, y, algorithm="direct", **options).numpy()
+        if slot == "x" and stride[0] > 1:
+            with pytest.raises(ValueError, match="takes no steps along the first of three axes"):
+                contraction(slot, x, w, y, algorithm="winograd_dwm", **options)
+            continue
+        got = contraction(slot, x, w, y, algorithm="winograd_dwm", **options).numpy()
+        assert np.array_equal(np.rint(got), right), (x.shape, w.shape, options)
+        np.testing.assert_allclose(got, right, atol=1e-6)
+
+
 DRAWS = {
     "normal": lambda rng, shape: rng.standard_normal(shape),
     "signs": lambda rng, shape: rng.choice([-1.0, 1.0], shape),

@@ -19,9 +19,9 @@ from eagerconv.kernels_cpu.cooktoom import Matrix, form
 from eagerconv.kernels_cpu.direct import contiguous
 from eagerconv.kernels_cpu.gemm import lanes
 from eagerconv.kernels_cpu.jit import kernel
-from eagerconv.kernels_cpu.table import as_table, streams, view
+from eagerconv.kernels_cpu.table import as_table, streams, three, view
 from eagerconv.kernels_cpu.threads import Launch
-from eagerconv.record import OPERANDS, Algorithm, Plan, Request
+from eagerconv.record import Algorithm, Plan, Request
 from eagerconv.spec import ConvSpec, Shape
 
 FORMS = ((1, 1), (4, 2), (4, 3), (4, 4), (4, 5))
@@ -86,9 +86,27 @@ class Scheme(NamedTuple):
         return "_".join(f"{m}x{r}" for m, r in zip(self.m, self.r, strict=True))
 
 
-def taps_of(spec: ConvSpec) -> tuple[int, ...]:
-    """Taps of the longest phase of the filter, per axis."""
-    return tuple(-(-k // s) for k, s in zip(spec.kernel, spec.stride, strict=True))
+class Planes(NamedTuple):
+    """The first of three axes: plane z of the result sums over taps t, which see plane z*stride + t*step + base."""
+
+    taps: int
+    planes: int
+    stride: int
+    step: int
+    base: int
+
+
+def _planes(request: Request) -> Planes:
+    spec = request.spec
+    if request.slot == "x":  # of stride 1
+        return Planes(spec.kernel[0], spec.size[0], 1, -spec.step[0], -spec.origin[0])
+    return Planes(spec.kernel[0], spec.out[0], spec.stride[0], spec.step[0], spec.origin[0])
+
+
+def taps_of(spec: ConvSpec) -> Pair:
+    """Taps of the longest phase of the filter, down and across."""
+    (ky, kx), (sy, sx) = spec.kernel[1:], spec.stride[1:]
+    return -(-ky // sy), -(-kx // sx)
 
 
 def _forward_axis(spec: ConvSpec, axis: int, m: int, r: int) -> Axis:
@@ -97,7 +115,7 @@ def _forward_axis(spec: ConvSpec, axis: int, m: int, r: int) -> Axis:
     The taps in the order of their offsets, t = 0, 1..., lie at i = o*s + t + base: t = q + s*u is tap u of phase q.
     """
     k, s, step = spec.kernel[axis], spec.stride[axis], spec.step[axis]
-    pieces = -(-taps_of(spec)[axis] // r)
+    pieces = -(-k // (s * r))
     base, tiles = spec.origin[axis] + min(0, (k - 1) * step), -(-spec.out[axis] // m)
     return Axis(pieces, s * r * pieces, s, 1, tiles, base, 0, 0 if step > 0 else k - 1, 1 if step > 0 else -1)
 
@@ -110,7 +128,7 @@ def _inputs_axes(spec: ConvSpec, axis: int, m: int, r: int) -> list[Axis]:
     p of the result. `start` brings the first tile to the edge of the image.
     """
     k, s, step = spec.kernel[axis], spec.stride[axis], spec.step[axis]
-    base, pieces = spec.origin[axis] + min(0, (k - 1) * step), -(-taps_of(spec)[axis] // r)
+    base, pieces = spec.origin[axis] + min(0, (k - 1) * step), -(-k // (s * r))
     places = s * r * pieces
     axes = []
     for end in range(k - 1, places):
@@ -132,7 +150,7 @@ def scheme_of(spec: ConvSpec, forward: bool) -> Scheme:
     schemes = []
     for form_ in [f for f in FORMS if longest <= f[1] <= longest + (not forward)] or [PIECES]:
         pair, total, axes = [FORMS[0] if n == 1 else form_ for n in taps], 1, []
-        for i, (m, r) in enumerate(pair):
+        for i, (m, r) in enumerate(pair, start=1):
             ways = [_forward_axis(spec, i, m, r)] if forward else _inputs_axes(spec, i, m, r)
             products, axis = min((_products(m, r, way, spec.kernel[i]), way) for way in ways)
             total *= products
@@ -151,18 +169,13 @@ def _scheme(request: Request) -> Scheme:
     return scheme_of(request.spec, request.slot != "x")
 
 
-def _planar(request: Request) -> Request:
-    """The same of two axes: a signal is an image of one row."""
+def _three_axes(request: Request) -> Request:
+    """The same of three axes: a signal is an image of one row, an image a stack of one plane."""
     spec = request.spec
-    if spec.ndim == 2:
-        return request
     names = ("size", "kernel", "out", "stride", "step")
-    longer: dict[str, Any] = {name: (1, *getattr(spec, name)) for name in names}
-    a, b = (
-        (*some[:2], spec.shape(slot)[-1] * some[2], some[2])
-        for slot, some in zip(OPERANDS[request.slot], request.strides, strict=True)
-    )
-    return replace(request, spec=replace(spec, **longer, origin=(0, *spec.origin)), strides=(a, b))
+    longer: dict[str, Any] = {name: three(getattr(spec, name), 1) for name in names}
+    a, b = ((*some[:2], *three(some[2:], 0)) for some in request.strides)
+    return replace(request, spec=replace(spec, **longer, origin=three(spec.origin, 0)), strides=(a, b))
 
 
 def _roles(request: Request) -> tuple[int, int]:
@@ -196,27 +209,29 @@ def _layout(request: Request) -> Layout:
     (my, mx), (ny, nx), (ay, ax) = scheme.m, scheme.n, scheme.axes
     frequencies = ny * nx
     in_phases, out_phases = ay.source_stride * ax.source_stride, ay.result_stride * ax.result_stride
-    vectors, chunks = source_vectors(channels, in_phases, n_lanes), -(-rows // n_lanes)
+    depth, planes = _planes(request)[:2]
+    each, chunks, planes = source_vectors(channels, in_phases, n_lanes), -(-rows // n_lanes), spec.batch * planes
+    vectors = depth * each
     pieces, halves = ay.pieces * ax.pieces, min(2, chunks)
     pairs, width = -(-chunks // halves), halves * n_lanes
     halo, side, gap = ay.pieces - 1, ax.pieces - 1, n_lanes
     term = n_lanes * width
     grid = ay.places * ax.places
-    taps_at = _round(math.prod(spec.kernel), n_lanes) * n_lanes
+    taps_at = _round(math.prod(spec.kernel[1:]), n_lanes) * n_lanes
     taps = taps_at + grid * n_lanes
 
     u_bytes = frequencies * pairs * out_phases * vectors * pieces * term * request.dtype.itemsize
-    cut = u_bytes > FILTERS_BYTES and spec.batch * ay.tiles * ax.tiles <= FEW_WINDOWS
+    cut = u_bytes > FILTERS_BYTES and planes * ay.tiles * ax.tiles <= FEW_WINDOWS
     if cut:
-        lines, columns, pitch = spec.batch * (ay.tiles + halo), ax.tiles, ay.tiles + halo
+        lines, columns, pitch = planes * (ay.tiles + halo), ax.tiles, ay.tiles + halo
         part = _round(PART, in_phases)
     else:
         column_blocks = -(-ax.tiles // WINDOWS)
         columns = -(-ax.tiles // column_blocks)
         lines = max(1, WINDOWS // columns) if ay.pieces == 1 else LINES
-        lines = min(lines, ay.tiles * (spec.batch if ay.pieces == 1 else 1))
+        lines = min(lines, ay.tiles * (planes if ay.pieces == 1 else 1))
         pitch = ay.tiles if ay.pieces == 1 else _round(ay.tiles, lines)
-        part = vectors
+        part = each
     wide = columns + side
     windows = _round(lines * wide, DWM_ROWS)
     v_block = (windows + halo * wide + side) * n_lanes
@@ -233,7 +248,7 @@ def _layout(request: Request) -> Layout:
         u_block = vectors * pieces * term
         u_xi, p_xi = pairs * out_phases * u_block + gap, pairs * out_phases * p_block + gap
         shared, work = spec.groups * frequencies * u_xi, frequencies * (v_xi + p_xi) + strip
-        line_blocks = -(-spec.batch * pitch // lines)
+        line_blocks = -(-planes * pitch // lines)
         tasks = (spec.groups * chunks, spec.groups * line_blocks * column_blocks)
     entries = {
         at.LANES: n_lanes, at.SHARED: shared, at.WORK: work,
@@ -242,9 +257,9 @@ def _layout(request: Request) -> Layout:
         at.D_LINES: lines, at.D_COLUMNS: columns, at.D_PITCH: pitch, at.D_RUN_ON: int(cut or ay.pieces == 1),
         at.D_LINE_BLOCKS: 1 if cut else line_blocks, at.D_COLUMN_BLOCKS: 1 if cut else column_blocks,
         at.D_BLOCKS: pairs * out_phases, at.D_WIDTH: width, at.D_VECTORS: vectors, at.D_TERM: term, at.D_RANGE: part,
-        at.D_WIDE: ax.places, at.D_GRID: taps // n_lanes, at.D_TAPS: taps_at,
+        at.D_EACH: each, at.D_WIDE: ax.places, at.D_GRID: taps // n_lanes, at.D_TAPS: taps_at,
     }  # fmt: skip
-    return Layout(cut, entries, -(-vectors // part), tasks)
+    return Layout(cut, entries, depth * -(-each // part), tasks)
 
 
 def _phases_of(vector: int, channels: int, phases: int, n_lanes: int) -> range:
@@ -269,7 +284,7 @@ def _needed(filters: Matrix, kernel_size: int, axis: Axis) -> list[list[list[boo
 def _needed_of(spec: ConvSpec, scheme: Scheme) -> list[list[list[list[bool]]]]:
     """`_needed` of both axes."""
     forms = (form(m, r).filter for m, r in zip(scheme.m, scheme.r, strict=True))
-    return [_needed(*some) for some in zip(forms, spec.kernel, scheme.axes, strict=True)]
+    return [_needed(*some) for some in zip(forms, spec.kernel[1:], scheme.axes, strict=True)]
 
 
 class Term(NamedTuple):
@@ -281,7 +296,10 @@ class Term(NamedTuple):
 
 
 def _terms(request: Request, vectors: range, result_phase: int, wide: int) -> list[list[Term]]:
-    """The terms of the sum at each frequency, for one phase of the result; lines of windows are `wide` windows long."""
+    """The terms of the sum at each frequency, for one phase of the result; lines of windows are `wide` windows long.
+
+    `vectors` of the source are those of one tap along z, which does not matter here.
+    """
     spec, n_lanes = request.spec, lanes(request.dtype)
     scheme, (_, channels) = _scheme(request), _roles(request)
     axes = ay, ax = scheme.axes
@@ -330,24 +348,31 @@ def _images_plan(request: Request, shape: Shape) -> Plan:
     table[at.SOURCE : at.SOURCE + at.V_LENGTH] = view(source, spec.size if forward else spec.out, (1, 1))
     result_shape = spec.shape(request.slot)
     table[at.RESULT_N : at.RESULT_C + 1] = contiguous(result_shape)[:2]
-    _set_axes(table, spec, axes, result_shape[2:])
+    table[at.D_W_Z] = w[2]
+    _set_axes(table, request, axes, result_shape[3:])
     for entry, value in (layout.entries | {at.STREAM: streams(result_shape, dtype)}).items():
         table[entry] = value
 
     v_block, term, n_lanes, part = (table[i] for i in (at.V_BLOCK, at.D_TERM, at.LANES, at.D_RANGE))
     wide, pieces = table[at.D_COLUMNS] + axes[1].pieces - 1, axes[0].pieces * axes[1].pieces
-    lists = [
-        [(t.vector * v_block + t.ahead * n_lanes, ((t.vector - first) * pieces + t.piece) * term) for t in terms]
-        for first in range(0, table[at.D_VECTORS], part)
-        for by_phase in [
-            [
-                _terms(request, range(first, min(first + part, table[at.D_VECTORS])), phase, wide)
-                for phase in range(axes[0].result_stride * axes[1].result_stride)
-            ]
-        ]
-        for block in range(table[at.D_BLOCKS])
-        for terms in by_phase[block % len(by_phase)]
-    ]
+    each, depth, phases = table[at.D_EACH], table[at.D_DEPTH], range(axes[0].result_stride * axes[1].result_stride)
+    rounds = [[(tap, i)] for tap in range(depth) for i in range(0, each, part)]  # (tap along z, first vector)
+    if not layout.first:
+        rounds = [[(tap, 0) for tap in range(depth)]]
+    lists: list[list[tuple[int, int]]] = []
+    for held in rounds:
+        by_phase: list[list[list[tuple[int, int]]]] = [[[] for _ in range(math.prod(scheme.n))] for _ in phases]
+        for (place, (tap, i)), phase in itertools.product(enumerate(held), phases):
+            some = _terms(request, range(i, min(i + part, each)), phase, wide)
+            for terms, pairs in zip(some, by_phase[phase], strict=True):
+                pairs += [
+                    (
+                        (tap * each + t.vector) * v_block + t.ahead * n_lanes,
+                        ((place * each + t.vector - i) * pieces + t.piece) * term,
+                    )
+                    for t in terms
+                ]
+        lists += [pairs for block in range(table[at.D_BLOCKS]) for pairs in by_phase[block % len(phases)]]
     stages = zip(("inputs", "products") if layout.first else ("filters", "tiles"), layout.tasks, strict=True)
     kernels = [(kernel(f"dwm:{name}_{scheme.name}", dtype), range(tasks)) for name, tasks in stages]
     work, shared = table[at.WORK] * dtype.itemsize, table[at.SHARED] * dtype.itemsize
@@ -363,12 +388,18 @@ def _weights_layout(request: Request) -> Layout:
     mx, (ny, nx), (ay, ax) = scheme.m[1], scheme.n, scheme.axes
     frequencies = ny * nx
     phases, pieces = ay.source_stride * ax.source_stride, ay.pieces * ax.pieces
-    vectors, chunks = source_vectors(spec.cin, phases, n_lanes), -(-spec.cin // n_lanes)
+    depth, planes = _planes(request)[:2]
+    each, chunks, planes = (
+        source_vectors(spec.cin, phases, n_lanes),
+        depth * -(-spec.cin // n_lanes),
+        spec.batch * planes,
+    )
+    vectors = depth * each
     y_vectors, y_blocks = -(-spec.cout // n_lanes), -(-spec.cout // (2 * n_lanes))
     halo, wide = ay.pieces - 1, ax.tiles + ax.pieces - 1
     u_xi = n_lanes * 2 * n_lanes + 2 * n_lanes  # a row more: frequencies must not share their cache sets
-    sums = min(phases, vectors) * pieces * frequencies * u_xi
-    owned, total = chunks * y_blocks, ay.tiles * (spec.batch if ay.pieces == 1 else 1)
+    sums = min(phases, each) * pieces * frequencies * u_xi
+    owned, total = chunks * y_blocks, ay.tiles * (planes if ay.pieces == 1 else 1)
     by_parts = pieces == 1 and owned * sums * itemsize <= PART_BYTES and total >= 4 * PARTS
     per_line = frequencies * (vectors + 2 * y_blocks) * n_lanes * wide * itemsize
     if by_parts:
@@ -379,10 +410,10 @@ def _weights_layout(request: Request) -> Layout:
         while few > 1 and spec.groups * chunks * -(-y_blocks // few) < 4:
             few -= 1
     pitch = ay.tiles if ay.pieces == 1 else _round(ay.tiles, lines)
-    blocks = 1 if by_parts else -(-spec.batch * pitch // lines)
+    blocks = 1 if by_parts else -(-planes * pitch // lines)
     v_block, p_block = (lines + halo) * wide * n_lanes, lines * wide * 2 * n_lanes
     v_xi, p_xi = vectors * v_block + n_lanes, y_blocks * p_block + n_lanes
-    taps_at = _round(math.prod(spec.kernel), n_lanes) * n_lanes
+    taps_at = _round(math.prod(spec.kernel[1:]), n_lanes) * n_lanes
     taps = taps_at + ay.places * ax.places * n_lanes
     pixels = _round((wide - 1) * mx + nx, n_lanes)
     strip = (ny + 1) * pixels * n_lanes + n_lanes * n_lanes
@@ -401,6 +432,7 @@ def _weights_layout(request: Request) -> Layout:
         at.U_START: spec.groups * held, at.U_GROUP: owned * sums, at.U_BLOCK: sums, at.U_XI: u_xi,
         at.D_LINES: lines, at.D_COLUMNS: ax.tiles, at.D_PITCH: pitch, at.D_RUN_ON: int(ay.pieces == 1),
         at.D_VECTORS: vectors, at.D_RANGE: few, at.D_WIDE: ax.places, at.D_GRID: taps // n_lanes, at.D_TAPS: taps_at,
+        at.D_EACH: each,
     }  # fmt: skip
     return Layout(by_parts, entries, blocks, tasks)
 
@@ -415,7 +447,7 @@ def _weights_plan(request: Request, shape: Shape) -> Plan:
     table[: at.COUT + 1] = [spec.batch, spec.groups, spec.cin, spec.cout]
     table[at.X_VIEW : at.X_VIEW + at.V_LENGTH] = view(x, spec.size, (1, 1))
     table[at.Y_VIEW : at.Y_VIEW + at.V_LENGTH] = view(y, spec.out, (1, 1))
-    _set_axes(table, spec, axes, spec.kernel)
+    _set_axes(table, request, axes, spec.kernel[1:])
     for entry, value in layout.entries.items():
         table[entry] = value
 
@@ -423,10 +455,15 @@ def _weights_plan(request: Request, shape: Shape) -> Plan:
     pieces, phases = axes[0].pieces * axes[1].pieces, axes[0].source_stride * axes[1].source_stride
     step = squared * table[at.U_XI]
     wide = table[at.D_COLUMNS] + axes[1].pieces - 1
+    each = table[at.D_EACH]
     lists = [
-        [(t.vector * v_block + t.ahead * n_lanes, ((t.vector - first) * pieces + t.piece) * step) for t in terms]
-        for first in range(0, table[at.D_VECTORS], phases)  # a chunk of channels
-        for terms in _terms(request, range(first, min(first + phases, table[at.D_VECTORS])), 0, wide)
+        [
+            ((tap * each + t.vector) * v_block + t.ahead * n_lanes, ((t.vector - first) * pieces + t.piece) * step)
+            for t in terms
+        ]
+        for tap in range(table[at.D_DEPTH])
+        for first in range(0, each, phases)  # a chunk of channels
+        for terms in _terms(request, range(first, min(first + phases, each)), 0, wide)
     ]
     names = ("parts", "join") if layout.first else ("transforms", "sums")
     kernels = [kernel(f"dwm:{name}_{scheme.name}", dtype) for name in names]
@@ -441,13 +478,16 @@ def _weights_plan(request: Request, shape: Shape) -> Plan:
     return launch.plan(shape, dtype, "w")
 
 
-def _set_axes(table: list[int], spec: ConvSpec, axes: tuple[Axis, ...], size: Shape) -> None:
-    """The entries of two axes."""
+def _set_axes(table: list[int], request: Request, axes: tuple[Axis, ...], size: Shape) -> None:
+    """The entries of the axis of planes and of the two of tiles."""
+    depth = _planes(request)
+    table[at.BATCH], table[at.D_DEPTH], table[at.D_PLANES] = request.spec.batch * depth.planes, depth.taps, depth.planes
+    table[at.D_Z_STRIDE : at.D_Z_BASE + 1] = depth[2:]
     for i, a in enumerate(axes):
         for entry, value in (
             (at.D_SIZE, size[i]), (at.D_SHIFT, a.shift), (at.D_START, a.start), (at.D_TILES, a.tiles),
             (at.D_PIECES, a.pieces), (at.D_IN, a.source_stride), (at.D_OUT, a.result_stride),
-            (at.D_KERNEL, spec.kernel[i]), (at.D_FIRST, a.first), (at.D_DIRECTION, a.direction),
+            (at.D_KERNEL, request.spec.kernel[i + 1]), (at.D_FIRST, a.first), (at.D_DIRECTION, a.direction),
         ):  # fmt: skip
             table[entry + i] = value
 
@@ -464,34 +504,38 @@ SECONDS_PER_FMA, SUMS = 0.16e-9, 1.3
 
 
 def _refuses(request: Request) -> str | None:
-    request = _planar(request)
+    request = _three_axes(request)
     spec = request.spec
     if max(taps_of(spec)) < 2:
         return "has nothing to save where no two taps of a filter meet the same phase of the stride"
+    if request.slot == "x" and spec.stride[0] != 1:
+        return "takes no steps along the first of three axes in the gradient with respect to inputs"
     a, b = request.strides
     if a[-1] != 1 or (request.slot == "w" and b[-1] != 1):
         return "needs the pixels of a row next to each other"
-    if request.slot != "w" and b[2:] != (spec.kernel[1], 1):
+    if request.slot != "w" and (b[4] != 1 or (spec.kernel[1] > 1 and b[3] != spec.kernel[2])):
         return "needs the taps of a filter next to each other"
     return None
 
 
 def _cost(request: Request) -> float:
     """Windows in, tiles out, filters and products, each at its measured price, shared among the threads."""
-    request = _planar(request)
+    request = _three_axes(request)
     spec, n_lanes = request.spec, lanes(request.dtype)
     scheme, (rows, channels) = _scheme(request), _roles(request)
     (ay, ax), frequencies = scheme.axes, math.prod(scheme.n)
     weights = request.slot == "w"
     layout = _weights_layout(request) if weights else _layout(request)
     in_phases, out_phases = ay.source_stride * ax.source_stride, ay.result_stride * ax.result_stride
-    vectors, chunks = source_vectors(channels, in_phases, n_lanes), -(-rows // n_lanes)
+    depth, planes = _planes(request)[:2]
+    vectors, chunks = depth * source_vectors(channels, in_phases, n_lanes), -(-rows // n_lanes)
+    planes *= spec.batch
     needed = 1  # of the pairs of terms and frequencies, for one chunk of channels
     for need in _needed_of(spec, scheme):
         needed *= sum(sum(some) for phase in need for some in phase)
     columns, side = layout.entries[at.D_COLUMNS], ax.pieces - 1
-    lines = spec.batch * (layout.entries[at.D_PITCH] if request.slot != "w" else ay.tiles)
-    tiles = spec.batch * ay.tiles * ax.tiles
+    lines = planes * (ay.tiles if weights else layout.entries[at.D_PITCH])
+    tiles = planes * ay.tiles * ax.tiles
     windows = lines * (columns + side) * layout.entries.get(at.D_COLUMN_BLOCKS, 1)
     if not weights:
         windows = _round(windows, DWM_FEW_ROWS)
@@ -501,7 +545,7 @@ def _cost(request: Request) -> float:
     seconds = products * SECONDS_PER_FMA * (SUMS if weights else 1)
     window, tile = (frequencies * each + math.prod(scheme.m) * pixel for each, pixel in (SECONDS_IN, SECONDS_OUT))
     seconds += windows * halo * vectors * window + tiles * chunks * out_phases * (window if weights else tile)
-    pieces = ay.pieces * ax.pieces * in_phases * out_phases + 2
+    pieces = depth * ay.pieces * ax.pieces * in_phases * out_phases + 2
     seconds += channels * chunks * pieces * frequencies * SECONDS_FILTER
     filters = needed * (vectors / in_phases) * n_lanes * paired * n_lanes * request.dtype.itemsize
     if filters > FILTERS_BYTES and not weights and not layout.first:
@@ -510,23 +554,23 @@ def _cost(request: Request) -> float:
 
 
 def _workspace(request: Request) -> int:
-    request = _planar(request)
+    request = _three_axes(request)
     layout = _weights_layout(request) if request.slot == "w" else _layout(request)
     return (layout.entries[at.SHARED] + layout.entries[at.WORK] * request.threads) * request.dtype.itemsize
 
 
 def _plan(request: Request) -> Plan:
     shape = request.spec.shape(request.slot)
-    return (_weights_plan if request.slot == "w" else _images_plan)(_planar(request), shape)
+    return (_weights_plan if request.slot == "w" else _images_plan)(_three_axes(request), shape)
 
 
 def _error(request: Request) -> float:
-    return ERROR[max(_scheme(_planar(request)).r)] * float(np.finfo(request.dtype).eps)
+    return ERROR[max(_scheme(_three_axes(request)).r)] * float(np.finfo(request.dtype).eps)
 
 
 DWM = Algorithm(
     name="winograd_dwm",
-    features=frozenset({"1d", "2d", "strided", "flipped", "padded", "asymmetric", "grouped", "depthwise"}),
+    features=frozenset({"1d", "2d", "3d", "strided", "flipped", "padded", "asymmetric", "grouped", "depthwise"}),
     dtypes=frozenset({"float32", "float64"}),
     error=_error,
     refuses=_refuses,

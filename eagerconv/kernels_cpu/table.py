@@ -96,7 +96,9 @@ D_LINES, D_COLUMNS, D_LINE_BLOCKS, D_COLUMN_BLOCKS, D_PITCH = 80, 81, 82, 83, 84
 D_BLOCKS, D_WIDTH, D_VECTORS, D_TERM, D_RANGE = 85, 86, 87, 88, 89
 D_WIDE, D_GRID, D_TAPS = 90, 91, 92  # the square of taps: its width, its vectors with all in front, where it begins
 D_RUN_ON = 93  # whether the lines of a block go on in the next image
-D_LISTS = 94  # (place, count) of the terms of each range, block and frequency, then the terms
+D_DEPTH, D_EACH, D_PLANES = 94, 95, 96  # taps along z; vectors of the source for each; planes of the result
+D_Z_STRIDE, D_Z_STEP, D_Z_BASE, D_W_Z = 97, 98, 99, 100  # source = place*stride + tap*step + base; from tap to tap of w
+D_LISTS = 101  # (place, count) of the terms of each range, block and frequency, then the terms
 
 # -- pointwise: elements, or rows; elements of a piece, or of a row; channels that rows belong to in turn
 E_SIZE, E_PIECE, E_CHANNELS, E_STREAM = 0, 1, 2, 3

@@ -13,7 +13,8 @@ Forward the phases are those of the source: source[c, q][i] = x[c, i*s + q + ori
 they are the result's: x[c, j*s + shift + p], and each phase p has its own filters and shares V with the others.
 
 Lanes are channels, as in winograd.py: a chunk of `lanes` channels (or what is left of them) fills one vector per phase, and
-channels that fill no vector share one with those of the next phases.
+channels that fill no vector share one with those of the next phases. Images of three axes are planes whose taps along z are
+summed like channels: each tap has source vectors of its own, which read the plane that it sees.
 
     V[xi][source vector][window][lane]   U[xi][block][term][lane][width]   M[xi][block][window][width]
 
@@ -150,15 +151,18 @@ def gathering(transform: Any, m: Pair, window: Pair, n: Pair) -> Any:
     mx, (high, long) = m[1], window
 
     @helper
-    def gather(a: P, g: P, view: int, sy: int, sx: int, group: int, channels: int, vector: int, image: int, y0: int, x0: int,
-               windows: int, strip: P, v: P, step: int, xi_step: int) -> None:  # fmt: skip
-        """V at v + i*step + xi*xi_step. Window i begins at (y0, x0 + i*mx*sx) of the image, its pixels are sy, sx apart."""
+    def gather(a: P, g: P, view: int, sy: int, sx: int, group: int, channels: int, vector: int, image: int, z: int, y0: int,
+               x0: int, windows: int, strip: P, v: P, step: int, xi_step: int) -> None:  # fmt: skip
+        """V at v + i*step + xi*xi_step. Window i begins at (y0, x0 + i*mx*sx) of plane z, its pixels are sy, sx apart."""
         lanes, height, width = g[at.LANES], g[view + at.V_SIZE + 1], g[view + at.V_SIZE + 2]
         phases = sy * sx
         chunk = vector // phases
         per_phase = min(lanes, channels - chunk * lanes)
         end = min((vector % phases + 1) * lanes, per_phase * phases)
-        a = offset(a, image * g[view + at.V_N] + (group * channels + chunk * lanes) * g[view + at.V_C])
+        a = offset(
+            a, image * g[view + at.V_N] + (group * channels + chunk * lanes) * g[view + at.V_C] + z * g[view + at.V_I]
+        )
+        there = 0 <= z < g[view + at.V_SIZE]
         across = (windows - 1) * mx + long
         row = ceil_div(across, lanes) * lanes
         rows = offset(strip, high * row * lanes)  # (lanes, row): pixels of the same row, before they are transposed
@@ -169,7 +173,7 @@ def gathering(transform: Any, m: Pair, window: Pair, n: Pair) -> Any:
                 run = min(per_phase - c, end - lane)
                 y, x = y0 + i * sy + q // sx, x0 + q % sx
                 first, last = 0, 0
-                if 0 <= y < height:
+                if there and 0 <= y < height:
                     first, last = ceil_div(max(-x, 0), sx), ceil_div(max(width - x, 0), sx)
                 pixels = offset(a, c * g[view + at.V_C] + y * g[view + at.V_I + 1] + x)
                 copy_strided(offset(rows, filled * row), row, pixels, g[view + at.V_C], sx, run, first, last, across)
@@ -184,11 +188,18 @@ def gathering(transform: Any, m: Pair, window: Pair, n: Pair) -> Any:
 
 
 @helper
+def seen(g: P, plane: int, tap: int) -> Any:
+    """(image, plane of the source in it) that a tap along z sees from a plane of the result, counted over all images."""
+    image, z = plane // g[at.D_PLANES], plane % g[at.D_PLANES]
+    return image, z * g[at.D_Z_STRIDE] + tap * g[at.D_Z_STEP] + g[at.D_Z_BASE]
+
+
+@helper
 def line_of(g: P, first: int, i: int) -> Any:
-    """(image, line of tiles in it) of line i of a block that begins at line `first`, counted over all images."""
+    """(plane, line of tiles in it) of line i of a block that begins at line `first`, counted over all planes."""
     pitch = g[at.D_PITCH]
-    image, line = first // pitch, first % pitch + i
-    return (image + line // pitch, line % pitch) if g[at.D_RUN_ON] else (image, line)
+    plane, line = first // pitch, first % pitch + i
+    return (plane + line // pitch, line % pitch) if g[at.D_RUN_ON] else (plane, line)
 
 
 def kernels(m: Pair, r: Pair) -> dict[str, Any]:
@@ -199,8 +210,8 @@ def kernels(m: Pair, r: Pair) -> dict[str, Any]:
     (my, mx), nx, (ry, rx), frequencies = m, n[1], r, n[0] * n[1]
 
     @helper
-    def transform_filters(w: P, g: P, group: int, row: int, first: int, last: int, taps: P, u: P) -> None:
-        """U of a chunk of result channels, from channel `row`, and of the source vectors first <= vector < last."""
+    def transform_filters(w: P, g: P, group: int, row: int, tap: int, first: int, last: int, taps: P, u: P) -> None:
+        """U of a chunk of result channels, from channel `row`, and of a tap's source vectors first <= vector < last."""
         lanes, pieces, width = g[at.LANES], g[at.D_PIECES] * g[at.D_PIECES + 1], g[at.D_WIDTH]
         phases = g[at.D_IN] * g[at.D_IN + 1]
         for chunk in range(first // phases, ceil_div(last, phases)):
@@ -208,6 +219,7 @@ def kernels(m: Pair, r: Pair) -> dict[str, Any]:
             used = per_phase * phases
             for c in range(per_phase):
                 a = offset(w, group * g[at.A_GROUP] + row * g[at.A_ROW] + (chunk * lanes + c) * g[at.A_CHANNEL])
+                a = offset(a, tap * g[at.D_W_Z])
                 place_taps(a, g, g[at.A_ROW], g[at.ROWS] - row, taps)
                 for lane in range(c, used, per_phase):
                     term = (chunk * phases + lane // lanes - first) * pieces
@@ -239,8 +251,10 @@ def kernels(m: Pair, r: Pair) -> dict[str, Any]:
     def transform_line(source: P, g: P, group: int, vector: int, first: int, i: int, tx: int, windows: int, strip: P,
                        v: P) -> None:  # fmt: skip
         """V of the windows from column tx of line i of a block, for one vector of the source."""
-        image, line = line_of(g, first, i)
-        if image < g[at.BATCH]:
+        plane, line = line_of(g, first, i)
+        if plane < g[at.BATCH]:
+            tap, vector = vector // g[at.D_EACH], vector % g[at.D_EACH]
+            image, z = seen(g, plane, tap)
             sy, sx, lanes, channels = g[at.D_IN], g[at.D_IN + 1], g[at.LANES], g[at.CHANNELS]
             y0, x0 = line * my * sy + g[at.D_START], tx * mx * sx + g[at.D_START + 1]
             gather(
@@ -253,6 +267,7 @@ def kernels(m: Pair, r: Pair) -> dict[str, Any]:
                 channels,
                 vector,
                 image,
+                z,
                 y0,
                 x0,
                 windows,
@@ -287,9 +302,10 @@ def kernels(m: Pair, r: Pair) -> dict[str, Any]:
     def store_line(result: P, g: P, group: int, chunk: int, first: int, i: int, tx: int, columns: int, strip: P,
                    p: P) -> None:  # fmt: skip
         """The results of `columns` tiles of line i of a block, for one chunk of channels, from the products of its phases."""
-        image, line = line_of(g, first, i)
+        plane, line = line_of(g, first, i)
         if line >= g[at.D_TILES]:
             return
+        image, z = plane // g[at.D_PLANES], plane % g[at.D_PLANES]
         lanes, sy, sx = g[at.LANES], g[at.D_OUT], g[at.D_OUT + 1]
         channel, count = group * g[at.ROWS] + chunk * lanes, g[at.ROWS] - chunk * lanes
         across = columns * mx * sx
@@ -303,7 +319,8 @@ def kernels(m: Pair, r: Pair) -> dict[str, Any]:
         height, width = g[at.D_SIZE], g[at.D_SIZE + 1]
         left, right = max(0, -x0), min(across, width - x0)
         for k in range(max(0, -y0), min(my * sy, height - y0)):
-            to = offset(result, image * g[at.RESULT_N] + channel * g[at.RESULT_C] + (y0 + k) * width + x0 + left)
+            row = (z * height + y0 + k) * width
+            to = offset(result, image * g[at.RESULT_N] + channel * g[at.RESULT_C] + row + x0 + left)
             vectors = offset(strip, (k * across + left) * lanes)
             store_pixels(vectors, lanes, to, g[at.RESULT_C], count, right - left, lanes, g[at.STREAM])
 
@@ -317,7 +334,9 @@ def kernels(m: Pair, r: Pair) -> dict[str, Any]:
             group, chunk = task // chunks, task % chunks
             block = chunk // halves * g[at.D_OUT] * g[at.D_OUT + 1]
             u = offset(work, group * g[at.U_GROUP] + block * g[at.U_BLOCK] + chunk % halves * lanes)
-            transform_filters(w, g, group, chunk * lanes, 0, g[at.D_VECTORS], taps, u)
+            for tap in range(g[at.D_DEPTH]):
+                transform_filters(w, g, group, chunk * lanes, tap, 0, g[at.D_EACH], taps, u)
+                u = offset(u, g[at.D_EACH] * g[at.D_PIECES] * g[at.D_PIECES + 1] * g[at.D_TERM])
 
     def tiles(first: int, last: int, thread: int, source: P, w: P, result: P, work: P, g: P) -> None:
         """A task is a rectangle of tiles of one group: everything but the filters' transform."""
@@ -359,24 +378,26 @@ def kernels(m: Pair, r: Pair) -> dict[str, Any]:
         u = offset(work, g[at.SHARED] + thread * g[at.WORK])
         p = offset(u, frequencies * g[at.U_XI])
         taps = offset(p, frequencies * g[at.P_XI])
-        chunks, wide, vectors, part = (
+        chunks, wide, each, part = (
             ceil_div(g[at.ROWS], lanes),
             g[at.D_COLUMNS] + g[at.D_PIECES + 1] - 1,
-            g[at.D_VECTORS],
+            g[at.D_EACH],
             g[at.D_RANGE],
         )
+        per_tap = ceil_div(each, part)
         per_group = ceil_div(chunks, halves)
         lines = g[at.BATCH] * g[at.D_PITCH] - g[at.D_PIECES] + 1
         for task in range(first, last):
             group, c0 = task // per_group, task % per_group * halves
             c1 = min(c0 + halves, chunks)
             clear_vectors(taps, g[at.D_GRID])
-            for i in range(0, vectors, part):
+            for i in range(g[at.D_DEPTH] * per_tap):
+                tap, begin = i // per_tap, i % per_tap * part
                 for c in range(c0, c1):
                     to = offset(u, (c - c0) * lanes)
-                    transform_filters(w, g, group, c * lanes, i, min(i + part, vectors), taps, to)
+                    transform_filters(w, g, group, c * lanes, tap, begin, min(begin + part, each), taps, to)
                 v = offset(work, group * g[at.V_GROUP])
-                multiply(g, v, u, c0 // halves * phases, phases, p, lines * wide - g[at.D_PIECES + 1] + 1, i // part)
+                multiply(g, v, u, c0 // halves * phases, phases, p, lines * wide - g[at.D_PIECES + 1] + 1, i)
             for c in range(c0, c1):
                 for i in range(lines):
                     line = offset(p, (c - c0) * lanes + i * wide * g[at.D_WIDTH])
@@ -408,8 +429,9 @@ def weight_kernels(m: Pair, r: Pair) -> dict[str, Any]:
     @helper
     def transform_x(x: P, g: P, group: int, c: int, first: int, i: int, strip: P, v: P) -> None:
         """V of line i of the block that begins at line `first`, of source vector c."""
-        image, line = line_of(g, first, i)
-        if image < g[at.BATCH]:
+        plane, line = line_of(g, first, i)
+        if plane < g[at.BATCH]:
+            image, z = seen(g, plane, c // g[at.D_EACH])
             lanes, sy, sx = g[at.LANES], g[at.D_IN], g[at.D_IN + 1]
             wide = g[at.D_COLUMNS] + g[at.D_PIECES + 1] - 1
             y0, x0, to = (
@@ -417,17 +439,19 @@ def weight_kernels(m: Pair, r: Pair) -> dict[str, Any]:
                 g[at.D_START + 1],
                 offset(v, c * g[at.V_BLOCK] + i * wide * lanes),
             )
-            gather_x(x, g, at.X_VIEW, sy, sx, group, g[at.CIN], c, image, y0, x0, wide, strip, to, lanes, g[at.V_XI])
+            c, cin = c % g[at.D_EACH], g[at.CIN]
+            gather_x(x, g, at.X_VIEW, sy, sx, group, cin, c, image, z, y0, x0, wide, strip, to, lanes, g[at.V_XI])
 
     @helper
     def transform_y(y: P, g: P, group: int, f: int, first: int, i: int, strip: P, z: P) -> None:
         """Z of line i of the block that begins at line `first`, of the f-th vector of output channels."""
-        image, line = line_of(g, first, i)
-        if image < g[at.BATCH]:
+        plane, line = line_of(g, first, i)
+        if plane < g[at.BATCH]:
+            image, own = plane // g[at.D_PLANES], plane % g[at.D_PLANES]
             lanes, wide = g[at.LANES], g[at.D_COLUMNS] + g[at.D_PIECES + 1] - 1
             to, step = offset(z, f // 2 * g[at.P_BLOCK] + (i * wide * 2 + f % 2) * lanes), 2 * lanes
             gather_y(
-                y, g, at.Y_VIEW, 1, 1, group, g[at.COUT], f, image, line * my, 0, wide, strip, to, step, g[at.P_XI]
+                y, g, at.Y_VIEW, 1, 1, group, g[at.COUT], f, image, own, line * my, 0, wide, strip, to, step, g[at.P_XI]
             )
 
     @helper
@@ -435,7 +459,8 @@ def weight_kernels(m: Pair, r: Pair) -> dict[str, Any]:
         """U (+)= V Z^T of `lines` lines, one chunk of input channels and the blocks k0 <= k < k1 of output channels."""
         lanes, side = g[at.LANES], g[at.D_PIECES + 1] - 1
         windows = lines * (g[at.D_COLUMNS] + side) - side
-        used = min(lanes, min(lanes, g[at.CIN] - chunk * lanes) * g[at.D_IN] * g[at.D_IN + 1])
+        channels = g[at.CIN] - chunk % ceil_div(g[at.CIN], lanes) * lanes
+        used = min(lanes, min(lanes, channels) * g[at.D_IN] * g[at.D_IN + 1])
         rows = min(SUM_ROWS, lanes)
         for xi in range(frequencies):
             entry = at.D_LISTS + (chunk * frequencies + xi) * 2
@@ -452,6 +477,8 @@ def weight_kernels(m: Pair, r: Pair) -> dict[str, Any]:
         """The filters of one chunk of input channels and two vectors of output channels, from their sums."""
         lanes, wide, ay, ax = g[at.LANES], g[at.D_WIDE], g[at.D_PIECES], g[at.D_PIECES + 1]
         sy, sx, cin, cout = g[at.D_IN], g[at.D_IN + 1], g[at.CIN], g[at.COUT]
+        tap, chunk = chunk // ceil_div(cin, lanes), chunk % ceil_div(cin, lanes)
+        w = offset(w, tap * g[at.D_KERNEL] * g[at.D_KERNEL + 1])
         per_phase, step = min(lanes, cin - chunk * lanes), g[at.U_XI]
         for f in range(k * 2 * lanes, min(cout, (k + 1) * 2 * lanes), lanes):
             for c in range(per_phase):
@@ -485,7 +512,7 @@ def weight_kernels(m: Pair, r: Pair) -> dict[str, Any]:
     def sums(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) -> None:
         """A task is one block of lines, one group, one chunk of input channels and a few pairs of vectors of filters."""
         lanes, few = g[at.LANES], g[at.D_RANGE]
-        chunks, y_blocks = ceil_div(g[at.CIN], lanes), ceil_div(g[at.COUT], 2 * lanes)
+        chunks, y_blocks = g[at.D_DEPTH] * ceil_div(g[at.CIN], lanes), ceil_div(g[at.COUT], 2 * lanes)
         ranges, total = ceil_div(y_blocks, few), g[at.BATCH] * g[at.D_PITCH]
         per_block, last_block = g[at.GROUPS] * chunks * ranges, (total - 1) // g[at.D_LINES]
         own = offset(work, g[at.SHARED] + thread * g[at.WORK])
@@ -506,7 +533,7 @@ def weight_kernels(m: Pair, r: Pair) -> dict[str, Any]:
     def parts(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) -> None:
         """A task is one part of the lines of one group, into the shared U."""
         lanes, total = g[at.LANES], g[at.BATCH] * g[at.D_PITCH]
-        chunks, y_blocks = ceil_div(g[at.CIN], lanes), ceil_div(g[at.COUT], 2 * lanes)
+        chunks, y_blocks = g[at.D_DEPTH] * ceil_div(g[at.CIN], lanes), ceil_div(g[at.COUT], 2 * lanes)
         v = offset(work, g[at.SHARED] + thread * g[at.WORK])
         z = offset(v, g[at.Z_START])
         strip = offset(v, g[at.V_GROUP])
@@ -527,7 +554,8 @@ def weight_kernels(m: Pair, r: Pair) -> dict[str, Any]:
 
     def join(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) -> None:
         """A task is one group, one chunk of input channels and a pair of vectors of filters: adds up their parts, in order."""
-        lanes, chunks, y_blocks = g[at.LANES], ceil_div(g[at.CIN], g[at.LANES]), ceil_div(g[at.COUT], 2 * g[at.LANES])
+        lanes, y_blocks = g[at.LANES], ceil_div(g[at.COUT], 2 * g[at.LANES])
+        chunks = g[at.D_DEPTH] * ceil_div(g[at.CIN], lanes)
         taps = offset(work, g[at.SHARED] + thread * g[at.WORK])
         for task in range(first, last):
             group, owned = task // (chunks * y_blocks), task % (chunks * y_blocks)
