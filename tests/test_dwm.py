@@ -40,6 +40,30 @@ def limits(monkeypatch):
     forget()
 
 
+def drawn(rng, counts, kernel, stride, most):
+    """Shapes of x and w for (images, channels, filters, groups), with fewer than `most` pixels beyond the kernel; options."""
+    n, c, f, g = counts
+    size = tuple(int(v) + k for v, k in zip(rng.integers(0, most, len(kernel)), kernel, strict=True))
+    options = {
+        "border_mode": ("valid", "same", "full", ((2, 0), (0, 2), (1, 0))[-len(kernel) :])[rng.integers(4)],
+        "filter_flip": bool(rng.integers(2)),
+        "subsample": stride,
+        "num_groups": g,
+    }
+    return (n, c * g, *size), (f * g, c, *kernel), options
+
+
+def compare(slot, rng, x_shape, w_shape, options):
+    """Of small integers in float64, results are those of direct summation, but for what rounding takes away."""
+    x, w = (rng.integers(-4, 5, shape).astype(np.float64) for shape in (x_shape, w_shape))
+    exact = contraction("y", x, w, None, algorithm="direct", **options)
+    y = rng.integers(-4, 5, exact.shape).astype(np.float64)
+    got = contraction(slot, x, w, y, algorithm="winograd_dwm", **options).numpy()
+    right = contraction(slot, x, w, y, algorithm="direct", **options).numpy()
+    assert np.array_equal(np.rint(got), right), (x_shape, w_shape, options)
+    np.testing.assert_allclose(got, right, atol=1e-6)
+
+
 @pytest.mark.parametrize(("m", "r"), dwm.FORMS[1:])
 def test_the_matrices_compute_correlations(m, r):
     data, filters, output = (
@@ -66,20 +90,7 @@ def test_strides_sizes_borders_groups_and_both_ways_of_cutting(slot, limits):
         n, c, f, g = (int(v) for v in rng.integers(1, [4, 40, 50, 3]))
         stride = tuple(int(v) for v in rng.integers(1, 4, 2))
         kernel = int(rng.integers(stride[0] + 1, 11)), int(rng.integers(1, 11))
-        size = tuple(int(v) + k for v, k in zip(rng.integers(0, 20, 2), kernel, strict=True))
-        options = {
-            "border_mode": ("valid", "same", "full", ((0, 2), (1, 0)))[rng.integers(4)],
-            "filter_flip": bool(rng.integers(2)),
-            "subsample": stride,
-            "num_groups": g,
-        }
-        x = rng.integers(-4, 5, (n, c * g, *size)).astype(np.float64)
-        w = rng.integers(-4, 5, (f * g, c, *kernel)).astype(np.float64)
-        y = rng.integers(-4, 5, ec.conv2d(x, w, **options, algorithm="direct").shape).astype(np.float64)
-        got = contraction(slot, x, w, y, algorithm="winograd_dwm", **options).numpy()
-        right = contraction(slot, x, w, y, algorithm="direct", **options).numpy()
-        assert np.array_equal(np.rint(got), right), (x.shape, w.shape, options)
-        np.testing.assert_allclose(got, right, atol=1e-6)
+        compare(slot, rng, *drawn(rng, (n, c, f, g), kernel, stride, most=20))
 
 
 @every_slot
@@ -93,14 +104,7 @@ def test_filters_of_one_axis(slot, kernel, stride, limits):
         size = tuple(int(v) for v in rng.integers(30, 120, len(kernel)))
         pad = tuple((k // 2, (k - 1) // 2) for k in kernel)
         options = {"border_mode": pad, "filter_flip": flip, "subsample": stride, "num_groups": groups}
-        x = rng.integers(-4, 5, (2, channels * groups, *size)).astype(np.float64)
-        w = rng.integers(-4, 5, (filters * groups, channels, *kernel)).astype(np.float64)
-        exact = contraction("y", x, w, None, algorithm="direct", **options)
-        y = rng.integers(-4, 5, exact.shape).astype(np.float64)
-        got = contraction(slot, x, w, y, algorithm="winograd_dwm", **options).numpy()
-        right = contraction(slot, x, w, y, algorithm="direct", **options).numpy()
-        assert np.array_equal(np.rint(got), right)
-        np.testing.assert_allclose(got, right, atol=1e-6)
+        compare(slot, rng, (2, channels * groups, *size), (filters * groups, channels, *kernel), options)
 
 
 @every_slot
@@ -115,24 +119,12 @@ def test_planes_of_three_axes(slot, limits):
             PARTS=2 if case % 4 < 2 else 100,
         )
         n, c, f, g = (int(v) for v in rng.integers(1, [3, 21, 20, 3]))
-        size = tuple(int(v) + k for v, k in zip(rng.integers(0, 12, 3), kernel, strict=True))
-        options = {
-            "border_mode": ("valid", "same", "full", ((2, 0), (0, 2), (1, 0)))[rng.integers(4)],
-            "filter_flip": bool(rng.integers(2)),
-            "subsample": stride,
-            "num_groups": g,
-        }
-        x = rng.integers(-4, 5, (n, c * g, *size)).astype(np.float64)
-        w = rng.integers(-4, 5, (f * g, c, *kernel)).astype(np.float64)
-        y = rng.integers(-4, 5, ec.conv3d(x, w, **options, algorithm="direct").shape).astype(np.float64)
-        right = contraction(slot, x, w, y, algorithm="direct", **options).numpy()
+        case_of = drawn(rng, (n, c, f, g), kernel, stride, most=12)
         if slot == "x" and stride[0] > 1:
             with pytest.raises(ec.AlgorithmError, match="takes no steps along the first of three axes"):
-                contraction(slot, x, w, y, algorithm="winograd_dwm", **options)
-            continue
-        got = contraction(slot, x, w, y, algorithm="winograd_dwm", **options).numpy()
-        assert np.array_equal(np.rint(got), right), (x.shape, w.shape, options)
-        np.testing.assert_allclose(got, right, atol=1e-6)
+                compare(slot, rng, *case_of)
+        else:
+            compare(slot, rng, *case_of)
 
 
 DRAWS = {

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from eagerconv.kernels_cpu.gemm import GEMM
+from eagerconv.kernels_cpu.pointwise import DTYPES
 from eagerconv.kernels_cpu.threads import get_num_threads
 from eagerconv.record import Plan, Request
 from eagerconv.spec import ConvSpec, Shape
@@ -23,12 +24,10 @@ LARGE = 1 << 18
 
 NARROW = 8  # rows or columns, below which a product only reads its operands, as one with a vector does
 
-_DTYPES = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
-
 
 def matmul(a: Any, b: Any, **others: Any) -> Any:
     """Products (..., m, k) @ (k, n), or (s, m, k) @ (s, k, n)."""
-    if others or not (type(a) is type(b) is np.ndarray) or a.dtype != b.dtype or a.dtype not in _DTYPES:
+    if others or not (type(a) is type(b) is np.ndarray) or a.dtype != b.dtype or a.dtype not in DTYPES:
         return None
     if min(a.ndim, b.ndim) < 2 or a.shape[-1] != b.shape[-2]:
         return None

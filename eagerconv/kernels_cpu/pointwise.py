@@ -25,7 +25,8 @@ LARGE = 1 << 18
 PIECE = 1 << 14  # elements of one task
 SHORTEST = 64  # numbers of a row, for which looking up a channel's number pays
 
-_DTYPES = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
+DTYPES = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
+"""What the kernels know, in native byte order."""
 
 
 def add(a: Any, b: Any, **others: Any) -> Any:
@@ -79,7 +80,7 @@ def sum(a: Any, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> 
 
 def suits(x: Any) -> bool:
     """Whether an array is large, of numbers that the kernels know, and in one piece."""
-    return type(x) is np.ndarray and x.size >= LARGE and x.dtype in _DTYPES and x.flags.c_contiguous and x.flags.aligned
+    return type(x) is np.ndarray and x.size >= LARGE and x.dtype in DTYPES and x.flags.c_contiguous and x.flags.aligned
 
 
 def _binary(name: str, a: Any, b: Any) -> Any:
