@@ -15,7 +15,8 @@ DIRECT_ROW = 512  # elements of a kernel's row buffer; each thread has two
 CONVERT_PIECE = 1 << 13  # elements of one task
 
 # Sums in registers, with a row of vectors and a factor; rows (channel, tap) of a panel of filters, of which three vectors
-# stay in the second-level cache.
+# stay in the second-level cache. With few registers panels are narrow and pixels are read again for each: shallow enough for
+# a panel and the lines of its pixels to share the first-level cache (measured: a tenth faster than 384 on deep layers).
 GEMM_ROWS, GEMM_VECTORS = (6, 2) if FEW else (8, 3)
 GEMM_DEPTH = 128 if FEW else 384
 
