@@ -25,14 +25,14 @@ def key(request: Request) -> str:
 
 def save(path: str | Path) -> None:
     """Write all measured choices to a JSON file."""
-    from eagerconv.kernels_cpu.jit import host
+    from eagerconv.kernels_cpu.targets import host
 
     Path(path).write_text(json.dumps({"host": list(host()), "winners": winners}, indent=1) + "\n")
 
 
 def load(path: str | Path, known: Sequence[str]) -> int:
     """Add the choices of a file made by `save`, if it was made on a processor like this one; how many there are."""
-    from eagerconv.kernels_cpu.jit import host
+    from eagerconv.kernels_cpu.targets import host
 
     try:
         stored = json.loads(Path(path).read_text())

@@ -21,7 +21,7 @@ import pytest
 
 import eagerconv as ec
 from eagerconv import algorithms, warming
-from eagerconv.kernels_cpu import jit, openmp, threads
+from eagerconv.kernels_cpu import compiler, jit, openmp, threads
 
 
 def problem(dtype=np.float32, batch=8):
@@ -45,7 +45,7 @@ SHARED = [name for name in algorithms.names("cpu") if name != "local"]
 
 ALL_SLOTS = """
 import numpy as np, eagerconv as ec
-from eagerconv.kernels_cpu import jit
+from eagerconv.kernels_cpu import jit, targets
 rng = np.random.default_rng(0)
 x = ec.tensor(rng.standard_normal((4, 16, 20, 20)).astype(np.float32), requires_grad=True)
 w = ec.tensor(rng.standard_normal((16, 16, 3, 3)).astype(np.float32), requires_grad=True)
@@ -242,14 +242,16 @@ def test_the_cache_key_holds_versions_and_processor(monkeypatch):
 NATIVE = sorted(path.stem for path in Path(jit.__file__).with_name("native").glob("*.py") if path.stem != "__init__")
 
 
-@pytest.mark.parametrize("changed", ["blocks", "table", "cooktoom", "jit", *(f"native.{name}" for name in NATIVE)])
+@pytest.mark.parametrize(
+    "changed", ["blocks", "table", "cooktoom", "targets", "compiler", *(f"native.{name}" for name in NATIVE)]
+)
 def test_a_changed_source_invalidates_the_kernels_made_of_it_alone(changed, monkeypatch):
     before = {module: jit._stamp.__wrapped__(module) for module in NATIVE}
     source = jit._source.__wrapped__
     monkeypatch.setattr(jit, "_source", lambda name: source(name) + b"#" * (name == changed))
     after = {module: jit._stamp.__wrapped__(module) for module in NATIVE}
     stale = {module for module in NATIVE if before[module] != after[module]}
-    assert stale == {module for module in NATIVE if changed in imported(f"native.{module}")}
+    assert stale == {module for module in NATIVE if changed in imported(f"native.{module}") | imported("compiler")}
 
 
 @functools.cache
@@ -267,7 +269,7 @@ def imported(module):
 
 
 def test_kernel_sources_know_nothing_of_the_plans():
-    shared = {"blocks", "cooktoom", "jit", "table"}
+    shared = {"blocks", "cooktoom", "table", "targets"}
     for module in NATIVE:
         assert {name for name in imported(f"native.{module}") if not name.startswith("native.")} <= shared
 
@@ -292,7 +294,7 @@ def test_no_two_kernels_can_share_a_file(monkeypatch):
 
 TINY = """
 import os, numpy as np, eagerconv as ec
-from eagerconv.kernels_cpu import jit
+from eagerconv.kernels_cpu import jit, targets
 jit.PATIENCE = float(os.environ.get("PATIENCE", "60"))
 y = ec.conv1d(np.ones((1, 1, 5), np.float32), np.ones((1, 1, 2), np.float32), algorithm="direct")
 assert y.numpy().sum() == 8
@@ -328,7 +330,7 @@ def test_warmup_compiles_what_calls_need_and_knows_every_algorithm(tmp_path):
     code = """
     import numpy as np, eagerconv as ec
     from eagerconv import warming
-    from eagerconv.kernels_cpu import jit
+    from eagerconv.kernels_cpu import jit, targets
     first, second = ec.warmup("direct", verbose=False), ec.warmup("direct", verbose=False)
     x, w = np.ones((1, 4, 9, 9), np.float32), np.ones((4, 1, 3, 3), np.float32)
     with ec.using("direct"):
@@ -351,7 +353,7 @@ def test_a_kernel_that_would_call_python_is_refused():
       ret i32 %r
     }"""
     with pytest.raises(RuntimeError, match=r"self-contained.*PyErr_Occurred"):
-        jit._native_object("test", ir, "cfunc.native")
+        compiler.native_object("test", ir, "cfunc.native")
 
 
 # ----- Memory -----
@@ -394,8 +396,8 @@ def test_workspaces_are_as_large_as_explained():
 
 OTHER_PROCESSOR = """
 import numpy as np, eagerconv as ec
-from eagerconv.kernels_cpu import jit
-assert jit.register_bytes() == {register}, jit.register_bytes()
+from eagerconv.kernels_cpu import jit, targets
+assert targets.register_bytes() == {register}, targets.register_bytes()
 rng = np.random.default_rng(0)
 def whole(*shape):
     return rng.integers(-3, 4, shape).astype("{dtype}")

@@ -107,10 +107,10 @@ OTHER_PROCESSOR = """
 import sys
 sys.path.insert(0, {tests!r})
 import numpy as np, eagerconv as ec
-from eagerconv.kernels_cpu import jit
+from eagerconv.kernels_cpu import jit, targets
 from strategies import SLOTS, operands
 from test_rows import PROBLEMS
-assert jit.register_bytes() == {register}, jit.register_bytes()
+assert targets.register_bytes() == {register}, targets.register_bytes()
 for name in {names!r}:
     problem = PROBLEMS[name]
     arrays = operands(problem, 0, {dtype!r})

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from eagerconv.kernels_cpu.jit import registers
+from eagerconv.kernels_cpu.targets import registers
 
 FEW = registers() == 16  # AVX2 and SSE; others have 32
 

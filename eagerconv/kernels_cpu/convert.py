@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from eagerconv.kernels_cpu.blocks import CONVERT_PIECE
-from eagerconv.kernels_cpu.jit import host, kernel, register_bytes
+from eagerconv.kernels_cpu.jit import kernel
 from eagerconv.kernels_cpu.table import as_table
+from eagerconv.kernels_cpu.targets import host, register_bytes
 from eagerconv.kernels_cpu.threads import Launch, get_num_threads, worthwhile
 from eagerconv.memory import empty
 

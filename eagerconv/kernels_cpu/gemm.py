@@ -16,8 +16,9 @@ import numpy.typing as npt
 from eagerconv.kernels_cpu import table as at
 from eagerconv.kernels_cpu.blocks import GEMM_DEPTH, GEMM_VECTORS
 from eagerconv.kernels_cpu.direct import contiguous
-from eagerconv.kernels_cpu.jit import kernel, register_bytes
+from eagerconv.kernels_cpu.jit import kernel
 from eagerconv.kernels_cpu.table import as_table, streams, three, view
+from eagerconv.kernels_cpu.targets import register_bytes
 from eagerconv.kernels_cpu.threads import Launch, worthwhile
 from eagerconv.record import FEATURES, Algorithm, Plan, Request
 from eagerconv.spec import ConvSpec, Shape

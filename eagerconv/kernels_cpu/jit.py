@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-import importlib
 import os
 import platform
 import re
@@ -34,39 +33,11 @@ import llvmlite
 import llvmlite.binding as llvm
 import numpy as np
 
-# `contract` lets LLVM fuse a*b+c into one rounding, `reassoc` lets it keep several partial sums in a dot product. Neither
-# assumes anything about NaN, Inf or signed zeros, and the order they choose depends on the compiled code alone.
-OPTIONS: dict[str, Any] = {"fastmath": {"contract", "reassoc"}, "error_model": "numpy"}
+from eagerconv.kernels_cpu.compiler import DATA, compiled
+from eagerconv.kernels_cpu.targets import host, target_machine
 
 _ENTRY = ctypes.CFUNCTYPE(None, *[ctypes.c_ssize_t] * 8)
 _ARRAY_ENTRY = ctypes.CFUNCTYPE(None, *[ctypes.c_ssize_t] * 3, *[ctypes.py_object] * 3, *[ctypes.c_ssize_t] * 2)
-_ENTRY_IR = """
-declare i32 @"{native}"(ptr, ptr, i64, i64, i64, ptr, ptr, ptr, ptr, ptr)
-define void @"{entry}"(i64 %first, i64 %last, i64 %thread, ptr %x, ptr %w, ptr %y, ptr %work, ptr %g) {{
-  %result = alloca ptr
-  %exception = alloca ptr
-  %status = call i32 @"{native}"(ptr %result, ptr %exception, i64 %first, i64 %last, i64 %thread,
-                                 ptr %x, ptr %w, ptr %y, ptr %work, ptr %g)
-  ret void
-}}
-define void @"{entry}.arrays"(i64 %first, i64 %last, i64 %thread, ptr %x, ptr %w, ptr %y, ptr %work, ptr %g) {{
-  %x.place = getelementptr i8, ptr %x, i64 {data}
-  %w.place = getelementptr i8, ptr %w, i64 {data}
-  %y.place = getelementptr i8, ptr %y, i64 {data}
-  %x.data = load ptr, ptr %x.place
-  %w.data = load ptr, ptr %w.place
-  %y.data = load ptr, ptr %y.place
-  call void @"{entry}"(i64 %first, i64 %last, i64 %thread, ptr %x.data, ptr %w.data, ptr %y.data, ptr %work, ptr %g)
-  ret void
-}}
-"""
-# NumPy's C interface fixes that an array object begins with the object header and the address of its data. Reading it there
-# costs nothing, where asking each of three arrays from Python takes a fifth of a small convolution's time.
-_DATA = object.__basicsize__
-_RUNTIME = {"memcpy", "memmove", "memset", "fma", "fmaf", "bcmp"}  # what LLVM itself may call; in every C library
-
-_AVX2_PROCESSORS = ("haswell", "broadwell", "skylake", "alderlake", "znver1", "znver2", "znver3", "core-avx2")
-
 _lock = threading.Lock()
 _loaded: dict[tuple[str, str], Kernel] = {}
 noticed = False
@@ -125,7 +96,7 @@ def _arrays_hold_their_address_first() -> bool:
     probe = np.zeros(3)
     if sys.implementation.name != "cpython":
         return False
-    return ctypes.c_void_p.from_address(id(probe) + _DATA).value == probe.ctypes.data
+    return ctypes.c_void_p.from_address(id(probe) + DATA).value == probe.ctypes.data
 
 
 def kernel(function: str, dtype: np.dtype[Any]) -> Kernel:
@@ -145,7 +116,7 @@ def _load(name: str, function: str, dtype: np.dtype[Any]) -> Kernel:
     if path is not None and (cached := _read_verified(path)):
         return Kernel(name, cached)
     with _notice(function, dtype):
-        native_object = _compile(name, function, dtype)
+        native_object = compiled(name, function, dtype)
     compiled_here.append(name)
     if path is not None:
         _write_atomically(path, native_object)
@@ -183,86 +154,6 @@ def _notice(function: str, dtype: np.dtype[Any]) -> Iterator[None]:
         timer.cancel()
 
 
-# -------------------------------------------------------------------------------------------------------------- compile
-
-
-def _compile(name: str, function: str, dtype: np.dtype[Any]) -> bytes:
-    """Python function -> Numba -> LLVM IR -> object file with the single entry point `name`."""
-    import numba  # only here: a warm process does without
-    from numba import types
-
-    module, _, attribute = function.partition(":")
-    body = getattr(importlib.import_module(f"{__package__}.native.{module}"), attribute)
-    element = types.CPointer(numba.from_dtype(dtype))
-    index = types.int64
-    signature = types.void(index, index, index, element, element, element, element, types.CPointer(index))
-    callback = numba.cfunc(signature, **OPTIONS)(body)
-    return _native_object(name, callback.inspect_llvm(), callback.native_name)
-
-
-def _native_object(name: str, ir: str, wrapper: str) -> bytes:
-    """Give Numba's function a plain C entry in place of its Python-aware wrapper, and emit machine code."""
-    native = wrapper.removeprefix("cfunc.")
-    module = llvm.parse_assembly(ir)
-    module.link_in(llvm.parse_assembly(_ENTRY_IR.format(native=native, entry=name, data=_DATA)))
-    for function in module.functions:
-        if not function.is_declaration and function.name not in (name, f"{name}.arrays"):
-            function.linkage = llvm.Linkage.internal
-    machine = target_machine()
-    passes = llvm.create_new_module_pass_manager()
-    passes.add_global_dead_code_eliminate_pass()
-    passes.add_strip_dead_prototype_pass()
-    passes.run(module, llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=3)))
-    outside = {f.name for f in module.functions if f.is_declaration and not f.name.startswith("llvm.")} - _RUNTIME
-    if outside:
-        raise RuntimeError(f"kernel {name} must be self-contained, but it would call {', '.join(sorted(outside))}")
-    native_object: bytes = machine.emit_object(module)
-    return native_object
-
-
-@cache
-def host() -> tuple[str, str]:
-    """(processor name, feature list) that kernels are compiled for; NUMBA_CPU_NAME and NUMBA_CPU_FEATURES override."""
-    name = os.environ.get("NUMBA_CPU_NAME") or "host"
-    if name == "host":
-        name, features = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
-    else:
-        features = ""
-    return name, os.environ.get("NUMBA_CPU_FEATURES", features)
-
-
-@cache
-def register_bytes() -> int:
-    """Bytes of the host's vector registers: 64 with AVX-512, 32 with AVX, else 16."""
-    name, features = host()
-    on = {feature[1:] for feature in features.split(",") if feature.startswith("+")}
-    if not features:  # a processor named by the user: llvmlite does not tell what it has
-        on = (
-            {"avx512f"}
-            if "avx512" in name or name in ("znver4", "znver5")
-            else {"avx"}
-            if name in _AVX2_PROCESSORS
-            else set()
-        )
-    return 64 if "avx512f" in on else 32 if "avx" in on else 16
-
-
-@cache
-def registers() -> int:
-    """How many vector registers there are: 32 with AVX-512 and on ARM, else 16."""
-    return 32 if register_bytes() == 64 or platform.machine().lower() in ("aarch64", "arm64") else 16
-
-
-@cache
-def target_machine() -> Any:
-    """What LLVM emits code for."""
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    name, features = host()
-    target = llvm.Target.from_default_triple()
-    return target.create_target_machine(cpu=name, features=features, opt=3, codemodel="jitdefault", jit=True)
-
-
 # ---------------------------------------------------------------------------------------------------------------- cache
 
 
@@ -270,7 +161,7 @@ def target_machine() -> Any:
 def _stamp(module: str) -> str:
     """Hash of all that shapes a module's machine code: its sources, the compilers' versions, the host's features."""
     digest = hashlib.sha256()
-    for name, text in sorted(_sources(f"native.{module}").items()):
+    for name, text in sorted((_sources(f"native.{module}") | _sources("compiler")).items()):
         digest.update(name.encode() + b"\0" + text)
     versions = (sys.version, np.__version__, llvmlite.__version__, _numba_version(), platform.machine(), *host())
     digest.update(repr(versions).encode())

@@ -17,7 +17,8 @@ from typing import Any
 
 import llvmlite.binding as llvm
 
-from eagerconv.kernels_cpu.jit import Kernel, target_machine
+from eagerconv.kernels_cpu.jit import Kernel
+from eagerconv.kernels_cpu.targets import target_machine
 
 # GNU OpenMP reads this when it is loaded. Its threads spin for milliseconds at a barrier; where another process holds a core,
 # that made two threads ten times slower than one. So many turns, some tens of microseconds, bridge the gap to the next region

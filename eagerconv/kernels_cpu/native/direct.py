@@ -12,7 +12,6 @@ from typing import Any
 import numba
 
 from eagerconv.kernels_cpu.blocks import DIRECT_ROW
-from eagerconv.kernels_cpu.jit import OPTIONS
 from eagerconv.kernels_cpu.native.vector import offset, zero
 from eagerconv.kernels_cpu.table import (
     BATCH,
@@ -36,6 +35,7 @@ from eagerconv.kernels_cpu.table import (
     Y_N,
     Y_O,
 )
+from eagerconv.kernels_cpu.targets import OPTIONS
 
 helper = numba.njit(**OPTIONS)
 P = Any  # a pointer

@@ -13,7 +13,7 @@ import llvmlite.ir as ir
 from numba import types
 from numba.extending import intrinsic
 
-from eagerconv.kernels_cpu.jit import register_bytes, registers
+from eagerconv.kernels_cpu.targets import register_bytes, registers
 
 I1, I8, I32, I64 = ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64)
 
