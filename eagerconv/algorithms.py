@@ -30,7 +30,9 @@ class AlgorithmError(ValueError):
 class Candidate:
     """One row of `explain`: an algorithm, why it was refused (None: accepted), its workspace in bytes and estimated time.
 
-    The last two are None where the algorithm can't compute what was asked.
+    The last two are None where the algorithm can't compute what was asked. The time is the one by which is chosen: of 8
+    images, contiguous in memory, on two threads, whatever the call's (the gradient with respect to weights sums over the
+    batch, and is estimated for it). So the choice, and with it the last bits, depends on the filter and one image alone.
     """
 
     name: str
@@ -108,7 +110,8 @@ def explain(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Explanat
 
 def reasons_against(request: Request, policy: Policy) -> dict[Algorithm, str | None]:
     """Every algorithm of the request's device with the reason against it, or None."""
-    return {a: a.reason_against(request) or policy.reason_against(a, request) for a in table(request.device)}
+    typical = request.typical
+    return {a: a.reason_against(typical) or policy.reason_against(a, request) for a in table(request.device)}
 
 
 def accepted(request: Request, policy: Policy) -> list[Algorithm]:
@@ -117,16 +120,19 @@ def accepted(request: Request, policy: Policy) -> list[Algorithm]:
 
 
 def select(request: Request, policy: Policy) -> Algorithm:
-    """The algorithm that was measured to be fastest, or else the cheapest, of those that have no reason against them."""
-    reasons = reasons_against(request, policy)
+    """The algorithm that was measured to be fastest, or else the cheapest, of those that have no reason against them.
+
+    The choice is made for the typical request, so that the bits of a result depend on nothing that should not matter.
+    """
+    reasons, typical = reasons_against(request, policy), request.typical
     willing = [a for a, reason in reasons.items() if reason is None]
     measured = tuning.winners.get(tuning.key(request)) if tuning.winners else None
-    chosen = min(willing, key=lambda a: (a.name != measured, a.cost(request))) if willing else None
+    chosen = min(willing, key=lambda a: (a.name != measured, a.cost(typical))) if willing else None
     if policy.observer is not None:
         rows = []
         for a, reason in reasons.items():
-            able = a.reason_against(request) is None
-            rows.append(Candidate(a.name, reason, *((a.workspace(request), a.cost(request)) if able else (None, None))))
+            able = a.reason_against(typical) is None
+            rows.append(Candidate(a.name, reason, *((a.workspace(request), a.cost(typical)) if able else (None, None))))
         name = chosen.name if chosen else None
         policy.observer.rows.append(Explanation(request.spec, request.slot, request.dtype.name, name, tuple(rows)))
     if chosen is None:

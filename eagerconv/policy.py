@@ -24,7 +24,7 @@ TOLERANCE = {
 """Error, relative to the largest result there can be, that `auto` allows by default."""
 
 SMALL = 1_000_000
-"""Problems of fewer products are always summed directly: exactness costs nothing there."""
+"""Typical problems of fewer products are always summed directly: exactness costs nothing there."""
 
 
 class Observer:
@@ -49,7 +49,8 @@ class Policy:
     check: bool = False
 
     def reason_against(self, algorithm: Algorithm, request: Request) -> str | None:
-        """Why the user's wishes rule this algorithm out, or None."""
+        """Why the user's wishes rule this algorithm out, or None. All but the limit of workspace see the typical request."""
+        typical = request.typical
         if self.require is not None and algorithm.name != self.require:
             return f"{self.require!r} is required"
         if algorithm.name in self.exclude:
@@ -57,10 +58,10 @@ class Policy:
         if algorithm.error is not None and self.require is None:
             if self.exact:
                 return "does not sum directly, and exact=True was asked for"
-            if request.spec.macs < SMALL:
+            if typical.spec.macs < SMALL:
                 return "is not for small problems, which are summed directly"
             tolerance = TOLERANCE.get(request.dtype.name, 0.0) if self.tolerance is None else self.tolerance
-            if (error := algorithm.error(request)) > tolerance:
+            if (error := algorithm.error(typical)) > tolerance:
                 return f"may be wrong by {error:.1e} of the largest result, more than the {tolerance:.1e} allowed"
         if self.workspace is not None and (needed := algorithm.workspace(request)) > self.workspace:
             return f"needs {needed:,} bytes of workspace, more than the {self.workspace:,} allowed"

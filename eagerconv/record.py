@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import numpy as np
 
-from eagerconv.spec import ConvSpec, Shape, Slot
+from eagerconv.spec import ConvSpec, Shape, Slot, contiguous
 
 OPERANDS: dict[Slot, tuple[Slot, Slot]] = {"y": ("x", "w"), "x": ("y", "w"), "w": ("x", "y")}
 """The two given slots of each contraction, in the order in which they are passed."""
@@ -20,8 +21,12 @@ FEATURES = frozenset(
 )
 """Every flag that `ConvSpec.features` can hold."""
 
+TYPICAL_BATCH, TYPICAL_THREADS = 8, 2
+"""For which algorithms are chosen on the CPU, whatever the batch and the threads: least regret over many of both."""
+
 T = TypeVar("T")
-Plan = Callable[[Any, Any], Any]
+Plan = Callable[..., Any]
+"""plan(a, b) makes the result of two operands; those of the CPU's algorithms fill a third argument, if there is one."""
 FinishingPlan = Callable[[Any, Any, Any], Any]
 
 
@@ -75,6 +80,24 @@ class Request:
     tf32: bool = False
     workspace: int | None = None
     tuned: bool = False
+
+    @property
+    def typical(self) -> Request:
+        """The request that stands for all that differ from it only in what must not change the bits of a result.
+
+        Algorithms add in different orders, so their choice may depend on the filter and the geometry of one image alone: not
+        on threads, on the way operands lie in memory, nor on how many images there are, except where the sum goes over them.
+        """
+        return _typical(self)
+
+
+@lru_cache(maxsize=1024)
+def _typical(request: Request) -> Request:
+    if request.device != "cpu":
+        return request
+    spec = request.spec if request.slot == "w" else replace(request.spec, batch=TYPICAL_BATCH)
+    a, b = (contiguous(spec.shape(slot)) for slot in OPERANDS[request.slot])
+    return replace(request, spec=spec, strides=(a, b), threads=TYPICAL_THREADS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

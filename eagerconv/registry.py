@@ -8,12 +8,12 @@ from eagerconv.kernels_cpu.fft import FFT
 from eagerconv.kernels_cpu.gemm import GEMM
 from eagerconv.kernels_cpu.local import LOCAL
 from eagerconv.kernels_cpu.rows import ROWS
-from eagerconv.kernels_cpu.widen import widened
+from eagerconv.kernels_cpu.staging import staged
 from eagerconv.kernels_cpu.winograd import WINOGRAD, WINOGRAD_F2
 from eagerconv.record import Algorithm
 
 TABLE: dict[str, tuple[Algorithm, ...]] = {
-    "cpu": tuple(map(widened, (GEMM, WINOGRAD, WINOGRAD_F2, DWM, FFT, ROWS, LOCAL, DIRECT))),
+    "cpu": tuple(map(staged, (GEMM, WINOGRAD, WINOGRAD_F2, DWM, FFT, ROWS, LOCAL, DIRECT))),
 }
 """Algorithms of each device; on equal cost the earlier one runs. `table` enters the GPU's when they are first asked for."""
 

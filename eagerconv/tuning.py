@@ -16,10 +16,9 @@ winners: dict[str, str] = {}
 
 
 def key(request: Request) -> str:
-    """A request as text: everything that its time depends on, and that a saved choice must agree with."""
-    text = (
-        f"{request.slot} of {request.spec}, {request.dtype.name}, strides {request.strides}, {request.threads} threads"
-    )
+    """A request as text: everything that the choice may depend on, and that a saved choice must agree with."""
+    request = request.typical
+    text = f"{request.slot} of {request.spec}, {request.dtype.name}, strides {request.strides}"
     return text if request.device == "cpu" else f"{text}, {request.device}{', tf32' if request.tf32 else ''}"
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from eagerconv.kernels_cpu import dwm, jit, native
-from eagerconv.kernels_cpu.widen import WIDER
+from eagerconv.kernels_cpu.staging import WIDER
 from eagerconv.kernels_cpu.winograd import F2, F4
 from eagerconv.registry import TABLE, known
 

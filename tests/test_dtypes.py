@@ -8,7 +8,7 @@ import oracle
 import pytest
 
 import eagerconv as ec
-from eagerconv.kernels_cpu import convert, widen
+from eagerconv.kernels_cpu import convert, staging
 
 HALVES = [np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)]
 OPTIONS = {"border_mode": 1, "subsample": 2, "num_groups": 2}
@@ -33,7 +33,7 @@ def three_slots(x, w, y, **more):
 @pytest.mark.parametrize("dtype", HALVES, ids=str)
 @pytest.mark.parametrize("block", [1, 2000, 1 << 20])
 def test_halves_are_summed_in_float32_and_rounded_once(dtype, algorithm, block, monkeypatch):
-    monkeypatch.setattr(widen, "BLOCK", block)  # one image at a time, some, all
+    monkeypatch.setattr(staging, "BLOCK", block)  # one image at a time, some, all
     ec.algorithms._planned.cache_clear()
     x, w, y = operands(dtype)
     exact = three_slots(*(a.astype(np.float64) for a in (x, w, y)), algorithm="direct")

@@ -36,7 +36,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from eagerconv.record import FEATURES, Algorithm, Plan, Request, arrange
+from eagerconv.record import FEATURES, TYPICAL_BATCH, Algorithm, Plan, Request, arrange
 from eagerconv.spec import ConvSpec, Shape, Slot
 
 Array = npt.NDArray[Any]
@@ -52,7 +52,6 @@ TILE_SIZES = {
     2: (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256),
     3: (6, 8, 12, 16, 24, 32, 48),
 }  # points along each axis that are tried, as long as tiles stay in the cache; larger kernels have tiles of twice their size
-TYPICAL_BATCH = 4  # for which tiles are chosen, whatever the batch
 POINTWISE = 8  # (result, summed) channel pairs up to which spectra are multiplied where they lie
 
 # OpenBLAS starts threads of its own for larger products (of matrix and vector: 16 times smaller), and splits them differently
@@ -564,8 +563,9 @@ def planned(request: Request, plan: Layout) -> Plan:
     spec, slot = request.spec, request.slot
     phases = _Phases(spec, slot, plan)
 
-    def run(a: Array, b: Array) -> Array:
-        result = np.zeros(spec.shape(slot), request.dtype)
+    def run(a: Array, b: Array, out: Array | None = None) -> Array:
+        result = np.empty(spec.shape(slot), request.dtype) if out is None else out
+        result[...] = 0
         _scratch.start(plan.workspace)
         with np.errstate(all="ignore"):  # NaN and Inf spread through a tile silently, as they do through sums
             _Contraction(request, plan, phases, *arrange(slot, a, b, result)).solve()

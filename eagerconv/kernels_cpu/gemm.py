@@ -23,7 +23,7 @@ from eagerconv.kernels_cpu.threads import Launch, worthwhile
 from eagerconv.record import FEATURES, Algorithm, Plan, Request
 from eagerconv.spec import ConvSpec, Shape
 
-MOST_WORKSPACE = 1 << 32  # bytes, all threads together
+MOST_WORKSPACE = 1 << 32  # bytes, for one thread
 PHASES = 512  # of the stride, at most
 
 PIXELS, FEW_PIXELS, WEIGHT_PIXELS = 256, 4096, 384  # of a tile
@@ -252,7 +252,7 @@ def _weights_plan(request: Request) -> Plan:
     launch = Launch(stages, threads, parts.work * dtype.itemsize, table, parts.shared * dtype.itemsize)
     plan = launch.plan(spec.shape("w"), dtype, "w")
 
-    return plan if image is request else lambda x, y: plan(y, x)
+    return plan if image is request else lambda x, y, out=None: plan(y, x, out)
 
 
 # --------------------------------------------------------------------------------------------------------- the algorithm
@@ -260,7 +260,7 @@ def _weights_plan(request: Request) -> Plan:
 
 def _refuses(request: Request) -> str | None:
     """Rows are padded in workspace, however far; gradients wrt inputs are planned phase by phase, which takes time."""
-    if (needed := _workspace(request)) > MOST_WORKSPACE:
+    if (needed := _workspace(replace(request, threads=1))) > MOST_WORKSPACE:
         return f"would pad rows until they take {needed:,} bytes"
     if request.slot != "x":
         return None

@@ -18,13 +18,12 @@ from eagerconv.kernels_cpu.gemm import lanes
 from eagerconv.kernels_cpu.jit import kernel
 from eagerconv.kernels_cpu.table import as_table, streams, three, view
 from eagerconv.kernels_cpu.threads import Launch, worthwhile
-from eagerconv.record import FEATURES, Algorithm, Plan, Request
+from eagerconv.record import FEATURES, OPERANDS, TYPICAL_BATCH, Algorithm, Plan, Request
 from eagerconv.spec import ConvSpec, Shape, Slot
 
 STRIP = 1 << 15  # bytes of one task's padded source, at least some rows of it
 COLUMNS = 4096  # of a strip, at most
 TASKS = 16  # of one launch, at least, where there are rows enough
-BATCH = 8  # for which blocks are chosen: the choice must not depend on the batch, as it decides about the last bits
 MOST_PHASES = 4  # of the stride along y and x
 MOST_TAPS = 1024  # along y or x
 MOST_WORK = 1 << 22  # bytes of one thread's workspace
@@ -337,7 +336,7 @@ def _weights_seconds(spec: ConvSpec, dtype: np.dtype[Any], height: int, columns:
 
 def _block(request: Request) -> tuple[int, int]:
     """(height, columns) of the block of taps."""
-    return _choice(replace(request.spec, batch=BATCH), request.slot, request.dtype)[1:]
+    return _choice(replace(request.spec, batch=TYPICAL_BATCH), request.slot, request.dtype)[1:]
 
 
 @lru_cache(maxsize=1024)
@@ -353,7 +352,7 @@ def _choice(spec: ConvSpec, slot: Slot, dtype: np.dtype[Any]) -> tuple[float, in
 
 
 def _strips_refuse(request: Request) -> str | None:
-    """Why strips can't serve, or None."""
+    """Why strips can't serve, or None: by one image alone, as to how it is computed."""
     spec = request.spec
     if max(spec.stride[-2:]) > MOST_PHASES:
         return f"does not know strides above {MOST_PHASES} along the last two axes"
@@ -362,7 +361,7 @@ def _strips_refuse(request: Request) -> str | None:
     given = request.strides if request.slot == "w" else request.strides[:1]
     if any(strides[-1] != 1 for strides in given):
         return "needs the pixels of a row next to each other"
-    if _strips_work(request) > MOST_WORK:
+    if _strips_work(_of_batch(request)) > MOST_WORK:
         return "would need too much workspace for that many channels, or so wide a window"
     return None
 
@@ -389,17 +388,26 @@ def _planes_seconds(request: Request) -> float:
     return planes.seconds(request) / min(request.threads, planes.tasks(request))
 
 
+def _of_batch(request: Request) -> Request:
+    """The request for a batch of usual size, contiguous in memory, on one thread: by it is decided how images are summed."""
+    spec = replace(request.spec, batch=TYPICAL_BATCH)
+    a, b = (contiguous(spec.shape(slot)) for slot in OPERANDS[request.slot])
+    return replace(request, spec=spec, strides=(a, b), threads=1)
+
+
 @lru_cache(maxsize=1024)
 def _in_place(request: Request) -> bool:
-    """Whether whole planes are read in place: by the image alone, so that batch and threads do not change its bits."""
-    some = replace(request, spec=replace(request.spec, batch=BATCH), threads=1)
-    if not planes.suits(request):
+    """Whether whole planes are read in place: by the image alone, so that nothing else changes its bits."""
+    some = _of_batch(request)
+    if not planes.suits(some):
         return False
-    return _strips_refuse(request) is not None or _planes_seconds(some) < _strips_seconds(some)
+    return _strips_refuse(some) is not None or _planes_seconds(some) < _strips_seconds(some)
 
 
 def _refuses(request: Request) -> str | None:
-    return None if planes.suits(request) else _strips_refuse(request)
+    if not _in_place(request):
+        return _strips_refuse(request)
+    return None if planes.suits(request) else "needs the pixels of a plane next to each other"
 
 
 def _workspace(request: Request) -> int:

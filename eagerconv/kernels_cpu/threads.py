@@ -174,10 +174,10 @@ class Launch:
                 kernel.call_arrays(tasks.start, tasks.stop, 0, x, w, y, work, self._table_address)
 
     def plan(self, shape: Shape, dtype: np.dtype[Any], slot: Slot = "y") -> Plan:
-        """A function of two operands that makes the result; the kernel expects it in `slot`."""
+        """A function of two operands that makes the result, or fills `out`; the kernel expects it in `slot`."""
 
-        def run(a: Any, b: Any) -> Any:
-            result = empty(shape, dtype)
+        def run(a: Any, b: Any, out: Any = None) -> Any:
+            result = empty(shape, dtype) if out is None else out
             self(*arrange(slot, a, b, result))
             return result
 
