@@ -15,6 +15,7 @@ from test_kernels import script
 
 import eagerconv as ec
 from eagerconv import algorithms, geometry
+from eagerconv.kernels_cpu import staging
 from eagerconv.kernels_cpu.threads import available_threads
 from eagerconv.policy import Policy
 from eagerconv.record import OPERANDS, Request
@@ -81,7 +82,7 @@ def test_threads_neighbours_and_strides_change_no_bit(p: Problem, slot: str, dty
 @pytest.mark.parametrize("algorithm", algorithms.names("cpu"))
 @pytest.mark.parametrize("slot", SLOTS)
 @given(p=problems())
-@examples(25)
+@examples(15)
 def test_strides_change_no_bit_of_a_forced_algorithm_nor_whether_it_serves(
     algorithm: str, slot: str, p: Problem
 ) -> None:
@@ -95,6 +96,19 @@ def test_strides_change_no_bit_of_a_forced_algorithm_nor_whether_it_serves(
         views = [arranged(a, layout) for a in numbers]
         plain = [np.ascontiguousarray(a).astype(np.float32) for a in views]
         np.testing.assert_array_equal(solve(p, slot, views, algorithm), solve(p, slot, plain, algorithm), layout)
+
+
+@pytest.mark.parametrize("slot", ["forward", "grad_inputs"])
+def test_scattered_images_are_copied_a_block_at_a_time(slot: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    p = Problem(7, 4, 1, 1, (40, 30), (3, 3), "half")
+    x, w, y = reals(p, 0, np.float32)
+    monkeypatch.setattr(staging, "BLOCK", 2 * (x[0].size + y[0].size))
+    copied: list[Any] = []
+    monkeypatch.setattr(staging, "_copied", lambda a: (copied.append(a.shape), a.copy())[1])
+    views = [arranged(a, "channels-last") for a in (x, w, y)]
+    algorithms.forget_plans()
+    np.testing.assert_array_equal(solve(p, slot, views, "rows"), solve(p, slot, (x, w, y), "rows"))
+    assert [shape[0] for shape in copied] == [2, 2, 2, 1]
 
 
 def drawn(rng: random.Random) -> ConvSpec:
