@@ -484,3 +484,28 @@ def test_where_folders_cannot_be_held_open_everything_goes_by_the_path(folder, m
     cache.write_object(other, b"new")
     assert cache.read_object(other) is None
     assert sorted(path.name for path in folder.iterdir()) == [NAME, other]
+
+
+# ----- Numba's own cache -----
+
+REGION = """
+from eagerconv.kernels_cpu import cache, parallel
+print(cache.directory())
+"""
+
+
+def test_numba_keeps_its_loop_in_our_folder_and_damage_costs_a_compilation(tmp_path):
+    environment = {"EAGERCONV_CACHE_DIR": str(tmp_path)}
+    assert script(REGION, **environment) == [str(tmp_path)]
+    (index,) = tmp_path.rglob("*.nbi")
+    index.write_bytes(b"")
+    assert script(REGION, **environment) == [str(tmp_path)]
+
+
+def test_numba_keeps_nothing_where_others_could_write(tmp_path):
+    tmp_path.chmod(0o777)
+    package = Path(cache.__file__).parent
+    before = sorted(package.rglob("*.nb?"))
+    assert script(REGION, EAGERCONV_CACHE_DIR=str(tmp_path), NUMBA_CACHE_DIR=str(tmp_path)) == ["None"]
+    assert list(tmp_path.iterdir()) == []
+    assert sorted(package.rglob("*.nb?")) == before
