@@ -59,6 +59,13 @@ def warmup(
     TypeError
         If there is no dtype of that name.
 
+    Notes
+    -----
+    Kernels are kept in the folder `EAGERCONV_CACHE_DIR`, or else in `eagerconv` of the user's caches (`XDG_CACHE_HOME` or
+    `~/.cache`, on Windows `LOCALAPPDATA`), or else, where there is no home, of the temporary folder. It must belong to the user
+    and be writable by nobody else, as a kernel is code; otherwise one line on stderr says so, and every process compiles for
+    itself. A kernel that nobody has used for 90 days is deleted, and so are the least recent beyond 256 MiB.
+
     Examples
     --------
     >>> import eagerconv as ec

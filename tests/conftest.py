@@ -16,7 +16,7 @@ settings.register_profile("eagerconv", deadline=None, print_blob=True)
 settings.load_profile("eagerconv")
 
 
-LONG = ("test_guard.py", "test_kernels.py")
+LONG = ("test_cache.py", "test_guard.py", "test_kernels.py")
 """Files of long tests, which compile in processes of their own."""
 
 

@@ -23,6 +23,7 @@ import numpy as np
 import pytest
 
 from eagerconv import algorithms
+from eagerconv.kernels_cpu import cache
 from eagerconv.kernels_cpu.table import as_table
 from eagerconv.kernels_gpu import cuda, cudnn, cudnn_backend
 
@@ -73,11 +74,19 @@ def on_device(a: Any) -> CudaArray:
     return copy.view(CudaArray)
 
 
+@lru_cache
+def _folder() -> Path:
+    """Where only this user can write: what lies here is loaded and runs."""
+    kept = cache.directory()
+    folder = kept / "tests" if kept else Path(tempfile.mkdtemp())
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
+
+
 def build(text: str, suffix: str, *flags: str) -> Path:
     """Compile a C++ source to a shared library, once for each content."""
     stamp = hashlib.sha256("\0".join([text, *flags, (HERE / "cuda_on_cpu.h").read_text()]).encode()).hexdigest()[:20]
-    folder = Path(tempfile.gettempdir()) / "eagerconv-tests"
-    folder.mkdir(exist_ok=True)
+    folder = _folder()
     library = folder / f"{stamp}{suffix}.so"
     if not library.exists():
         code = library.with_suffix(".cpp")

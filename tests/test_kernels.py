@@ -1,9 +1,7 @@
-"""The native kernels as machinery: threads, forks, the cache of compiled objects, workspaces, bits."""
+"""The native kernels as machinery: threads, forks, compilation, workspaces, bits."""
 
 from __future__ import annotations
 
-import ast
-import functools
 import hashlib
 import itertools
 import os
@@ -14,7 +12,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -207,71 +204,7 @@ def test_threadpoolctl_and_the_environment_of_openmp_limit_us():
     assert script(code, OMP_NUM_THREADS="2")[5:] == ["1", "1", "4", "4"]
 
 
-# ----- Compilation and cache -----
-
-
-def test_a_second_process_compiles_nothing_and_a_serial_one_never_imports_numba(tmp_path):
-    code = ALL_SLOTS + "import sys; work(); print(len(jit.compiled_here), 'numba' in sys.modules)"
-    first = script(code, EAGERCONV_CACHE_DIR=str(tmp_path), NUMBA_NUM_THREADS="1")
-    second = script(code, EAGERCONV_CACHE_DIR=str(tmp_path), NUMBA_NUM_THREADS="1")
-    assert int(first[0]) >= 2
-    assert second == ["0", "False"]
-
-
-def test_damaged_stale_and_unwritable_caches_only_cost_a_compilation(tmp_path):
-    code = ALL_SLOTS + "print(work(), len(jit.compiled_here))"
-    fresh = script(code, EAGERCONV_CACHE_DIR=str(tmp_path))
-    for path in tmp_path.glob("*.o"):
-        path.write_bytes(path.read_bytes()[:-7] + b"garbage")
-    assert script(code, EAGERCONV_CACHE_DIR=str(tmp_path)) == fresh
-    nowhere = tmp_path / "file"
-    nowhere.write_text("not a folder")
-    everywhere = dict.fromkeys(("EAGERCONV_CACHE_DIR", "XDG_CACHE_HOME", "TMPDIR"), str(nowhere))
-    assert script(code + "; print(jit.cache_directory())", **everywhere)[:1] == fresh[:1]
-
-
-def test_the_cache_key_holds_versions_and_processor(monkeypatch):
-    stamps = {jit._stamp("direct")}
-    for name, value in (("host", lambda: ("other", "+features")), ("_numba_version", lambda: "0.0")):
-        with monkeypatch.context() as patch:
-            patch.setattr(jit, name, value)
-            stamps.add(jit._stamp.__wrapped__("direct"))
-    assert len(stamps) == 3
-
-
-NATIVE = sorted(path.stem for path in Path(jit.__file__).with_name("native").glob("*.py") if path.stem != "__init__")
-
-
-@pytest.mark.parametrize(
-    "changed", ["blocks", "table", "cooktoom", "targets", "compiler", *(f"native.{name}" for name in NATIVE)]
-)
-def test_a_changed_source_invalidates_the_kernels_made_of_it_alone(changed, monkeypatch):
-    before = {module: jit._stamp.__wrapped__(module) for module in NATIVE}
-    source = jit._source.__wrapped__
-    monkeypatch.setattr(jit, "_source", lambda name: source(name) + b"#" * (name == changed))
-    after = {module: jit._stamp.__wrapped__(module) for module in NATIVE}
-    stale = {module for module in NATIVE if before[module] != after[module]}
-    assert stale == {module for module in NATIVE if changed in imported(f"native.{module}") | imported("compiler")}
-
-
-@functools.cache
-def imported(module):
-    """The modules of kernels_cpu that one of them imports, itself and through others, as Python's parser sees them."""
-    tree = ast.parse(Path(jit.__file__).parent.joinpath(*module.split(".")).with_suffix(".py").read_text())
-    found = {module}
-    for node in ast.walk(tree):
-        assert not isinstance(node, ast.Import) or not any("kernels_cpu" in name.name for name in node.names)
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("eagerconv.kernels_cpu"):
-            inside = node.module.removeprefix("eagerconv.kernels_cpu").removeprefix(".")
-            for name in [inside] if inside else [name.name for name in node.names]:
-                found |= imported(name)
-    return found
-
-
-def test_kernel_sources_know_nothing_of_the_plans():
-    shared = {"blocks", "cooktoom", "table", "targets"}
-    for module in NATIVE:
-        assert {name for name in imported(f"native.{module}") if not name.startswith("native.")} <= shared
+# ----- Compilation -----
 
 
 def test_no_two_kernels_share_an_object():
@@ -279,17 +212,6 @@ def test_no_two_kernels_share_an_object():
     functions = ["direct:forward", "direct:inputs", "direct:weights", "direct:weights_unshared"]
     kernels = [jit.kernel(f, np.dtype(d)) for f, d in itertools.product(functions, dtypes)]
     assert len({k.address for k in kernels}) == len({k.name for k in kernels}) == len(functions) * len(dtypes)
-
-
-def test_no_two_kernels_can_share_a_file(monkeypatch):
-    monkeypatch.setattr(jit, "_stamp", lambda module: "0" * 64)
-    names = ["a", "b", "ab", "a_b", "b_a", "_a", "a_", "a__b", "float32"]
-    kernels = list(itertools.product(names, names, ["int8", "int16", "float32"]))
-    files = {jit._file_name(f"{module}:{name}", np.dtype(dtype)) for module, name, dtype in kernels}
-    assert len(files) == len(kernels)
-    for name in ("a", "a-b:a", "a:b:a", "a:b-a", ":a", "a:"):
-        with pytest.raises(ValueError, match="'module:function'"):
-            jit._file_name(name, np.dtype("int8"))
 
 
 TINY = """
@@ -300,18 +222,6 @@ y = ec.conv1d(np.ones((1, 1, 5), np.float32), np.ones((1, 1, 2), np.float32), al
 assert y.numpy().sum() == 8
 print(len(jit.compiled_here))
 """
-
-
-def test_a_changed_emitter_and_a_missing_folder_cost_a_compilation(tmp_path):
-    package = tmp_path / "eagerconv"
-    shutil.copytree(Path(ec.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
-    environment = {"EAGERCONV_CACHE_DIR": str(tmp_path / "not" / "there")}
-    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n{TINY}"
-    assert script(code, **environment) == ["1"]
-    assert script(code, **environment) == ["0"]
-    emitters = package / "kernels_cpu" / "native" / "vector.py"
-    emitters.write_text(emitters.read_text() + "\n# changed\n")
-    assert script(code, **environment) == ["1"]
 
 
 def test_a_notice_tells_of_a_long_compilation_once_unless_it_is_silenced(tmp_path):

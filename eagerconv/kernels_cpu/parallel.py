@@ -6,6 +6,7 @@ It is the only `prange`: Numba fuses adjacent parallel loops and drops the barri
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import llvmlite.ir as ir
@@ -13,6 +14,7 @@ import numba
 from numba import types
 from numba.extending import intrinsic
 
+from eagerconv.kernels_cpu import cache
 from eagerconv.kernels_cpu.jit import Kernel
 
 _INDEX = ir.IntType(64)
@@ -41,11 +43,18 @@ def _run(address: int, threads: int, first: int, tasks: int, x: int, w: int, y: 
 
 
 def _compiled() -> Callable[..., None]:
-    signature = types.void(*[types.int64] * 9)
-    try:
-        return numba.njit(signature, parallel=True, nogil=True, cache=True)(_run)  # type: ignore[no-any-return]
-    except RuntimeError:  # no folder that Numba could write its cache to
-        return numba.njit(signature, parallel=True, nogil=True)(_run)  # type: ignore[no-any-return]
+    """The loop, from Numba's cache, which lies in our folder: the places that Numba would choose nobody has looked at."""
+    compile_with = partial(numba.njit, types.void(*[types.int64] * 9), parallel=True, nogil=True)
+    folder, chosen = cache.directory(), numba.config.CACHE_DIR
+    if folder is not None:
+        numba.config.CACHE_DIR = str(folder)
+        try:
+            return compile_with(cache=True)(_run)  # type: ignore[no-any-return]
+        except Exception:  # whatever is wrong on disk costs a compilation, no more
+            pass
+        finally:
+            numba.config.CACHE_DIR = chosen
+    return compile_with()(_run)  # type: ignore[no-any-return]
 
 
 _loop = _compiled()
