@@ -8,6 +8,7 @@ every block needs, are converted whole.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -17,7 +18,7 @@ import numpy as np
 from eagerconv.kernels_cpu.convert import SECONDS_PER_ELEMENT, convert
 from eagerconv.kernels_cpu.direct import contiguous
 from eagerconv.memory import empty
-from eagerconv.record import OPERANDS, Algorithm, Plan, Request
+from eagerconv.record import OPERANDS, Algorithm, Plan, Range, Request
 
 WIDER = {"float16": "float32", "bfloat16": "float32", "bool": "int32"}
 
@@ -27,11 +28,12 @@ BLOCK = 1 << 20  # elements of the operand and result images converted at once: 
 def widened(algorithm: Algorithm) -> Algorithm:
     """The algorithm, serving also the dtypes that become one of its own."""
     served = frozenset(narrow for narrow, wide in WIDER.items() if wide in algorithm.dtypes)
-    error = algorithm.error
+    error, safe = algorithm.error, algorithm.safe
     return replace(
         algorithm,
         dtypes=algorithm.dtypes | served,
         error=None if error is None else lambda request: error(_wide(request)),
+        safe=None if safe is None else lambda request: _range(safe, request),
         refuses=lambda request: algorithm.refuses(_wide(request)),
         workspace=lambda request: algorithm.workspace(_wide(request)) + _converted_bytes(request),
         cost=lambda request: algorithm.cost(_wide(request)) + _conversion_cost(request),
@@ -55,6 +57,13 @@ def _wide(request: Request, images: int | None = None) -> Request:
     spec = replace(request.spec, batch=_images(request) if images is None else images)
     a, b = (contiguous(spec.shape(slot)) for slot in OPERANDS[request.slot])
     return replace(request, spec=spec, dtype=np.dtype(wide), strides=(a, b))
+
+
+def _range(safe: Callable[[Request], Range], request: Request) -> Range:
+    """The range of a block; sums over the batch lose something in each of them."""
+    block = _wide(request)
+    least, most = safe(block)
+    return Range(least * (-(-request.spec.batch // block.spec.batch) if request.slot == "w" else 1), most)
 
 
 def _converted_bytes(request: Request) -> int:
