@@ -64,6 +64,11 @@ def _dtype(x: Any) -> DType:
     return found
 
 
+def widened(x: Tensor) -> Tensor:
+    """16-bit floats as float32, where their sums and squares neither overflow nor lose digits; anything else as it is."""
+    return x.astype("float32") if x.dtype.name in ("float16", "bfloat16") else x
+
+
 def astype(x: Any, dtype: npt.DTypeLike, /, *, copy: builtins.bool = True, device: str | None = None) -> Tensor:
     """Convert to another dtype; gradients come back in the old one.
 

@@ -121,7 +121,8 @@ def using(
     exclude : iterable of str, optional
         Algorithms not to use.
     exact : bool, optional
-        Only algorithms that sum products of the operands themselves: small integers then give exact results.
+        Only algorithms that sum products of the operands themselves: small integers then give exact results, and values
+        of any size give what their sums are (see Notes).
     tolerance : float, optional
         The largest error allowed, relative to max|input| * sum|filter|: by default 3e-5 for float32, 1e-12 for float64.
         A required algorithm is used whatever its error.
@@ -134,6 +135,14 @@ def using(
     ------
     ValueError
         If there is no algorithm of that name.
+
+    Notes
+    -----
+    The algorithms that `exact` leaves out compute through values larger than operands and results. Nothing overflows and
+    their errors hold as long as max|input|, sum|filter| and their product are zero or in a range that depends on the layer:
+    for 3x3 filters at least from 1e-26 to 7e34 in float32 and from 1e-296 to 3e304 in float64, for any layer that fits a
+    CPU's memory from 1e-18 to 1e31 and from 1e-288 to 1e301. In the gradient with respect to inputs the incoming gradient
+    takes the input's place, in that with respect to filters the filter's. `check` finds wrong results, and tells the range.
 
     Examples
     --------

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, TypeVar
+from math import prod
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -100,6 +101,31 @@ def _typical(request: Request) -> Request:
     return replace(request, spec=spec, strides=(a, b), threads=TYPICAL_THREADS)
 
 
+class Range(NamedTuple):
+    """The least and the most that each of max|a|, sum|b| and max|a| * sum|b| may be, unless it is zero.
+
+    b is the second operand, and sum|b| the largest sum of what meets in one number of the result.
+    """
+
+    least: float
+    most: float
+
+
+def range_of(request: Request, growth: float, loss: float) -> Range:
+    """The range of an algorithm whose intermediate values are at most `growth` times the largest of the three.
+
+    Roundings, up to n in a sum of n products, may all enlarge them: twice as much is allowed for.
+
+    Below the normal numbers a rounding is wrong not by a share of the value but by up to half the smallest number there is,
+    tiny * eps. If for each product of a sum `loss` such roundings at most reach the result, multiplied by max|a|, sum|b| or
+    one, they are less than one unit in the last place of max|a| * sum|b| from 4 * loss * tiny per product on.
+    """
+    spec = request.spec
+    products = {"y": spec.cin * prod(spec.kernel), "x": spec.cout * prod(spec.kernel), "w": spec.batch * prod(spec.out)}
+    limits = np.finfo(request.dtype)
+    return Range(4 * loss * products[request.slot] * float(limits.tiny), float(limits.max) / (2 * growth))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Algorithm:
     """One way to compute contractions, and all that selection, `explain` and the tests need to know of it.
@@ -113,6 +139,9 @@ class Algorithm:
     error : callable or None
         None: results are sums of products of the operands themselves, so that small integers give exact results.
         Otherwise Request -> a bound on the error relative to max|a| * sum|b|, the largest result there can be.
+    safe : callable or None
+        None with `error`: what sums products of the operands overflows and underflows only where their sums do.
+        Otherwise Request -> the `Range` of operands within which no intermediate value overflows and `error` holds.
     refuses : callable
         Request -> a reason, or None for requests that pass the allow-lists and can be computed.
     workspace : callable
@@ -130,6 +159,7 @@ class Algorithm:
     slots: frozenset[Slot] = frozenset({"x", "w", "y"})
     dtypes: frozenset[str]
     error: Callable[[Request], float] | None
+    safe: Callable[[Request], Range] | None = None
     refuses: Callable[[Request], str | None]
     workspace: Callable[[Request], int]
     cost: Callable[[Request], float]

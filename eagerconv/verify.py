@@ -45,8 +45,19 @@ def verify(algorithm: Algorithm, request: Request, a: Any, b: Any, result: Any) 
         raise CheckError(
             f"{algorithm.name} is wrong in the {SLOT_NAMES[slot]} of {spec}, {request.dtype.name}: at {at} it gave "
             f"{result[at]}, the reference {truth[at]}, allowed error {np.broadcast_to(allowed, wrong.shape)[at]:.3g}; "
-            f"{int(wrong.sum())} of {wrong.size} elements are wrong"
+            f"{int(wrong.sum())} of {wrong.size} elements are wrong{_safe(algorithm, request)}"
         )
+
+
+def _safe(algorithm: Algorithm, request: Request) -> str:
+    """The range of operands for which the algorithm promises its error, as the end of a message."""
+    if algorithm.safe is None:
+        return ""
+    (a, b), limits = OPERANDS[request.slot], algorithm.safe(request)
+    return (
+        f"; its error is promised for max|{a}|, sum|{b}| and their product from {limits.least:.0e} to {limits.most:.0e}, "
+        "using(exact=True) takes algorithms without such limits"
+    )
 
 
 def _terms(request: Request) -> float:

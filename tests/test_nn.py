@@ -7,6 +7,7 @@ import math
 import warnings
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import assume, given
@@ -163,6 +164,7 @@ def test_losses_have_their_options() -> None:
 # ----- Normalisation -----
 
 IMAGES = rng.standard_normal((4, 6, 3, 5)) * 3 + 1
+HALVES = (np.float16, ml_dtypes.bfloat16)
 SCALE, SHIFT = rng.standard_normal(6), rng.standard_normal(6)
 
 
@@ -213,6 +215,33 @@ def test_normalisation_is_accurate_in_float32(size: int) -> None:
     for single, double in zip(results("float32"), results("float64"), strict=True):
         terms = abs(double.data).max() if double.ndim > 1 else np.abs(v).sum()  # what is summed for weight and bias
         assert abs(single.data - double.data).max() < 1e-6 * terms
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("name", ["batch", "group", "instance", "layer"])
+def test_normalisation_of_16_bits_squares_in_float32(name: str, dtype: Any) -> None:
+    x, scale, shift = (
+        tensor((a * s).astype(dtype), requires_grad=True) for a, s in ((IMAGES, 3e3), (SCALE, 1), (SHIFT, 1))
+    )
+    wide = [tensor(a.numpy().astype("float64"), requires_grad=True) for a in (x, scale, shift)]
+    results = [normalisations(ec)[name](*operands) for operands in ((x, scale, shift), wide)]
+    assert results[0].dtype == np.dtype(dtype)
+    np.testing.assert_allclose(results[0].numpy().astype(float), results[1].numpy(), rtol=2e-2, atol=2e-2)
+    for out in results:
+        out.backward(np.ones(out.shape, out.dtype))
+    for few, many in zip((scale, shift), wide[1:], strict=True):
+        assert few.grad.dtype == few.dtype
+        np.testing.assert_allclose(few.grad.numpy().astype(float), many.grad.numpy(), rtol=2e-2, atol=0.5)
+
+
+def test_running_statistics_of_16_bits_may_be_beyond_float16() -> None:
+    x = (IMAGES * 3e3).astype("float16")
+    mean, var = x.astype(float).mean((0, 2, 3)), x.astype(float).var((0, 2, 3), ddof=1)
+    _, running = ec.batch_norm(x, {"mean": np.zeros(6, "f"), "var": np.ones(6, "f")}, momentum=1)
+    np.testing.assert_allclose(running["var"], var, rtol=1e-3)
+    out, _ = ec.batch_norm(x, {"mean": mean, "var": var}, training=False)
+    expected, _ = ec.batch_norm(x.astype(float), {"mean": mean, "var": var}, training=False)
+    np.testing.assert_allclose(out.numpy(), expected.numpy(), atol=1e-2)
 
 
 def test_running_statistics_against_pytorch() -> None:
@@ -408,6 +437,17 @@ def test_pool_against_pytorch(mode: str, problem: tuple[Any, ...], ties: bool) -
     out.backward(v)
     expected.backward(torch.tensor(v.reshape(expected.shape)))
     np.testing.assert_allclose(ours.grad.data, ref.grad.numpy(), rtol=1e-12)
+
+
+def test_averages_of_16_bits_are_summed_in_float32() -> None:
+    for dtype in HALVES:
+        x = tensor(np.full((1, 1, 32, 32), 60000).astype(dtype), requires_grad=True)
+        out = ec.avg_pool2d(x, 16)
+        assert out.dtype == x.dtype
+        assert (out.numpy() == x.numpy()[0, 0, 0, 0]).all()
+        out.backward(np.ones(out.shape, dtype))
+        assert x.grad.dtype == x.dtype
+        assert (x.grad.numpy() == 1 / 256).all()
 
 
 def test_pool_keeps_integers_and_nan() -> None:

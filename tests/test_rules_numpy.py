@@ -447,6 +447,13 @@ def test_zeros_are_no_poles() -> None:
     assert gradient(np.angle, [2.0j]) == [-0.5]
 
 
+@pytest.mark.parametrize("size", [1e25, 1e-25])
+def test_the_angle_of_any_size_has_a_slope(size: float) -> None:
+    np.testing.assert_allclose(
+        gradient(np.arctan2, np.float32([3 * size]), np.float32([4 * size])), [0.16 / size], 1e-6
+    )
+
+
 def test_equal_singular_and_eigenvalues() -> None:
     """Losses that do not depend on the choice of vectors have the gradient of what they compute."""
     x = tensor(np.eye(3) * 2, requires_grad=True)

@@ -15,6 +15,7 @@ import numpy as np
 
 from eagerconv.autograd import rules, tape
 from eagerconv.autograd.tape import joint
+from eagerconv.dtypes import widened
 from eagerconv.tensor import Tensor, asarray
 
 __all__ = ["batch_norm", "group_norm", "instance_norm", "layer_norm"]
@@ -77,9 +78,23 @@ def _pull_recorded(g: Any, operands: Any, eps: float) -> tuple[Any, Any, Any]:
 _normalise = joint("normalise", _normalised, lambda g, operands, eps, seen: _pull(g, operands, eps, seen))
 
 
-def _standardised(x: Tensor, shape: tuple[int, ...], eps: float) -> Tensor:
-    """Each of the B groups of x, seen as `shape` = (A, B, C), with mean zero and variance one."""
-    return cast(Tensor, _normalise(x.reshape(shape), 1.0, 0.0, eps=eps, seen={}).reshape(x.shape))
+def _standardised(
+    x: Tensor, shape: tuple[int, ...], eps: float, weight: Any = None, bias: Any = None, seen: Any = None
+) -> Tensor:
+    """Each of the B groups of x, seen as `shape` = (A, B, C), with mean zero and variance one, then scaled and shifted."""
+    given = [x, *(asarray(value) for value in (weight, bias) if value is not None)]
+    scale, shift = (
+        number if value is None else widened(asarray(value)).reshape(shape[1], 1)
+        for value, number in ((weight, 1.0), (bias, 0.0))
+    )
+    wide = widened(x).reshape(shape)  # the squares of numbers from 256 on are beyond float16
+    out = cast(Tensor, _normalise(wide, scale, shift, eps=eps, seen={} if seen is None else seen))
+    return _narrowed(out.reshape(x.shape), *given)
+
+
+def _narrowed(out: Tensor, x: Tensor, *others: Tensor) -> Tensor:
+    """A result of `widened(x)` and others in the dtype that they have together."""
+    return out if widened(x) is x else out.astype(np.result_type(x.dtype, *(other.dtype for other in others)))
 
 
 def _rstd(variance: Any, eps: float) -> Any:
@@ -146,19 +161,17 @@ def batch_norm(
     if not training:
         if running is None:
             raise ValueError("batch_norm: training=False uses running statistics, and none were given")
-        mean, variance = (asarray(running[name]).data.astype(x.dtype, copy=False) for name in ("mean", "var"))
+        wide = widened(x)
+        mean, variance = (asarray(running[name]).data.astype(wide.dtype, copy=False) for name in ("mean", "var"))
         _check_channels("batch_norm", {"running['mean']": mean, "running['var']": variance}, c)
-        out = (x.reshape(shape) - mean[:, None]) * _rstd(variance, eps)[:, None]
-        return _affine("batch_norm", out.reshape(x.shape), weight, bias, c), running
+        out = (wide.reshape(shape) - mean[:, None]) * _rstd(variance, eps)[:, None]
+        return _affine("batch_norm", _narrowed(out.reshape(x.shape), x), weight, bias, c), running
     count = shape[0] * shape[2]
     if count < 2:
         raise ValueError(f"batch_norm: one value per channel (input {x.shape}) has no variance; use training=False")
     _check_channels("batch_norm", {"weight": weight, "bias": bias}, c)
-    scale, shift = (
-        number if value is None else asarray(value).reshape(c, 1) for value, number in ((weight, 1.0), (bias, 0.0))
-    )
     seen: dict[str, Any] = {}
-    out = cast(Tensor, _normalise(x.reshape(shape), scale, shift, eps=eps, seen=seen).reshape(x.shape))
+    out = _standardised(x, shape, eps, weight, bias, seen)
     if running is None:
         return out, None
     latest = {"mean": seen["mean"][:, 0], "var": seen["variance"][:, 0] * (count / (count - 1))}

@@ -12,6 +12,7 @@ import numpy as np
 from eagerconv import devices
 from eagerconv.autograd import rules, tape
 from eagerconv.autograd.tape import Op, defvjp, linear
+from eagerconv.dtypes import widened
 from eagerconv.kernels_cpu import pooling as planes
 from eagerconv.tensor import Tensor, asarray
 
@@ -408,12 +409,13 @@ def _pool(
     w = _windows(name, x.shape[x.ndim - nd :], ws, ignore_border, stride, pad)
     if mode == "max":
         return cast(Tensor, max_windows(x, w=w))
-    total = sum_windows(x, w=w)
     if mode == "sum":
-        return cast(Tensor, total)
+        return cast(Tensor, sum_windows(x, w=w))
+    total = sum_windows(widened(x), w=w)
     counts = w.counts(with_padding=mode == "average_inc_pad")
-    counts = counts.astype(x.dtype) if x.dtype.kind not in "biu" else counts
-    return cast(Tensor, total / asarray(counts, device=x.device))
+    counts = counts.astype(total.dtype) if x.dtype.kind not in "biu" else counts
+    means = cast(Tensor, total / asarray(counts, device=x.device))
+    return means if total.dtype == x.dtype or x.dtype.kind in "biu" else means.astype(x.dtype)
 
 
 def _windows(

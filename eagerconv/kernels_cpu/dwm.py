@@ -19,9 +19,10 @@ from eagerconv.kernels_cpu.cooktoom import Matrix, form
 from eagerconv.kernels_cpu.direct import contiguous
 from eagerconv.kernels_cpu.gemm import lanes
 from eagerconv.kernels_cpu.jit import kernel
+from eagerconv.kernels_cpu.ranges import range_of_forms
 from eagerconv.kernels_cpu.table import as_table, streams, three, view
 from eagerconv.kernels_cpu.threads import Launch
-from eagerconv.record import Algorithm, Plan, Request
+from eagerconv.record import Algorithm, Plan, Range, Request
 from eagerconv.spec import ConvSpec, Shape
 
 FORMS = ((1, 1), (4, 2), (4, 3), (4, 4), (4, 5))
@@ -568,11 +569,17 @@ def _error(request: Request) -> float:
     return ERROR[max(_scheme(_three_axes(request)).r)] * float(np.finfo(request.dtype).eps)
 
 
+def _safe(request: Request) -> Range:
+    scheme = _scheme(_three_axes(request))
+    return range_of_forms(request, zip(scheme.m, scheme.r, strict=True))
+
+
 DWM = Algorithm(
     name="winograd_dwm",
     features=frozenset({"1d", "2d", "3d", "strided", "flipped", "padded", "asymmetric", "grouped", "depthwise"}),
     dtypes=frozenset({"float32", "float64"}),
     error=_error,
+    safe=_safe,
     refuses=_refuses,
     workspace=_workspace,
     cost=_cost,

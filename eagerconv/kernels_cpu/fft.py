@@ -36,7 +36,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from eagerconv.record import FEATURES, TYPICAL_BATCH, Algorithm, Plan, Request, arrange
+from eagerconv.record import FEATURES, TYPICAL_BATCH, Algorithm, Plan, Range, Request, arrange, range_of
 from eagerconv.spec import ConvSpec, Shape, Slot
 
 Array = npt.NDArray[Any]
@@ -600,11 +600,26 @@ def _error(request: Request) -> float:
     return ERROR * float(np.finfo(request.dtype).eps) * (math.log2(math.prod(plan.points) + 1) + math.sqrt(added))
 
 
+def _safe(request: Request) -> Range:
+    """The range, for N points of a tile, T of them along the longest axis.
+
+    The largest number of a tile is at most its 2-norm: sqrt(N)*max|a| for a, as for spectra times those of the filters, each at
+    most sum|b|, and their sums. Transforms are unitary, but scaled after their sums, which are sqrt(T) times larger; and a
+    butterfly of several points may add up some of them first. Filters are scaled by sqrt(N) before.
+
+    What is lost in a transform is largest where it is scaled by sqrt(N) again, and meets sqrt(N)*max|a| at N frequencies.
+    """
+    points = layout(request.spec, request.slot, request.dtype).points
+    total = math.prod(points)
+    return range_of(request, 2 * math.sqrt(total * max(points)), total**1.5)
+
+
 FFT = Algorithm(
     name="fft",
     features=FEATURES - {"unshared"},
     dtypes=frozenset({"float32", "float64", "complex64", "complex128"}),
     error=_error,
+    safe=_safe,
     refuses=_refuses,
     workspace=lambda request: layout(request.spec, request.slot, request.dtype).workspace,
     cost=lambda request: layout(request.spec, request.slot, request.dtype).seconds,

@@ -11,6 +11,7 @@ are copies for the gradient with respect to weights, whose sums over the batch a
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -19,7 +20,7 @@ import numpy as np
 
 from eagerconv.kernels_cpu.convert import SECONDS_PER_ELEMENT, convert
 from eagerconv.memory import empty
-from eagerconv.record import OPERANDS, Algorithm, Plan, Request
+from eagerconv.record import OPERANDS, Algorithm, Plan, Range, Request
 from eagerconv.spec import contiguous
 
 WIDER = {"float16": "float32", "bfloat16": "float32", "bool": "int32"}
@@ -38,7 +39,7 @@ class Stage(NamedTuple):
 def staged(algorithm: Algorithm) -> Algorithm:
     """The algorithm, serving also operands that become such as it reads."""
     served = frozenset(narrow for narrow, wide in WIDER.items() if wide in algorithm.dtypes)
-    error = algorithm.error
+    error, safe = algorithm.error, algorithm.safe
 
     @lru_cache(maxsize=256)
     def stage(request: Request) -> Stage:
@@ -51,6 +52,7 @@ def staged(algorithm: Algorithm) -> Algorithm:
         algorithm,
         dtypes=algorithm.dtypes | served,
         error=None if error is None else lambda request: error(stage(request).request),
+        safe=None if safe is None else lambda request: _range(safe, request, stage(request).request),
         refuses=lambda request: algorithm.refuses(stage(request).request),
         workspace=lambda request: algorithm.workspace(stage(request).request) + _staged_bytes(stage(request)),
         cost=lambda request: algorithm.cost(stage(request).request) + _seconds(stage(request), request),
@@ -77,6 +79,12 @@ def _images(request: Request) -> int:
     per_image = sum(math.prod(spec.shape(slot)[1:]) for slot in ("x", "y"))
     most = max(1, min(spec.batch, BLOCK // max(1, per_image)))
     return -(-spec.batch // -(-spec.batch // most)) if spec.batch else 1
+
+
+def _range(safe: Callable[[Request], Range], request: Request, block: Request) -> Range:
+    """The range of a block; sums over the batch lose something in each of them."""
+    least, most = safe(block)
+    return Range(least * (-(-request.spec.batch // block.spec.batch) if request.slot == "w" else 1), most)
 
 
 def _staged_bytes(stage: Stage) -> int:

@@ -13,9 +13,10 @@ from eagerconv.kernels_cpu.blocks import WINOGRAD_ROWS
 from eagerconv.kernels_cpu.direct import contiguous
 from eagerconv.kernels_cpu.gemm import lanes
 from eagerconv.kernels_cpu.jit import kernel
+from eagerconv.kernels_cpu.ranges import range_of_forms
 from eagerconv.kernels_cpu.table import as_table, streams, three, view
 from eagerconv.kernels_cpu.threads import Launch
-from eagerconv.record import Algorithm, Plan, Request
+from eagerconv.record import Algorithm, Plan, Range, Request
 from eagerconv.spec import ConvSpec, Shape
 
 TILES = 28  # tiles of one task: V, M and a filter block stay in the second-level cache
@@ -419,12 +420,19 @@ def _error(request: Request, forms: Forms) -> float:
     return form.error * float(np.finfo(request.dtype).eps)
 
 
+def _safe(request: Request, forms: Forms) -> Range:
+    form = _form(request.spec, forms)
+    assert form is not None
+    return range_of_forms(request, zip(form.m, form.r, strict=True))
+
+
 def _algorithm(name: str, forms: Forms) -> Algorithm:
     return Algorithm(
         name=name,
         features=frozenset({"1d", "2d", "3d", "dilated", "flipped", "padded", "asymmetric", "grouped"}),
         dtypes=frozenset({"float32", "float64"}),
         error=partial(_error, forms=forms),
+        safe=partial(_safe, forms=forms),
         refuses=partial(_refuses, forms=forms),
         workspace=partial(_workspace, forms=forms),
         cost=partial(_cost, forms=forms),

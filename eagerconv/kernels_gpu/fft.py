@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from eagerconv.kernels_gpu.cuda import Runtime, runtime
-from eagerconv.record import FEATURES, Algorithm, Plan, Request
+from eagerconv.record import FEATURES, Algorithm, Plan, Range, Request, range_of
 from eagerconv.spec import ConvSpec, Shape
 
 SECONDS_PER_POINT = (
@@ -142,6 +142,16 @@ def _cost(request: Request) -> float:
     return SECONDS_PER_CALL + _points(request) * SECONDS_PER_POINT
 
 
+def _safe(request: Request) -> Range:
+    """The range, for transforms of N points: in 2-norms, as on the CPU, but not scaled before the last of all.
+
+    The spectra of a, times those of b, are at most N * max|a| * sum|b|, and their sums of N numbers sqrt(N) times that. Each of
+    the numbers may lose tiny instead of tiny * eps / 2, as far as the library may take what is below tiny for zero.
+    """
+    largest = math.prod(_lengths(request)) ** 1.5
+    return range_of(request, 2 * largest, 2 * largest / float(np.finfo(request.dtype).eps))
+
+
 FFT = Algorithm(
     name="fft",
     features=FEATURES - {"unshared"},
@@ -152,6 +162,7 @@ FFT = Algorithm(
         * float(np.finfo(request.dtype).eps)
         * (math.log2(math.prod(_lengths(request)) + 1) + math.sqrt(_terms(request)))
     ),
+    safe=_safe,
     refuses=lambda request: None,
     workspace=lambda request: 4 * _points(request) * request.dtype.itemsize,
     cost=_cost,

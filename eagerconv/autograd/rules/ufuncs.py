@@ -68,7 +68,7 @@ arcsin = elementwise("arcsin", np.arcsin, lambda x: 1 / (sqrt(1 - x) * sqrt(1 + 
 arccos = elementwise("arccos", np.arccos, lambda x: -1 / (sqrt(1 - x) * sqrt(1 + x)))
 arctan = elementwise("arctan", np.arctan, lambda x: 1 / (1 + x * x))
 arctan2 = elementwise(  # of (y, x) in the books: here x is the ordinate
-    "arctan2", np.arctan2, lambda x, y: y / (x * x + y * y), lambda x, y: -x / (x * x + y * y)
+    "arctan2", np.arctan2, lambda x, y: y / hypot(x, y) / hypot(x, y), lambda x, y: -x / hypot(x, y) / hypot(x, y)
 )
 sinh = elementwise("sinh", np.sinh, lambda x: cosh(x))
 cosh: Op = elementwise("cosh", np.cosh, lambda x: sinh(x))
