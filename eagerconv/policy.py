@@ -117,7 +117,7 @@ def using(
     Parameters
     ----------
     algorithm, require : str, optional
-        The one algorithm to use: "direct" or "gemm". A convolution it can't compute raises.
+        The one algorithm to use, one of those that `explain` lists. A convolution it can't compute raises.
     exclude : iterable of str, optional
         Algorithms not to use.
     exact : bool, optional
@@ -127,7 +127,8 @@ def using(
         The largest error allowed, relative to max|input| * sum|filter|: by default 3e-5 for float32, 1e-12 for float64.
         A required algorithm is used whatever its error.
     workspace : int, optional
-        The most scratch memory a convolution may use, in bytes, all threads together.
+        The most scratch memory a convolution may use, in bytes, all threads together. As it grows with threads and images,
+        such a limit may let them change the choice, and so the last bits, which otherwise they never do.
     tf32 : bool, optional
         Let GPUs round float32 factors to TF32, 10 bits of mantissa, for speed. Default: float32 is float32.
 
