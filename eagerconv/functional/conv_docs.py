@@ -101,7 +101,7 @@ _PARAMETERS = {
         convolution.""",
     "algorithm": """\
     algorithm : str
-        'auto', or the one to use ('direct', 'gemm'); see `using` and `explain`.""",
+        'auto', or the one to use, by its name; see `using` and `explain`.""",
 }
 
 _FAMILIES = {
