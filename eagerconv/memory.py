@@ -133,8 +133,12 @@ def usage() -> Usage:
 
 def clear() -> None:
     """Give all free blocks back to the system."""
+    global _held
     with _lock:
-        gone = _shrink(0)
+        gone = list(_blocks.values())
+        _blocks.clear()
+        _places.clear()
+        _held = 0
     del gone
 
 
