@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 
 from eagerconv import devices, tuning
 from eagerconv.kernels_cpu.threads import get_num_threads
-from eagerconv.policy import Observer, Policy, current, in_force
+from eagerconv.policy import POLICY, Observer, Policy, current
 from eagerconv.record import OPERANDS, SLOT_NAMES, Algorithm, Epilogue, FinishingPlan, Plan, Request
 from eagerconv.registry import TABLE, names, table
 from eagerconv.spec import ConvSpec, Shape, Slot
@@ -99,7 +98,7 @@ def explain(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Explanat
        direct   ... KiB workspace ... us estimated
     """
     observer = Observer()
-    with in_force(replace(current(), observer=observer)):
+    with POLICY.inside(lambda outer: replace(outer, observer=observer)):
         try:
             function(*args, **kwargs)
         except AlgorithmError:
@@ -249,15 +248,13 @@ class autotune:
 
     def __init__(self, verbose: bool = False, seconds: float = 0.5) -> None:
         self._tuner = tuning.Tuner(float(seconds), bool(verbose))
-        self._blocks: list[AbstractContextManager[None]] = []
 
     def __enter__(self) -> tuning.Tuner:
-        self._blocks.append(in_force(replace(current(), tuner=self._tuner)))
-        self._blocks[-1].__enter__()
+        POLICY.enter(self, lambda outer: replace(outer, tuner=self._tuner))
         return self._tuner
 
     def __exit__(self, *error: object) -> None:
-        self._blocks.pop().__exit__(None, None, None)
+        POLICY.leave(self)
         self._tuner.close()
         forget_plans()  # those made by estimate give way to the winners
 

@@ -5,17 +5,27 @@ from __future__ import annotations
 import linecache
 import os
 import sys
+import threading
 from collections.abc import Sequence
+from contextvars import ContextVar
 from typing import Any, Self
 
 import numpy as np
 
 from eagerconv.autograd import tape
 from eagerconv.autograd.tape import Node, Op, Traced
+from eagerconv.scopes import Setting
 
 __all__ = ["detect_anomaly"]
 
+_blocks = Setting("anomalies", 0)  # how many hold in this task
+_errors: ContextVar[Any] = ContextVar("errors")  # what NumPy did about errors outside of them
+
 PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+
+
+class _Sweep(threading.local):
+    depth = 0
 
 
 class detect_anomaly:
@@ -32,7 +42,8 @@ class detect_anomaly:
 
     Notes
     -----
-    The blocks may be nested; all threads of the process are watched. NumPy's own warnings are silent inside.
+    The blocks may be nested, or overlap; all threads of the process are watched, by the block that began last. NumPy's own
+    warnings are silent inside.
 
     Examples
     --------
@@ -45,28 +56,34 @@ class detect_anomaly:
     """
 
     def __init__(self) -> None:
-        self._before: list[tuple[tape.Watcher | None, np.errstate]] = []
+        self._entered = 0
         self._places: dict[int, str] = {}  # node number -> where its operation was called
-        self._sweeping = 0
+        self._sweep = _Sweep()
 
     def __enter__(self) -> Self:
-        quiet = np.errstate(all="ignore")  # we say more than NumPy's warnings do
-        quiet.__enter__()
-        self._before.append((tape.watch(self), quiet))
+        if not _blocks.get():
+            _errors.set(np.geterr())
+        _blocks.enter(self, lambda outer: outer + 1)
+        np.seterr(all="ignore")  # we say more than NumPy's warnings do
+        self._entered += 1
+        tape.watch(self)
         return self
 
     def __exit__(self, *exc: Any) -> None:
-        watcher, quiet = self._before.pop()
-        tape.watch(watcher)
-        quiet.__exit__(*exc)
-        if not self._before:
+        tape.unwatch(self)
+        self._entered -= 1
+        before = _blocks.get()
+        _blocks.leave(self)
+        if before and not _blocks.get():
+            np.seterr(**_errors.get())
+        if not self._entered:
             self._places.clear()
 
     def computed(self, op: Op, operands: Sequence[Any], result: Traced) -> None:
         """Look at a result; those of a sweep are judged when the contribution they are parts of is complete."""
         if result._node is not None:
             self._places[result._node.seq] = _place()
-        if self._sweeping:
+        if self._sweep.depth:
             return
         found = _anomaly(result.data)
         if found and not any(_anomaly(x.data if isinstance(x, Traced) else x) for x in operands):
@@ -74,11 +91,11 @@ class detect_anomaly:
 
     def pulled(self, op: Op, node: Node, position: int, g: Any) -> Any:
         """Look at a contribution to a gradient."""
-        self._sweeping += 1
+        self._sweep.depth += 1
         try:
             value = op.pull(op, node, position, g)
         finally:
-            self._sweeping -= 1
+            self._sweep.depth -= 1
         found = _anomaly(value.data)
         if found and not _anomaly(g.data):
             where = self._places.get(node.seq, "called before detect_anomaly() was entered")

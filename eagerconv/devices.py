@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
+
+from eagerconv.scopes import Block, Setting
 
 DEVICES: dict[type, str] = {np.ndarray: "cpu"}
 """The device of each array type met so far; `of` enters CuPy's."""
 
 NAMES = ("cpu", "cuda")
 
-_default: ContextVar[str] = ContextVar("device", default="cpu")
+_default = Setting("device", "cpu")
 
 
 def of(array: Any) -> str | None:
@@ -74,9 +73,8 @@ def move(array: Any, device: str) -> Any:
     return runtime().get(array) if device == "cpu" else runtime().put(array)
 
 
-@contextmanager
-def device(name: str) -> Iterator[None]:
-    """Make new tensors on a device inside a `with` block, in this thread.
+def device(name: str) -> Block:
+    """Make new tensors on a device inside a `with` block, or decorated function, in this thread or asyncio task.
 
     It is where `zeros` and its kin make tensors, and where NumPy arrays and numbers given to a function go. Tensors, and
     arrays that are on a GPU, stay where they are.
@@ -90,7 +88,7 @@ def device(name: str) -> Iterator[None]:
     ValueError
         If there is no device of that name.
     DeviceError
-        If this machine has no GPU that can be used; the message tells what is missing.
+        On entering, if this machine has no GPU that can be used; the message tells what is missing.
 
     Examples
     --------
@@ -99,12 +97,13 @@ def device(name: str) -> Iterator[None]:
     ...     ec.zeros(2).device
     'cpu'
     """
-    if known(name) == "cuda":
-        from eagerconv.kernels_gpu.cuda import runtime
+    known(name)
 
-        runtime()
-    token = _default.set(name)
-    try:
-        yield
-    finally:
-        _default.reset(token)
+    def change(outer: str) -> str:
+        if name == "cuda":
+            from eagerconv.kernels_gpu.cuda import runtime
+
+            runtime()
+        return name
+
+    return _default.inside(change)

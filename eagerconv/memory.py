@@ -1,17 +1,19 @@
 """A small pool for large results: memory that a network gives back and asks for again, already touched and aligned.
 
 Fresh memory costs more than it seems: the system hands it out page by page, zeroed, at the first touch, which for a large
-layer takes longer than the convolution. So blocks of freed results are kept, up to a limit, and handed out again.
+layer takes longer than the convolution. So blocks of freed results are kept, up to a limit, and handed out again. Where the
+limit is reached, those that lay unused for the longest go, so that the pool follows what the program does now.
 """
 
 from __future__ import annotations
 
 import ctypes
+import itertools
 import math
 import os
 import threading
 import weakref
-from collections import defaultdict
+from collections import OrderedDict, defaultdict, deque
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,8 +25,13 @@ SMALLEST = 1 << 17
 
 ALIGNMENT = 64
 
-_lock = threading.RLock()  # a block may come back while another is taken: the collector runs anywhere
-_free: dict[int, list[Any]] = defaultdict(list)
+# A block may come back while another is taken, in the same thread: the collector runs anywhere. An interrupt, too, may end
+# any of these functions between two statements. So `_blocks` alone says what is free; the numbers in `_places` may be of
+# blocks that are gone, and a block whose number is lost is not found again, but goes in its turn. `_held` errs upwards.
+_lock = threading.RLock()
+_numbers = itertools.count()
+_blocks: OrderedDict[int, tuple[int, Any]] = OrderedDict()  # number -> size and memory, in the order in which they came
+_places: dict[int, deque[int]] = defaultdict(deque)  # size -> numbers, in the same order; there are few sizes
 _limit = 1 << 29
 _held = 0
 
@@ -68,21 +75,47 @@ def _rounded(nbytes: int) -> int:
 
 
 def _take(size: int) -> Any:
+    """The block of this size that came last, which may be in the cache, or None."""
     global _held
     with _lock:
-        blocks = _free.get(size)
-        if not blocks:
-            return None
-        _held -= size
-        return blocks.pop()
+        numbers = _places[size]
+        while numbers:
+            found = _blocks.pop(numbers.pop(), None)
+            if found is not None:
+                _held -= size
+                return found[1]
+    return None
 
 
 def _give_back(size: int, owner: Any) -> None:
     global _held
+    if size > _limit:
+        return
     with _lock:
-        if _held + size <= _limit:
-            _held += size
-            _free[size].append(owner)
+        gone = _shrink(_limit - size)
+        number = next(_numbers)
+        _held += size
+        _blocks[number] = size, owner
+        _places[size].append(number)
+    del gone  # the system takes its time
+
+
+def _shrink(most: int) -> list[Any]:
+    """Take blocks out until so many bytes are left at most, those first that came first; the caller drops them."""
+    global _held
+    gone: list[Any] = []
+    while _held > most and _blocks:
+        number, (size, owner) = _blocks.popitem(last=False)
+        _held -= size
+        gone.append(owner)
+        numbers = _places[size]
+        while numbers and numbers[0] <= number:
+            numbers.popleft()
+    if not _blocks:
+        _places.clear()
+        if _held > most:
+            _held = 0  # an interrupt came between a block and its count
+    return gone
 
 
 def usage() -> Usage:
@@ -102,8 +135,11 @@ def clear() -> None:
     """Give all free blocks back to the system."""
     global _held
     with _lock:
-        _free.clear()
+        gone = list(_blocks.values())
+        _blocks.clear()
+        _places.clear()
         _held = 0
+    del gone
 
 
 def set_limit(nbytes: int) -> None:
@@ -122,6 +158,7 @@ def set_limit(nbytes: int) -> None:
     global _limit
     if type(nbytes) is not int or nbytes < 0:
         raise ValueError(f"nbytes must be an int >= 0, got {nbytes!r}")
-    _limit = nbytes
-    if _held > nbytes:
-        clear()
+    with _lock:
+        _limit = nbytes
+        gone = _shrink(nbytes)
+    del gone

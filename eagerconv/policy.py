@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from eagerconv.record import Algorithm, Request
 from eagerconv.registry import known
+from eagerconv.scopes import Block, Setting
 from eagerconv.tuning import Tuner
 
 TOLERANCE = {
@@ -77,31 +76,20 @@ def _from_environment(text: str) -> Policy:
     return policy
 
 
-_everywhere = _from_environment(os.environ.get("EAGERCONV_ALGORITHMS", ""))
-_policy: ContextVar[Policy] = ContextVar("policy", default=_everywhere)
+POLICY = Setting("policy", _from_environment(os.environ.get("EAGERCONV_ALGORITHMS", "")))
+"""The policy in force in each thread and asyncio task."""
 
 
 def current() -> Policy:
-    """The policy in force in this thread."""
-    return _policy.get()
-
-
-@contextmanager
-def in_force(policy: Policy) -> Iterator[None]:
-    """Put a policy into force inside a `with` block."""
-    token = _policy.set(policy)
-    try:
-        yield
-    finally:
-        _policy.reset(token)
+    """The policy in force here."""
+    return POLICY.get()
 
 
 def with_algorithm(algorithm: str) -> Policy:
     """The policy in force, with one call's `algorithm=` argument on top ("auto" adds nothing)."""
-    return _policy.get() if algorithm == "auto" else replace(_policy.get(), require=known(algorithm))
+    return current() if algorithm == "auto" else replace(current(), require=known(algorithm))
 
 
-@contextmanager
 def using(
     algorithm: str | None = None,
     *,
@@ -111,8 +99,8 @@ def using(
     tolerance: float | None = None,
     workspace: int | None = None,
     tf32: bool | None = None,
-) -> Iterator[None]:
-    """Steer the choice of algorithms inside a `with` block, in this thread; inner blocks add to outer ones.
+) -> Block:
+    """Steer the choice of algorithms inside a `with` block, in this thread or asyncio task; inner blocks add to outer ones.
 
     Parameters
     ----------
@@ -155,24 +143,15 @@ def using(
     """
     if isinstance(exclude, str):
         exclude = (exclude,)
-    policy = _policy.get()
+    changes: dict[str, Any] = {"exact": exact, "tolerance": tolerance, "workspace": workspace, "tf32": tf32}
+    changes = {name: value for name, value in changes.items() if value is not None}
     if (chosen := algorithm or require) is not None:
-        policy = replace(policy, require=known(chosen))
-    policy = replace(policy, exclude=policy.exclude | {known(name) for name in exclude})
-    if exact is not None:
-        policy = replace(policy, exact=bool(exact))
-    if tolerance is not None:
-        policy = replace(policy, tolerance=float(tolerance))
-    if workspace is not None:
-        policy = replace(policy, workspace=int(workspace))
-    if tf32 is not None:
-        policy = replace(policy, tf32=bool(tf32))
-    with in_force(policy):
-        yield
+        changes["require"] = known(chosen)
+    excluded = frozenset(map(known, exclude))
+    return POLICY.inside(lambda outer: replace(outer, exclude=outer.exclude | excluded, **changes))
 
 
-@contextmanager
-def check() -> Iterator[None]:
+def check() -> Block:
     """Compare every convolution inside a `with` block, gradients included, with the plain float64 reference.
 
     Slow, for finding out whether a kernel is wrong; Theano's DebugMode.
@@ -189,5 +168,4 @@ def check() -> Iterator[None]:
     >>> with ec.check():
     ...     y = ec.conv1d(np.ones((1, 1, 5)), np.ones((1, 1, 3)))
     """
-    with in_force(replace(_policy.get(), check=True)):
-        yield
+    return POLICY.inside(lambda outer: replace(outer, check=True))

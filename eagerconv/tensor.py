@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
 import sys
+import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, SupportsIndex, TypeAlias, cast
@@ -55,6 +57,18 @@ def _method(function: Callable[..., Any], doc: str) -> Callable[..., Any]:
     method.__name__ = function.__name__
     method.__doc__ = doc
     return method
+
+
+_accumulating = threading.RLock()  # several threads may add to the gradient of one leaf
+
+
+def _after_fork_in_child() -> None:
+    global _accumulating
+    _accumulating = threading.RLock()  # its owner may not exist here
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 class Tensor(Traced):
@@ -296,7 +310,7 @@ class Tensor(Traced):
     # ----- Gradients -----
 
     def backward(self, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False) -> None:
-        """Add the gradient of this tensor to the `.grad` of every leaf it was computed from.
+        """Add the gradient of this tensor to the `.grad` of every leaf it was computed from; threads may do so at once.
 
         Parameters
         ----------
@@ -315,11 +329,12 @@ class Tensor(Traced):
         """
         seed = cotangent(self, gradient, "backward")
         grads = tape.backward([self], [seed], None, create_graph=create_graph, retain_graph=retain_graph)
-        with tape.enable_grad() if create_graph else tape.no_grad():
+        with tape.grad_mode(create_graph):
             for node, g in grads.items():
                 owner = node.owner() if node.owner is not None else None
                 if owner is not None:
-                    owner.grad = g if owner.grad is None else owner.grad + g
+                    with _accumulating:
+                        owner.grad = g if owner.grad is None else owner.grad + g
 
     def zero_grad(self) -> None:
         """Forget the accumulated gradient."""

@@ -37,7 +37,7 @@ def load(path: str | Path, known: Sequence[str]) -> int:
         stored = json.loads(Path(path).read_text())
         found = {str(k): str(v) for k, v in stored["winners"].items()}
         measured_on = tuple(stored["host"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path} is not a file that autotune.save wrote: {error!r}") from None
     if unknown := sorted(set(found.values()) - set(known)):
         raise ValueError(

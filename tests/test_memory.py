@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import linecache
+import sys
 import threading
 
 import numpy as np
@@ -70,6 +72,96 @@ def test_the_pool_never_holds_more_than_its_limit():
     assert 0 < memory.usage().free <= 10_000_000
     memory.clear()
     assert memory.usage().free == 0
+
+
+def test_the_pool_follows_what_the_program_does_now():
+    memory.set_limit(3_500_000)
+    first = [
+        memory.empty((250_000 + 20_000 * i,), FLOAT) for i in range(4)
+    ]  # all that fits, of sizes nobody asks for again
+    del first
+    for attempt in range(3):
+        now, hits = [], 0
+        for i in range(3):
+            before = memory.usage().free
+            now.append(memory.empty((150_000 + 10_000 * i,), FLOAT))
+            hits += memory.usage().free < before
+        del now
+        assert hits == (3 if attempt else 0)
+        assert memory.usage().free <= 3_500_000
+
+
+def test_blocks_unused_for_the_longest_go_first():
+    memory.set_limit(3_000_000)
+    a, b, c = (memory.empty((n,), FLOAT) for n in (200_000, 220_000, 240_000))
+    del a, b, c
+    again = memory.empty((200_000,), FLOAT)  # the oldest, which is used now
+    del again
+    one, two, three = (memory.empty((n,), FLOAT) for n in (180_000, 260_000, 300_000))
+    sizes = [size for size, _ in memory._blocks.values()]
+    del one, two
+    assert [size for size, _ in memory._blocks.values()][-2:] == [memory._rounded(4 * n) for n in (180_000, 260_000)]
+    assert sizes[0] == memory._rounded(4 * 220_000)
+    assert sizes[0] not in [size for size, _ in memory._blocks.values()]
+    memory.set_limit(memory._rounded(4 * 260_000))
+    assert [size for size, _ in memory._blocks.values()] == [memory._rounded(4 * 260_000)]  # the newest stay
+    del three
+    assert memory.usage().free == 0 or len(memory._blocks) == 1
+
+
+@pytest.mark.parametrize("line", range(1, 121, 3))
+def test_an_interrupt_anywhere_in_the_pool_leaves_it_whole(line):
+    class Stop(BaseException):
+        pass
+
+    memory.set_limit(2_000_000)
+    left = line
+
+    def trace(frame, event, arg):
+        nonlocal left
+        if frame.f_globals is not vars(memory):
+            return None
+        # Python looks for signals at calls and jumps, so that none comes between a lock and the block that gives it back.
+        if event == "line" and "with _lock" not in linecache.getline(frame.f_code.co_filename, frame.f_lineno):
+            left -= 1
+            if left == 0:
+                raise Stop
+        return trace
+
+    sizes = [memory._rounded(800_000 + 100_000 * i) for i in range(4)]
+    sys.settrace(trace)
+    try:
+        for size in sizes:
+            memory._give_back(size, np.empty(size, np.uint8))
+            memory._take(size)
+            memory._give_back(size, np.empty(size, np.uint8))
+    except Stop:
+        pass
+    finally:
+        sys.settrace(None)
+    held = sum(size for size, _ in memory._blocks.values())
+    assert held <= memory.usage().free <= 2_000_000 + max(sizes)
+    for size in sizes * 2:
+        memory._give_back(size, np.empty(size, np.uint8))
+        assert memory._take(size) is not None
+    memory.clear()
+    assert memory.usage().free == 0
+    assert not any(memory._places.values())
+
+
+def test_a_block_that_comes_back_while_another_is_taken_or_given_back():
+    class Cycle:
+        pass
+
+    memory.set_limit(2_000_000)
+    for _ in range(200):
+        cycle = Cycle()
+        cycle.itself, cycle.block = cycle, memory.empty((150_000,), FLOAT)
+        del cycle
+        assert memory.empty((160_000,), FLOAT) is not None
+        gc.collect(0)
+    gc.collect()
+    assert sum(size for size, _ in memory._blocks.values()) == memory.usage().free <= 2_000_000
 
 
 def test_convolutions_do_not_share_results_and_give_them_back():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import threading
 import weakref
 from collections.abc import Iterator
@@ -351,6 +352,32 @@ def test_threads_with_graphs_of_their_own() -> None:
     for t in threads:
         t.join()
     assert results == [2.0] * 8
+
+
+def test_threads_add_to_the_gradient_of_one_leaf() -> None:
+    w = leaf(1.0)
+    meeting = threading.Barrier(8, timeout=10)
+    handle = w.register_hook(lambda g: [None, meeting.wait()][0])  # hooks may wait for each other
+
+    def work() -> None:
+        (w * 0.0).sum().backward()
+        meeting.wait()
+        handle.remove()
+        for _ in range(400):
+            (w * 1.0).sum().backward()
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert w.grad is not None
+    assert w.grad.item() == 3200
 
 
 # ----- Versions -----

@@ -13,41 +13,36 @@ ascent, as in PyTorch. So the pullback of a linear map J is its conjugate transp
 
 from __future__ import annotations
 
-import functools
 import inspect
 import itertools
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ParamSpec, Protocol, Self, TypeVar
+from typing import Any, Protocol, Self
 
 import numpy as np
 
 from eagerconv import devices
 from eagerconv.kernels_cpu import pointwise
+from eagerconv.scopes import Block, Setting
 
 __all__ = [
     "Node", "Op", "Traced", "backward", "defvjp", "elementwise", "enable_grad", "forward", "inexact", "is_grad_enabled",
-    "joint", "linear", "multilinear", "no_grad", "reachable", "tell", "watch",
+    "joint", "linear", "multilinear", "no_grad", "reachable", "tell", "unwatch", "watch",
 ]  # fmt: skip
 
-P = ParamSpec("P")
-R = TypeVar("R")
 Rule = Callable[..., Any]
 
 
 # ----- Grad mode -----
 
 
-class _Mode(threading.local):
-    recording = True
-
-
-_mode = _Mode()
+_mode = Setting("recording", True)
+_now = _mode.frame.get  # every operation asks
 
 
 def is_grad_enabled() -> bool:
-    """Whether operations of this thread are being recorded.
+    """Whether operations of this thread, or asyncio task, are being recorded.
 
     Examples
     --------
@@ -55,37 +50,19 @@ def is_grad_enabled() -> bool:
     ...     is_grad_enabled()
     False
     """
-    return _mode.recording
+    return _now().value
 
 
-class _Recording:
-    """Context manager and decorator that sets the grad mode of the current thread."""
-
-    __slots__ = ("_before",)
-    value = True
-
-    def __init__(self) -> None:
-        self._before: list[bool] = []  # a stack, so that one instance may be entered again inside itself
-
-    def __enter__(self) -> Self:
-        self._before.append(_mode.recording)
-        _mode.recording = self.value
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        _mode.recording = self._before.pop()
-
-    def __call__(self, fn: Callable[P, R]) -> Callable[P, R]:
-        @functools.wraps(fn)
-        def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-            with type(self)():
-                return fn(*args, **kwargs)
-
-        return wrapped
+def _on(outer: bool) -> bool:
+    return True
 
 
-class no_grad(_Recording):
-    """Record nothing inside the block, or inside the decorated function, in this thread.
+def _off(outer: bool) -> bool:
+    return False
+
+
+class no_grad(Block):
+    """Record nothing inside the block, or inside the decorated function, in this thread or asyncio task.
 
     Examples
     --------
@@ -95,10 +72,12 @@ class no_grad(_Recording):
     """
 
     __slots__ = ()
-    value = False
+
+    def __init__(self) -> None:
+        super().__init__(_mode, _off)
 
 
-class enable_grad(_Recording):
+class enable_grad(Block):
     """Record inside the block, or inside the decorated function, even within `no_grad`.
 
     Examples
@@ -109,7 +88,17 @@ class enable_grad(_Recording):
     """
 
     __slots__ = ()
-    value = True
+
+    def __init__(self) -> None:
+        super().__init__(_mode, _on)
+
+
+_recording, _not_recording = enable_grad(), no_grad()  # for sweeps: a block may be entered anywhere, and again
+
+
+def grad_mode(recording: bool) -> Block:
+    """A block in which operations are recorded, or are not."""
+    return _recording if recording else _not_recording
 
 
 # ----- Watching -----
@@ -126,13 +115,25 @@ class Watcher(Protocol):
 
 
 _watcher: Watcher | None = None  # of the whole process: one look at a global is all it costs the others
+_watchers: list[Watcher] = []
+_watching = threading.Lock()
 
 
-def watch(watcher: Watcher | None) -> Watcher | None:
-    """Let `watcher` (None: nobody) watch the tape, and return who did before."""
+def watch(watcher: Watcher) -> None:
+    """Let `watcher` watch the tape, in the place of who does now, until it is told to stop."""
     global _watcher
-    before, _watcher = _watcher, watcher
-    return before
+    with _watching:
+        _watchers.append(watcher)
+        _watcher = watcher
+
+
+def unwatch(watcher: Watcher) -> None:
+    """Let `watcher` stop, as often as it began, and the last that has not stopped go on, in whatever order they began."""
+    global _watcher
+    with _watching:
+        last = max(place for place, one in enumerate(_watchers) if one is watcher)
+        del _watchers[last]
+        _watcher = _watchers[-1] if _watchers else None
 
 
 def tell(op: Op, operands: Sequence[Any], result: Traced) -> None:
@@ -350,7 +351,7 @@ class Op:
             out = self._array(out)
         shared = self.view and isinstance(operands[0], Traced) and np.may_share_memory(out, arrays[0])
         version = operands[0]._version if shared else [0]
-        node = self._record(operands, params, out, version) if tracked and _mode.recording else None
+        node = self._record(operands, params, out, version) if tracked and _now().value else None
         result = kind._wrap(out, node, version)
         if shared:
             base = operands[0]._base
@@ -373,7 +374,7 @@ class Op:
     def _without_traced(self, params: dict[str, Any]) -> dict[str, Any]:
         """The parameters with arrays for traced objects, none of which may be tracked: parameters have no rules."""
         for name, value in params.items():
-            if isinstance(value, Traced) and value._node is not None and _mode.recording:
+            if isinstance(value, Traced) and value._node is not None and _now().value:
                 raise NotImplementedError(
                     f"{self.name} has no derivative with respect to its parameter {name}; detach() it if its gradient is "
                     "not wanted"
@@ -453,7 +454,7 @@ def done(op: Op, operands: tuple[Any, ...], out: Any) -> Any:
 
     For operations whose rules ask for neither the operands' values nor, if they do not come last, the result.
     """
-    tracked = _mode.recording and any(x._node is not None for x in operands)
+    tracked = _now().value and any(x._node is not None for x in operands)
     version = [0]
     return type(operands[0])._wrap(out, op._record(operands, {}, out, version) if tracked else None, version)
 
@@ -535,7 +536,7 @@ def _push_elementwise(op: Op, node: Node, position: int, t: Any) -> Any:
 def _scale(op: Op, node: Node, position: int, value: Any, conjugate: bool) -> Any:
     """The value times the partial derivative; among arrays alone where nobody will differentiate the product."""
     rule = op.rule(position)
-    if _mode.recording or not callable(rule):
+    if _now().value or not callable(rule):
         return _times(value, op.apply(rule, node, position, value), conjugate)
     partial = op.apply(rule, node, position, value.data)
     if isinstance(partial, Traced):
@@ -578,7 +579,7 @@ def _push_transposed(op: Op, node: Node, position: int, t: Any) -> Any:
     g._node = Node.leaf(g)
     with enable_grad():
         pulled = fit(op.pull(op, node, position, g), parent)
-    pushed = backward([pulled], [t], [g._node], create_graph=_mode.recording)
+    pushed = backward([pulled], [t], [g._node], create_graph=_now().value)
     return pushed.get(g._node, type(t)._wrap(g.data))  # zeros where the rule does not look at g
 
 
@@ -657,7 +658,7 @@ def backward(
     wanted = {node for node in path if node.op is None} if targets is None else set(targets)
     pending: dict[Node, Any] = {}
     found: dict[Node, Any] = {}
-    with enable_grad() if create_graph else no_grad():
+    with grad_mode(create_graph):
         for out, cotangent in zip(outputs, cotangents, strict=True):
             if out._node in path:
                 _add(pending, out._node, fit(cotangent, out._node))
