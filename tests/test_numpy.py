@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 import eagerconv as ec
+from eagerconv.autograd import rules
 from eagerconv.autograd.tape import no_grad
 from eagerconv.gradcheck import check_grads
 from eagerconv.tensor import Tensor, tensor
@@ -117,6 +119,15 @@ def test_without_a_rule_computes_and_raises_by_name_when_differentiated(function
 def test_anomaly_without_a_rule_is_named() -> None:
     with ec.detect_anomaly(), pytest.raises(FloatingPointError, match=r"linalg\.cond made 1 Inf .*test_numpy\.py"):
         np.linalg.cond(tensor(np.diag([1.0, 0.0])))
+
+
+def test_a_function_that_tells_no_parameters_is_called_by_position() -> None:
+    with pytest.raises(ValueError, match="no signature"):
+        inspect.signature(max)  # as those of NumPy's functions in C that have none before NumPy 2.4
+    where = rules._called_as(max, rules.where)
+    assert where([True, False], tensor([1.0, 2.0]), 3.0).tolist() == [1, 3]
+    with pytest.raises(TypeError):
+        where(tensor([1.0, 2.0]))
 
 
 def test_calls_that_a_row_does_not_know() -> None:

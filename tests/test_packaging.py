@@ -6,10 +6,12 @@ import ast
 import importlib.metadata
 import importlib.resources
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import oldest
 import pytest
 
 import eagerconv as ec
@@ -43,6 +45,13 @@ def test_version_is_the_installed_one() -> None:
 def test_only_numpy_and_numba_are_required() -> None:
     required = [line for line in importlib.metadata.requires("eagerconv") or () if "extra ==" not in line]
     assert sorted(line.partition(">")[0] for line in required) == ["numba", "numpy"]
+
+
+def test_every_requirement_names_the_version_that_the_oldest_environment_has() -> None:
+    pinned = {line.replace("==", ">=").replace("_", "-") for line in oldest.constraints()}
+    required = [line.partition(";")[0] for line in importlib.metadata.requires("eagerconv") or ()]
+    floors = {re.sub(r"\[.*\]", "", line).replace("_", "-") for line in required if not line.startswith("eagerconv[")}
+    assert floors == pinned, "installed from another pyproject.toml: make test installs anew"
 
 
 def test_type_checkers_find_the_marker() -> None:

@@ -17,7 +17,7 @@ import inspect
 import itertools
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -28,7 +28,7 @@ from eagerconv.scopes import Block, Setting
 
 __all__ = [
     "Node", "Op", "Traced", "backward", "defvjp", "elementwise", "enable_grad", "forward", "inexact", "is_grad_enabled",
-    "joint", "linear", "multilinear", "no_grad", "reachable", "tell", "unwatch", "watch",
+    "joint", "linear", "multilinear", "no_grad", "parameters", "reachable", "tell", "unwatch", "watch",
 ]  # fmt: skip
 
 Rule = Callable[..., Any]
@@ -464,12 +464,16 @@ def watched() -> bool:
     return _watcher is not None
 
 
-def _defaults(fn: Callable[..., Any]) -> dict[str, Any]:
+def parameters(fn: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """The parameters of a function; none of what NumPy writes in C, ufuncs among it, which tells them from 2.4 on only."""
     try:
-        parameters = inspect.signature(fn).parameters.values()
-    except (TypeError, ValueError):  # ufuncs before NumPy 2.4 have no signature, and no parameters of interest
+        return inspect.signature(fn).parameters
+    except (TypeError, ValueError):
         return {}
-    return {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
+
+
+def _defaults(fn: Callable[..., Any]) -> dict[str, Any]:
+    return {p.name: p.default for p in parameters(fn).values() if p.default is not inspect.Parameter.empty}
 
 
 def elementwise(

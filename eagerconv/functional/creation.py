@@ -206,7 +206,11 @@ def meshgrid(*arrays: Any, indexing: str = "xy") -> list[Tensor]:
 _READERS = {1: "numpy", 2: "cupy"}
 
 
-@documented(x="object\n    An array of any library that speaks DLPack.")
+@documented(
+    x="object\n    An array of any library that speaks DLPack.",
+    copy="bool, optional\n    True: always copy; False: raise where a copy is needed; default: where needed. Before NumPy 2.3,"
+    "\n    memory of others can only be read, as NumPy does not know better: copy it to write.",
+)
 def from_dlpack(x: Any, /, *, device: str | None = None, copy: bool | None = None) -> Tensor:
     """Make a tensor of the memory of another library's array, without a copy where there is no need of one.
 
@@ -217,5 +221,5 @@ def from_dlpack(x: Any, /, *, device: str | None = None, copy: bool | None = Non
     if kind not in _READERS:
         raise BufferError(f"from_dlpack: x is on a device of DLPack type {kind}; known are {_READERS}")
     library = importlib.import_module(_READERS[kind])
-    wanted = {name: value for name, value in (("device", device), ("copy", copy)) if value is not None}
-    return asarray(library.from_dlpack(x, **wanted))
+    wanted = {name: value for name, value in (("device", device), ("copy", copy)) if value not in (None, True)}
+    return asarray(library.from_dlpack(x, **wanted), copy=copy or None)  # NumPy's own copy can be one to read

@@ -174,8 +174,9 @@ FUNCTIONS: Table = {
     np.linalg.matmul: matmul, np.linalg.outer: outer, np.linalg.tensordot: _tensordot, np.linalg.trace: _linalg_trace,
     np.linalg.vecdot: _vecdot, np.outer: outer, np.tensordot: _tensordot, np.trace: trace, np.vdot: vdot,
     np.vecdot: _vecdot,
-    getattr(np, "matvec", matvec): matvec, getattr(np, "vecmat", vecmat): vecmat,  # NumPy has them since 2.2
 }  # fmt: skip
+if hasattr(np, "matvec"):  # since NumPy 2.2
+    FUNCTIONS |= {np.matvec: matvec, np.vecmat: vecmat}
 
 # ----- Parts of rules -----
 

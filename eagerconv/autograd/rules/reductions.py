@@ -219,16 +219,13 @@ def _nan_cumulative(row: Op, unit: int) -> Callable[..., Any]:
     return function
 
 
-_cumulative_sum, _cumulative_prod = _cumulative(cumsum, 0), _cumulative(cumprod, 1)
-
 FUNCTIONS: Table = {
     np.amax: _max, np.amin: _min, np.cumprod: cumprod, np.cumsum: cumsum, np.max: _max,
     np.mean: _mean, np.min: _min, np.nancumprod: _nan_cumulative(cumprod, 1), np.nancumsum: _nan_cumulative(cumsum, 0),
     np.nanmax: _nan_extrema(_max, -np.inf), np.nanmean: _ignoring_nan(_mean), np.nanmin: _nan_extrema(_min, np.inf),
     np.nanprod: _ignoring_nan(_prod), np.nanstd: _ignoring_nan(_std), np.nansum: _ignoring_nan(_sum),
     np.nanvar: _ignoring_nan(_var), np.prod: _prod, np.std: _std, np.sum: _sum, np.var: _var,
-    getattr(np, "cumulative_sum", _cumulative_sum): _cumulative_sum,  # NumPy has them since 2.1
-    getattr(np, "cumulative_prod", _cumulative_prod): _cumulative_prod,
+    np.cumulative_sum: _cumulative(cumsum, 0), np.cumulative_prod: _cumulative(cumprod, 1),
 }  # fmt: skip
 
 # ----- What the rows are made of -----

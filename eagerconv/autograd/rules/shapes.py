@@ -372,8 +372,7 @@ FUNCTIONS: Table = {
     np.matrix_transpose: matrix_transpose, np.meshgrid: meshgrid, np.moveaxis: moveaxis, np.pad: _pad, np.ravel: ravel,
     np.repeat: repeat, np.reshape: _reshape, np.roll: roll, np.rollaxis: rollaxis, np.rot90: rot90, np.split: split,
     np.squeeze: squeeze, np.stack: _stack, np.swapaxes: swapaxes, np.tile: tile, np.transpose: transpose,
-    np.tril: tril, np.triu: triu, np.vsplit: vsplit, np.vstack: vstack,
-    getattr(np, "unstack", unstack): unstack,  # NumPy has it since 2.1
+    np.tril: tril, np.triu: triu, np.unstack: unstack, np.vsplit: vsplit, np.vstack: vstack,
 }  # fmt: skip
 
 # ----- Parts of rules -----
