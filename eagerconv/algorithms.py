@@ -6,19 +6,23 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from eagerconv import devices, tuning
 from eagerconv.kernels_cpu.threads import get_num_threads
 from eagerconv.policy import POLICY, Observer, Policy, current
-from eagerconv.record import OPERANDS, SLOT_NAMES, Algorithm, Epilogue, FinishingPlan, Plan, Request
+from eagerconv.record import OPERANDS, SLOT_NAMES, Algorithm, FinishingPlan, Plan, Request
 from eagerconv.registry import TABLE, names, table
 from eagerconv.spec import ConvSpec, Shape, Slot
 from eagerconv.verify import verify
 
 __all__ = ["TABLE", "AlgorithmError", "Explanation", "Explanations", "autotune", "explain", "names", "run", "select"]
+
+
+Layout: TypeAlias = tuple[Shape, Shape]
+"""Shape and strides of an array."""
 
 
 class AlgorithmError(ValueError):
@@ -141,18 +145,36 @@ def select(request: Request, policy: Policy) -> Algorithm:
     return chosen
 
 
+def _request(
+    spec: ConvSpec, slot: Slot, dtype: np.dtype[Any], a: Shape, b: Shape, policy: Policy, threads: int, device: str
+) -> Request:
+    """What is asked of algorithms, for operands with strides `a` and `b` in bytes."""
+    strides = (tuple(s // dtype.itemsize for s in a), tuple(s // dtype.itemsize for s in b))
+    return Request(spec, slot, dtype, strides, threads, device, policy.tf32, policy.workspace, policy.tuner is not None)
+
+
 @lru_cache(maxsize=1024)
 def _planned(
-    spec: ConvSpec, slot: Slot, dtype: np.dtype[Any], a: Shape, b: Shape, policy: Policy, threads: int, device: str
-) -> Plan:
-    """The plan for operands with strides `a`, `b` in bytes."""
+    spec: ConvSpec, slot: Slot, dtypes: tuple[np.dtype[Any], np.dtype[Any]], a: Layout, b: Layout, policy: Policy,
+    threads: int, device: str,
+) -> Plan:  # fmt: skip
+    """The plan for operands of these dtypes, shapes and strides (in bytes), which are checked here, once."""
+    dtype, expected = dtypes[0], tuple(map(spec.shape, OPERANDS[slot]))
+    if (a[0], b[0]) != expected or dtype != dtypes[1]:
+        raise ValueError(f"operands {a[0]} {dtype} and {b[0]} {dtypes[1]} do not fit {spec}, which needs {expected}")
+    if 0 in a[0] or 0 in b[0]:
+        return lambda a, b: np.zeros_like(
+            a, dtype.newbyteorder("="), shape=spec.shape(slot), order="C"
+        )  # sums of nothing
+    if device == "cpu" and not dtype.isnative:
+        native = dtype.newbyteorder("=")
+        return lambda a, b: run(spec, slot, a.astype(native), b.astype(native), policy)
     size = dtype.itemsize
-    if any(stride % size for stride in (*a, *b)):  # fields of a structured array: elements do not count whole steps
+    if any(
+        stride % size for stride in (*a[1], *b[1])
+    ):  # fields of a structured array: elements do not count whole steps
         return lambda a, b: run(spec, slot, np.ascontiguousarray(a), np.ascontiguousarray(b), policy)
-    strides = (tuple(s // size for s in a), tuple(s // size for s in b))
-    request = Request(
-        spec, slot, dtype, strides, threads, device, policy.tf32, policy.workspace, policy.tuner is not None
-    )
+    request = _request(spec, slot, dtype, a[1], b[1], policy, threads, device)
     algorithm = select(request, policy)
     if policy.tuner is not None and tuning.key(request) not in tuning.winners:
         return policy.tuner.plan(request, accepted(request, policy))
@@ -173,8 +195,7 @@ def _finishing(
     spec: ConvSpec, dtype: np.dtype[Any], a: Shape, b: Shape, policy: Policy, device: str, rectify: bool
 ) -> FinishingPlan | None:
     """The plan of a forward pass with its epilogue, of the algorithm that would be chosen without, if it has one."""
-    strides = (tuple(s // dtype.itemsize for s in a), tuple(s // dtype.itemsize for s in b))
-    request = Request(spec, "y", dtype, strides, 1, device, policy.tf32, policy.workspace)
+    request = _request(spec, "y", dtype, a, b, policy, 1, device)
     algorithm = select(request, policy)
     return None if algorithm.finishing is None else algorithm.finishing(request, rectify)
 
@@ -185,40 +206,38 @@ def forget_plans() -> None:
     _finishing.cache_clear()
 
 
-def run(
-    spec: ConvSpec, slot: Slot, a: Any, b: Any, policy: Policy | None = None, epilogue: Epilogue | None = None
-) -> Any:
-    """Solve the trilinear form of `spec` for `slot`, given the arrays of the other two slots (see `record.OPERANDS`).
+def run(spec: ConvSpec, slot: Slot, a: Any, b: Any, policy: Policy | None = None) -> Any:
+    """Solve the trilinear form of `spec` for `slot`, given the arrays of the other two slots (see `record.OPERANDS`)."""
+    device = "cpu"
+    if not (type(a) is type(b) is np.ndarray):
+        device = _device(a, b)
+    elif not (a.flags.aligned and b.flags.aligned):
+        a, b = (x if x.flags.aligned else x.copy() for x in (a, b))
+    return _planned(
+        spec, slot, (a.dtype, b.dtype), (a.shape, a.strides), (b.shape, b.strides), policy or current(),
+        get_num_threads(), device,
+    )(a, b)  # fmt: skip
 
-    An `epilogue` is a wish: if it was met, the result holds it.
-    """
-    expected = tuple(map(spec.shape, OPERANDS[slot]))
-    if (a.shape, b.shape) != expected or a.dtype != b.dtype:
-        raise ValueError(
-            f"operands {a.shape} {a.dtype} and {b.shape} {b.dtype} do not fit {spec}, which needs {expected}"
-        )
+
+def _device(a: Any, b: Any) -> str:
+    """Where two arrays are."""
     device = devices.of(a)
     if device is None or devices.of(b) != device:
-        raise TypeError(
-            f"operands on different devices: {devices.of(a)} and {devices.of(b)}; move one, as in x.to(device)"
-        )
-    if device == "cpu":
-        if not (a.flags.aligned and a.dtype.isnative):
-            a = a.astype(a.dtype.newbyteorder("="))
-        if not (b.flags.aligned and b.dtype.isnative):
-            b = b.astype(b.dtype.newbyteorder("="))
-    if not a.size or not b.size:
-        return np.zeros_like(a, shape=spec.shape(slot), order="C")  # sums of nothing
-    policy = policy or current()
-    if epilogue is not None and device != "cpu" and slot == "y" and not policy.check and policy.tuner is None:
-        silent = replace(policy, observer=None)
-        finishing = _finishing(spec, a.dtype, a.strides, b.strides, silent, device, epilogue.rectify)
-        if finishing is not None:
-            if policy.observer is not None:
-                _planned(spec, slot, a.dtype, a.strides, b.strides, policy, get_num_threads(), device)
-            epilogue.met = True
-            return finishing(a, b, epilogue.bias)
-    return _planned(spec, slot, a.dtype, a.strides, b.strides, policy, get_num_threads(), device)(a, b)
+        raise TypeError(f"operands on different devices: {device} and {devices.of(b)}; move one, as in x.to(device)")
+    return device
+
+
+def fused(
+    spec: ConvSpec, slot: Slot, a: Any, b: Any, bias: Any, rectify: bool, policy: Policy | None = None
+) -> Any | None:
+    """The same with a bias of one number per channel added, and perhaps rectified, in one go: None where nobody does that."""
+    device, policy = _device(a, b), policy or current()
+    if device == "cpu" or slot != "y" or not (a.size and b.size) or policy.check or policy.tuner is not None:
+        return None
+    plan = _finishing(spec, a.dtype, a.strides, b.strides, replace(policy, observer=None), device, rectify)
+    if plan is not None and policy.observer is not None:
+        select(_request(spec, slot, a.dtype, a.strides, b.strides, policy, 1, device), policy)  # to be seen
+    return None if plan is None else plan(a, b, bias)
 
 
 class autotune:

@@ -15,18 +15,18 @@ from typing import Any
 from eagerconv import algorithms
 from eagerconv.autograd import rules, tape
 from eagerconv.policy import Policy
-from eagerconv.record import OPERANDS, Epilogue
+from eagerconv.record import OPERANDS
 from eagerconv.spec import ConvSpec, Slot
 
 
-def contract(
-    spec: ConvSpec, slot: Slot, a: Any, b: Any, policy: Policy | None = None, epilogue: Epilogue | None = None
-) -> Any:
-    """Solve T for `slot`; `a` and `b` are the other two slots' tensors in the order of `record.OPERANDS`.
+def contract(spec: ConvSpec, slot: Slot, a: Any, b: Any, policy: Policy | None = None) -> Any:
+    """Solve T for `slot`; `a` and `b` are the other two slots' tensors in the order of `record.OPERANDS`."""
+    return recorded(spec, slot, a, b, policy, algorithms.run(spec, slot, a.data, b.data, policy))
 
-    Where an `epilogue` was met, the value holds it already, and the derivative is still that of T alone.
-    """
-    return _contract(a, b, spec=spec, slot=slot, policy=policy, epilogue=epilogue)
+
+def recorded(spec: ConvSpec, slot: Slot, a: Any, b: Any, policy: Policy | None, value: Any) -> Any:
+    """The contraction on the tape, whose value is there: or was, as its derivatives ask for the operands alone."""
+    return tape.done(_contraction, (a, b), value, {"spec": spec, "slot": slot, "policy": policy})
 
 
 def _pull(g: Any, other: Any, spec: ConvSpec, slot: Slot, policy: Any, position: int) -> Any:
@@ -37,9 +37,9 @@ def _pull(g: Any, other: Any, spec: ConvSpec, slot: Slot, policy: Any, position:
     return contract(spec, wanted, a, b, policy)
 
 
-_contract = tape.multilinear(
+_contraction = tape.multilinear(
     "convolution",
-    lambda a, b, spec, slot, policy, epilogue=None: algorithms.run(spec, slot, a, b, policy, epilogue),
+    lambda a, b, spec, slot, policy: algorithms.run(spec, slot, a, b, policy),
     lambda g, y, spec, slot, policy: _pull(g, y, spec, slot, policy, 0),
     lambda g, x, spec, slot, policy: _pull(g, x, spec, slot, policy, 1),
 )

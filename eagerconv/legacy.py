@@ -10,6 +10,7 @@ from typing import Any
 
 from eagerconv import algorithms, geometry
 from eagerconv.functional.conv import BorderMode, Ints, ShapeHint, array, per_channel, refuse_keywords, solve
+from eagerconv.functional.conv import forward as of_forward
 from eagerconv.functional.conv_docs import described
 from eagerconv.functional.shapes import border_mode_to_pad
 from eagerconv.tensor import Tensor
@@ -94,10 +95,10 @@ def _forward(
     hints: dict[str, Any] = _HINTS, dilation: Any = 1, groups: Any = 1, unshared: Any = False, algorithm: str = "auto",
 ) -> Tensor:  # fmt: skip
     """The forward contraction of two named arrays in today's order of axes."""
-    return solve(
-        function, ndim, "y", arrays, hints, border_mode, {"subsample": subsample}, flip, dilation, groups, unshared,
-        algorithm, {}, names=(*arrays, *hints),
-    )  # fmt: skip
+    (x_name, x), (w_name, w) = arrays.items()
+    (x_hint, x_shape), (w_hint, w_shape) = hints.items()
+    options = (x_shape, w_shape, border_mode, subsample, flip, dilation, groups, unshared)
+    return solve(of_forward(function, ndim, (x_name, w_name), (x_hint, w_hint)), x, w, options, algorithm)
 
 
 def _operands(function: str, arrays: dict[str, Any], first: tuple[str, str], axes: Sequence[str]) -> list[Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from eagerconv.record import Algorithm, Request
@@ -46,6 +46,14 @@ class Policy:
     observer: Observer | None = None
     tuner: Tuner | None = None
     check: bool = False
+    _hash: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        wishes = (self.require, self.exclude, self.exact, self.tolerance, self.workspace, self.tf32, self.check)
+        object.__setattr__(self, "_hash", hash((*wishes, self.observer, self.tuner)))
+
+    def __hash__(self) -> int:
+        return self._hash  # looked up on every call: computed once
 
     def reason_against(self, algorithm: Algorithm, request: Request) -> str | None:
         """Why the user's wishes rule this algorithm out, or None. All but the limit of workspace see the typical request."""

@@ -36,18 +36,6 @@ def arrange(slot: Slot, a: T, b: T, result: T) -> tuple[T, T, T]:
     return (a, b, result) if slot == "y" else (result, b, a) if slot == "x" else (a, result, b)
 
 
-@dataclass(slots=True)
-class Epilogue:
-    """What is to follow a contraction: a bias of one number per channel, and perhaps max(., 0).
-
-    An algorithm that does it in one go says so in `met`; whoever asked does it otherwise.
-    """
-
-    bias: Any
-    rectify: bool
-    met: bool = False
-
-
 @dataclass(frozen=True, slots=True)
 class Request:
     """One contraction to be planned.

@@ -449,14 +449,21 @@ class Op:
         return rule(*arguments)
 
 
-def done(op: Op, operands: tuple[Any, ...], out: Any) -> Any:
-    """What `op` gives for these operands, whose result is in `out` already, or was there until a later operation took over.
+def done(op: Op, operands: tuple[Any, ...], out: Any, params: dict[str, Any] | None = None) -> Any:
+    """What `op` gives for these traced operands, whose result is in `out` already, or was until a later operation took over.
 
-    For operations whose rules ask for neither the operands' values nor, if they do not come last, the result.
+    In the latter case its rules must ask for neither the operands' values nor, if it does not come last, the result.
     """
-    tracked = _now().value and any(x._node is not None for x in operands)
-    version = [0]
-    return type(operands[0])._wrap(out, op._record(operands, {}, out, version) if tracked else None, version)
+    version, node = [0], None
+    for x in operands:
+        if x._node is not None:
+            if _now().value:
+                node = op._record(operands, params or {}, out, version)
+            break
+    result = type(operands[0])._wrap(out, node, version)
+    if _watcher is not None:
+        _watcher.computed(op, operands, result)
+    return result
 
 
 def watched() -> bool:

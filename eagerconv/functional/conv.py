@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -11,10 +13,10 @@ import numpy as np
 from eagerconv import geometry
 from eagerconv.contract import contract
 from eagerconv.functional.conv_docs import documented
-from eagerconv.functional.epilogue import finish, wished
+from eagerconv.functional.epilogue import convolved
 from eagerconv.policy import with_algorithm
 from eagerconv.registry import TABLE
-from eagerconv.spec import Slot
+from eagerconv.spec import ConvSpec, Slot
 from eagerconv.tensor import Tensor, asarray
 
 Ints: TypeAlias = int | Sequence[int]
@@ -58,9 +60,36 @@ def array(function: str, name: str, value: Any) -> Tensor:
     return result
 
 
-def _arrays(function: str, arrays: dict[str, Any]) -> list[Tensor]:
+@dataclass(frozen=True, eq=False, slots=True)
+class Function:
+    """What is fixed of a public function: its name, the slot that it solves for, and what its arguments are called.
+
+    `names` are those by which `geometry` tells of them, where they are not its own.
+    """
+
+    name: str
+    ndim: int
+    slot: Slot
+    arrays: tuple[str, str] = ("input", "filters")
+    shapes: tuple[str, str] = ("input_shape", "filter_shape")
+    stride: str = "subsample"
+    names: tuple[str, ...] | None = None
+
+
+@lru_cache(maxsize=64)
+def forward(name: str, ndim: int, arrays: tuple[str, str], shapes: tuple[str, str]) -> Function:
+    """A variant of the forward convolution, whose arguments have other names."""
+    return Function(name, ndim, "y", arrays, shapes, names=(*arrays, *shapes))
+
+
+Options: TypeAlias = tuple[Any, Any, Any, Any, Any, Any, Any, Any]
+"""Two shapes, border_mode, stride, filter_flip, filter_dilation, num_groups and unshared, as the user gave them."""
+
+
+def _arrays(of: Function, a: Any, b: Any, bias: Any) -> list[Tensor]:
     """The array arguments (two, and perhaps a bias) as Tensors of their common dtype."""
-    tensors = [array(function, name, value) for name, value in arrays.items()]
+    given = zip((*of.arrays, "bias"), (a, b) if bias is None else (a, b, bias), strict=False)
+    tensors = [array(of.name, name, value) for name, value in given]
     first = tensors[0].dtype
     if first != tensors[1].dtype or first != tensors[-1].dtype:
         common = np.result_type(*[t.dtype for t in tensors])
@@ -69,39 +98,58 @@ def _arrays(function: str, arrays: dict[str, Any]) -> list[Tensor]:
 
 
 _RULES = {"y": geometry.forward, "x": geometry.gradient_wrt_inputs, "w": geometry.gradient_wrt_weights}
+_PLAIN = {int, str, bool, type(None)}
+_MOST_SEEN = 1024
+_seen: dict[tuple[Any, ...], tuple[Options, ConvSpec]] = {}
+"""The specs of earlier calls, by function, shapes and the identities of the options. These are kept beside the spec, so that
+no other object gets an identity that is a key: the same identity is the same value, which for 1, 1.0 and True equality is not.
+"""
 
 
-def solve(function: str, ndim: int, slot: Slot, arrays: dict[str, Any], shapes: dict[str, Any], border_mode: Any,
-          stride: dict[str, Any], filter_flip: Any, filter_dilation: Any, num_groups: Any, unshared: Any, algorithm: str,
-          unknown: dict[str, Any], bias: Any = None, activation: str | None = None, **more: Any) -> Tensor:  # fmt: skip
-    """Check everything against everything, once per set of arguments, and contract; bias and activation come on top.
-
-    Named arguments come as dicts, for the messages; `more` are other names of a variant, see `geometry`.
-    """
-    if unknown:
-        refuse_keywords(function, unknown)
-    a, b, *rest = _arrays(function, arrays if bias is None else {**arrays, "bias": bias})
-    frozen = geometry.frozen
-    ((stride_name, stride_value),) = stride.items()
-    spec = _RULES[slot](
-        function, ndim, a.shape, b.shape,
-        *[frozen(function, name, value) for name, value in shapes.items()],
-        frozen(function, "border_mode", border_mode), frozen(function, stride_name, stride_value),
-        geometry.flag(function, "filter_flip", filter_flip), frozen(function, "filter_dilation", filter_dilation),
-        frozen(function, "num_groups", num_groups), geometry.flag(function, "unshared", unshared), **more,
+def _checked(of: Function, key: tuple[Any, ...], options: Options) -> ConvSpec:
+    """Check everything against everything, and remember what came out if nobody can change the options meanwhile."""
+    name, frozen, flag = of.name, geometry.frozen, geometry.flag
+    first, second, border_mode, stride, flip, dilation, groups, unshared = options
+    more = {} if of.names is None else {"names": of.names}
+    spec = _RULES[of.slot](
+        name, of.ndim, key[1], key[2], frozen(name, of.shapes[0], first), frozen(name, of.shapes[1], second),
+        frozen(name, "border_mode", border_mode), frozen(name, of.stride, stride), flag(name, "filter_flip", flip),
+        frozen(name, "filter_dilation", dilation), frozen(name, "num_groups", groups), flag(name, "unshared", unshared),
+        **more,
     )  # fmt: skip
+    if all(map(_lasting, options)):
+        if len(_seen) >= _MOST_SEEN:
+            _seen.clear()
+        _seen[key] = options, spec
+    return spec
+
+
+def _lasting(value: Any) -> bool:
+    return type(value) in _PLAIN or (type(value) is tuple and all(map(_lasting, value)))
+
+
+def solve(of: Function, a: Any, b: Any, options: Options, algorithm: str = "auto", unknown: dict[str, Any] | None = None,
+          bias: Any = None, activation: str | None = None) -> Tensor:  # fmt: skip
+    """Contract two arrays as the options say, which are checked once; bias and activation come on top."""
+    if unknown:
+        refuse_keywords(of.name, unknown)
+    rest: list[Tensor] = []
+    if not (type(a) is type(b) is Tensor and a.data.dtype is b.data.dtype and a.data.dtype in _DTYPES and bias is None):
+        a, b, *rest = _arrays(of, a, b, bias)
+    key = (of, a.data.shape, b.data.shape, *map(id, options))
+    found = _seen.get(key)
+    spec = _checked(of, key, options) if found is None else found[1]
     policy = None if algorithm == "auto" else with_algorithm(algorithm)
     if bias is None and activation is None:
-        return contract(spec, slot, a, b, policy)  # type: ignore[no-any-return]
+        return contract(spec, of.slot, a, b, policy)  # type: ignore[no-any-return]
     if activation not in (None, "relu"):
         raise ValueError(
-            f"{function}: activation must be None or 'relu', got {activation!r}; apply another one to the result"
+            f"{of.name}: activation must be None or 'relu', got {activation!r}; apply another one to the result"
         )
     if activation is not None and a.dtype.kind == "c":
-        raise TypeError(f"{function}: activation='relu' needs real numbers, not {a.dtype}")
-    column = None if bias is None else per_channel(function, "bias", rest[0], spec.shape(slot)[1], ndim)
-    wish = wished(a, column, activation)
-    return finish(contract(spec, slot, a, b, policy, wish), column, activation, wish is not None and wish.met)
+        raise TypeError(f"{of.name}: activation='relu' needs real numbers, not {a.dtype}")
+    column = None if bias is None else per_channel(of.name, "bias", rest[0], spec.shape(of.slot)[1], of.ndim)
+    return convolved(spec, of.slot, a, b, policy, column, activation)
 
 
 def per_channel(function: str, name: str, bias: Tensor, channels: int, ndim: int) -> Tensor:
@@ -113,7 +161,23 @@ def per_channel(function: str, name: str, bias: Tensor, channels: int, ndim: int
     return bias.reshape((channels, *(1,) * ndim))
 
 
-_TRANSPOSED = ("input", "output_shape", "input_dilation")  # public names where the gradient wrt inputs has others
+_CONV = {n: Function(f"conv{n}d", n, "y") for n in (1, 2, 3)}
+_TRANSPOSE = {
+    n: Function(
+        f"conv{n}d_transpose",
+        n,
+        "x",
+        shapes=("output_shape", "filter_shape"),
+        stride="input_dilation",
+        names=("input", "output_shape", "input_dilation"),
+    )
+    for n in (1, 2, 3)
+}
+_INPUTS = {n: Function(f"conv{n}d_grad_wrt_inputs", n, "x", ("output_grad", "filters")) for n in (1, 2, 3)}
+_WEIGHTS = {
+    n: Function(f"conv{n}d_grad_wrt_weights", n, "w", ("input", "output_grad"), ("filter_shape", "input_shape"))
+    for n in (1, 2, 3)
+}
 
 
 def _image_shape(input_shape: ShapeHint, image_shape: ShapeHint) -> ShapeHint:
@@ -152,11 +216,8 @@ def conv1d(
     >>> ec.conv1d([[[1.0, 2.0, 3.0, 4.0, 5.0]]], [[[1.0, 10.0, 100.0]]]).numpy()
     array([[[123., 234., 345.]]])
     """
-    return solve(
-        "conv1d", 1, "y", {"input": input, "filters": filters}, {"input_shape": input_shape, "filter_shape": filter_shape},
-        border_mode, {"subsample": subsample}, filter_flip, filter_dilation, num_groups, unshared, algorithm, unknown, bias,
-        activation,
-    )  # fmt: skip
+    options = (input_shape, filter_shape, border_mode, subsample, filter_flip, filter_dilation, num_groups, unshared)
+    return solve(_CONV[1], input, filters, options, algorithm, unknown, bias, activation)
 
 
 @documented
@@ -185,12 +246,17 @@ def conv1d_transpose(
     >>> ec.conv1d_transpose([[[1.0, 2.0]]], [[[1.0, 10.0, 100.0]]]).numpy()
     array([[[100., 210.,  21.,   2.]]])
     """
-    return solve(
-        "conv1d_transpose", 1, "x", {"input": input, "filters": filters},
-        {"output_shape": output_shape, "filter_shape": filter_shape}, border_mode, {"input_dilation": input_dilation},
-        filter_flip, filter_dilation, num_groups, unshared, algorithm, unknown, bias, activation,
-        names=_TRANSPOSED,
-    )  # fmt: skip
+    options = (
+        output_shape,
+        filter_shape,
+        border_mode,
+        input_dilation,
+        filter_flip,
+        filter_dilation,
+        num_groups,
+        unshared,
+    )
+    return solve(_TRANSPOSE[1], input, filters, options, algorithm, unknown, bias, activation)
 
 
 @documented
@@ -217,11 +283,8 @@ def conv1d_grad_wrt_inputs(
     >>> ec.conv1d_grad_wrt_inputs([[[1.0, 1.0]]], [[[1.0, 10.0]]], (1, 1, 3)).numpy()
     array([[[10., 11.,  1.]]])
     """
-    return solve(
-        "conv1d_grad_wrt_inputs", 1, "x", {"output_grad": output_grad, "filters": filters},
-        {"input_shape": input_shape, "filter_shape": filter_shape}, border_mode, {"subsample": subsample}, filter_flip,
-        filter_dilation, num_groups, unshared, algorithm, unknown,
-    )  # fmt: skip
+    options = (input_shape, filter_shape, border_mode, subsample, filter_flip, filter_dilation, num_groups, unshared)
+    return solve(_INPUTS[1], output_grad, filters, options, algorithm, unknown)
 
 
 @documented
@@ -248,11 +311,8 @@ def conv1d_grad_wrt_weights(
     >>> ec.conv1d_grad_wrt_weights([[[1.0, 2.0, 3.0]]], [[[1.0, 1.0]]], (1, 1, 2)).numpy()
     array([[[5., 3.]]])
     """
-    return solve(
-        "conv1d_grad_wrt_weights", 1, "w", {"input": input, "output_grad": output_grad},
-        {"filter_shape": filter_shape, "input_shape": input_shape}, border_mode, {"subsample": subsample}, filter_flip,
-        filter_dilation, num_groups, unshared, algorithm, unknown,
-    )  # fmt: skip
+    options = (filter_shape, input_shape, border_mode, subsample, filter_flip, filter_dilation, num_groups, unshared)
+    return solve(_WEIGHTS[1], input, output_grad, options, algorithm, unknown)
 
 
 # ----- 2-D -----
@@ -291,11 +351,8 @@ def conv2d(
     """
     if image_shape is not None:
         input_shape = _image_shape(input_shape, image_shape)
-    return solve(
-        "conv2d", 2, "y", {"input": input, "filters": filters}, {"input_shape": input_shape, "filter_shape": filter_shape},
-        border_mode, {"subsample": subsample}, filter_flip, filter_dilation, num_groups, unshared, algorithm, unknown, bias,
-        activation,
-    )  # fmt: skip
+    options = (input_shape, filter_shape, border_mode, subsample, filter_flip, filter_dilation, num_groups, unshared)
+    return solve(_CONV[2], input, filters, options, algorithm, unknown, bias, activation)
 
 
 @documented
@@ -325,12 +382,17 @@ def conv2d_transpose(
     >>> ec.conv2d_transpose(code, filters, (1, 3, 10, 10), border_mode=1, input_dilation=2).shape
     (1, 3, 10, 10)
     """
-    return solve(
-        "conv2d_transpose", 2, "x", {"input": input, "filters": filters},
-        {"output_shape": output_shape, "filter_shape": filter_shape}, border_mode, {"input_dilation": input_dilation},
-        filter_flip, filter_dilation, num_groups, unshared, algorithm, unknown, bias, activation,
-        names=_TRANSPOSED,
-    )  # fmt: skip
+    options = (
+        output_shape,
+        filter_shape,
+        border_mode,
+        input_dilation,
+        filter_flip,
+        filter_dilation,
+        num_groups,
+        unshared,
+    )
+    return solve(_TRANSPOSE[2], input, filters, options, algorithm, unknown, bias, activation)
 
 
 @documented
@@ -358,11 +420,8 @@ def conv2d_grad_wrt_inputs(
     >>> ec.conv2d_grad_wrt_inputs(y_grad, w, (2, 3, 6, 6), subsample=2).shape
     (2, 3, 6, 6)
     """
-    return solve(
-        "conv2d_grad_wrt_inputs", 2, "x", {"output_grad": output_grad, "filters": filters},
-        {"input_shape": input_shape, "filter_shape": filter_shape}, border_mode, {"subsample": subsample}, filter_flip,
-        filter_dilation, num_groups, unshared, algorithm, unknown,
-    )  # fmt: skip
+    options = (input_shape, filter_shape, border_mode, subsample, filter_flip, filter_dilation, num_groups, unshared)
+    return solve(_INPUTS[2], output_grad, filters, options, algorithm, unknown)
 
 
 @documented
@@ -390,11 +449,8 @@ def conv2d_grad_wrt_weights(
     >>> ec.conv2d_grad_wrt_weights(x, y_grad, (4, 3, 3, 3)).shape
     (4, 3, 3, 3)
     """
-    return solve(
-        "conv2d_grad_wrt_weights", 2, "w", {"input": input, "output_grad": output_grad},
-        {"filter_shape": filter_shape, "input_shape": input_shape}, border_mode, {"subsample": subsample}, filter_flip,
-        filter_dilation, num_groups, unshared, algorithm, unknown,
-    )  # fmt: skip
+    options = (filter_shape, input_shape, border_mode, subsample, filter_flip, filter_dilation, num_groups, unshared)
+    return solve(_WEIGHTS[2], input, output_grad, options, algorithm, unknown)
 
 
 # ----- 3-D -----
@@ -427,11 +483,8 @@ def conv3d(
     >>> ec.conv3d(video, np.ones((5, 3, 3, 3, 3), np.float32), subsample=(1, 2, 2)).shape
     (2, 5, 6, 7, 7)
     """
-    return solve(
-        "conv3d", 3, "y", {"input": input, "filters": filters}, {"input_shape": input_shape, "filter_shape": filter_shape},
-        border_mode, {"subsample": subsample}, filter_flip, filter_dilation, num_groups, unshared, algorithm, unknown, bias,
-        activation,
-    )  # fmt: skip
+    options = (input_shape, filter_shape, border_mode, subsample, filter_flip, filter_dilation, num_groups, unshared)
+    return solve(_CONV[3], input, filters, options, algorithm, unknown, bias, activation)
 
 
 @documented
@@ -461,12 +514,17 @@ def conv3d_transpose(
     >>> ec.conv3d_transpose(code, filters, (None, None, 4, 10, 10), input_dilation=2).shape
     (1, 3, 4, 10, 10)
     """
-    return solve(
-        "conv3d_transpose", 3, "x", {"input": input, "filters": filters},
-        {"output_shape": output_shape, "filter_shape": filter_shape}, border_mode, {"input_dilation": input_dilation},
-        filter_flip, filter_dilation, num_groups, unshared, algorithm, unknown, bias, activation,
-        names=_TRANSPOSED,
-    )  # fmt: skip
+    options = (
+        output_shape,
+        filter_shape,
+        border_mode,
+        input_dilation,
+        filter_flip,
+        filter_dilation,
+        num_groups,
+        unshared,
+    )
+    return solve(_TRANSPOSE[3], input, filters, options, algorithm, unknown, bias, activation)
 
 
 @documented
@@ -494,11 +552,8 @@ def conv3d_grad_wrt_inputs(
     >>> ec.conv3d_grad_wrt_inputs(y_grad, w, (2, 3, 4, 4, 4)).shape
     (2, 3, 4, 4, 4)
     """
-    return solve(
-        "conv3d_grad_wrt_inputs", 3, "x", {"output_grad": output_grad, "filters": filters},
-        {"input_shape": input_shape, "filter_shape": filter_shape}, border_mode, {"subsample": subsample}, filter_flip,
-        filter_dilation, num_groups, unshared, algorithm, unknown,
-    )  # fmt: skip
+    options = (input_shape, filter_shape, border_mode, subsample, filter_flip, filter_dilation, num_groups, unshared)
+    return solve(_INPUTS[3], output_grad, filters, options, algorithm, unknown)
 
 
 @documented
@@ -526,8 +581,5 @@ def conv3d_grad_wrt_weights(
     >>> ec.conv3d_grad_wrt_weights(x, y_grad, (4, 3, 3, 3, 3)).shape
     (4, 3, 3, 3, 3)
     """
-    return solve(
-        "conv3d_grad_wrt_weights", 3, "w", {"input": input, "output_grad": output_grad},
-        {"filter_shape": filter_shape, "input_shape": input_shape}, border_mode, {"subsample": subsample}, filter_flip,
-        filter_dilation, num_groups, unshared, algorithm, unknown,
-    )  # fmt: skip
+    options = (filter_shape, input_shape, border_mode, subsample, filter_flip, filter_dilation, num_groups, unshared)
+    return solve(_WEIGHTS[3], input, output_grad, options, algorithm, unknown)

@@ -11,34 +11,32 @@ from typing import Any, cast
 
 import numpy as np
 
-from eagerconv import devices
+from eagerconv import algorithms
 from eagerconv.autograd import rules, tape
+from eagerconv.contract import contract, recorded
 from eagerconv.kernels_cpu import pointwise
-from eagerconv.record import Epilogue
+from eagerconv.policy import Policy
+from eagerconv.spec import ConvSpec, Slot
 from eagerconv.tensor import Tensor
 
 
-def wished(x: Tensor, bias: Tensor | None, activation: str | None) -> Epilogue | None:
-    """What an algorithm of the device of x may do in one go with the contraction; None where none can."""
-    if bias is None or devices.of(x.data) == "cpu" or tape.watched():
-        return None
-    return Epilogue(bias.data, activation is not None)
-
-
-def finish(y: Tensor, bias: Tensor | None, activation: str | None, met: bool = False) -> Tensor:
-    """Bias added to y, rectified if `activation` is "relu". Nobody else may have seen y, whose memory is taken.
-
-    `bias` has the shape (channels, 1, ...). If the wish was `met`, y holds the values already.
-    """
+def convolved(
+    spec: ConvSpec, slot: Slot, a: Tensor, b: Tensor, policy: Policy | None, bias: Tensor | None, activation: str | None
+) -> Tensor:
+    """The contraction, with a bias of shape (channels, 1, ...) added, and rectified if `activation` is "relu"."""
+    rectify = activation is not None
     if tape.watched():  # somebody wants to see each result
+        y = contract(spec, slot, a, b, policy)
         y = y if bias is None else y + bias
-        return y if activation is None else cast(Tensor, rules.relu(y))
-    out = y.data
-    if not met:
-        _in_place(out, None if bias is None else bias.data, activation is not None)
+        return cast(Tensor, rules.relu(y) if rectify else y)
+    fused = None if bias is None else algorithms.fused(spec, slot, a.data, b.data, bias.data, rectify, policy)
+    out = algorithms.run(spec, slot, a.data, b.data, policy) if fused is None else fused
+    if fused is None:
+        _in_place(out, None if bias is None else bias.data, rectify)
+    y = recorded(spec, slot, a, b, policy, out)
     if bias is not None:
         y = tape.done(rules.add, (y, bias), out)
-    return y if activation is None else cast(Tensor, tape.done(rules.relu, (y,), out))
+    return cast(Tensor, tape.done(rules.relu, (y,), out) if rectify else y)
 
 
 def _in_place(out: Any, numbers: Any, rectify: bool) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from eagerconv import geometry
-from eagerconv.functional.conv import BorderMode, Ints, ShapeHint, array, solve
+from eagerconv.functional.conv import BorderMode, Function, Ints, ShapeHint, array, forward, solve
 from eagerconv.functional.conv_docs import described
 from eagerconv.tensor import Tensor
 
 # ----- Causal -----
+
+_CAUSAL = Function("causal_conv1d", 1, "y")
 
 
 @described(
@@ -49,11 +51,8 @@ def causal_conv1d(
     >>> ec.causal_conv1d([[[1.0, 2.0, 3.0, 4.0]]], [[[1.0, 10.0]]]).numpy()
     array([[[ 1., 12., 23., 34.]]])
     """
-    return solve(
-        "causal_conv1d", 1, "y", {"input": input, "filters": filters},
-        {"input_shape": input_shape, "filter_shape": filter_shape}, "causal", {"subsample": subsample}, filter_flip,
-        filter_dilation, num_groups, unshared, algorithm, unknown, bias,
-    )  # fmt: skip
+    options = (input_shape, filter_shape, "causal", subsample, filter_flip, filter_dilation, num_groups, unshared)
+    return solve(_CAUSAL, input, filters, options, algorithm, unknown, bias)
 
 
 # ----- Depthwise: every channel has filters of its own -----
@@ -72,10 +71,8 @@ def _depthwise(
             f"{function}: {names[1]} must have shape (channels * multiplier, 1, {', '.join(geometry.AXES[ndim])}), where "
             f"{names[0]} has {x.shape[1]} channels; got {w.shape}"
         )
-    return solve(
-        function, ndim, "y", {names[0]: x, names[1]: w}, {names[2]: input_shape, names[3]: filter_shape}, border_mode,
-        {"subsample": subsample}, filter_flip, filter_dilation, groups, False, algorithm, unknown, bias, names=names,
-    )  # fmt: skip
+    options = (input_shape, filter_shape, border_mode, subsample, filter_flip, filter_dilation, groups, False)
+    return solve(forward(function, ndim, names[:2], names[2:]), x, w, options, algorithm, unknown, bias)
 
 
 _DEPTHWISE = "depthwise_input depthwise hints border_mode subsample flip dilation bias algorithm"
@@ -188,10 +185,8 @@ def _pointwise(
         raise ValueError(
             f"{function}: {names[1]} must have one tap, shape (output channels, input channels{', 1' * ndim}), got {w.shape}"
         )
-    return solve(
-        function, ndim, "y", {names[0]: input, names[1]: w}, {names[2]: input_shape, names[3]: filter_shape}, "valid",
-        {"subsample": 1}, False, 1, 1, False, algorithm, unknown, bias, names=names,
-    )  # fmt: skip
+    options = (input_shape, filter_shape, "valid", 1, False, 1, 1, False)
+    return solve(forward(function, ndim, names[:2], names[2:]), input, w, options, algorithm, unknown, bias)
 
 
 _POINTWISE = "input pointwise hints bias algorithm"
