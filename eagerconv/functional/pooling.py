@@ -12,6 +12,7 @@ import numpy as np
 from eagerconv import devices
 from eagerconv.autograd import rules, tape
 from eagerconv.autograd.tape import Op, defvjp, linear
+from eagerconv.functional.wrapping import floating
 from eagerconv.kernels_cpu import pooling as planes
 from eagerconv.tensor import Tensor, asarray
 
@@ -154,7 +155,8 @@ def pool_2d(
     pad : int or one int per pooled axis
         Elements added on both sides, fewer than the window has; only with `ignore_border`. They never win.
     mode : {"max", "sum", "average_inc_pad", "average_exc_pad"}
-        What to compute. The averages divide by the number of elements in the window, with or without padding.
+        What to compute. The averages divide by the number of elements in the window, with or without padding; those of
+        integers and booleans are float64.
 
     Returns
     -------
@@ -401,6 +403,8 @@ def _pool(
     x = asarray(input)
     if mode not in MODES:
         raise ValueError(f"{name}: mode must be one of {MODES}, not {mode!r}")
+    if mode.startswith("average"):
+        x = floating(x)
     if x.ndim < nd:
         raise ValueError(f"{name}: input must have at least the {nd} pooled axes, got shape {x.shape}")
     if mode == "max" and x.dtype.kind == "c":

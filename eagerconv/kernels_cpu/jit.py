@@ -115,6 +115,7 @@ def _load(name: str, function: str, dtype: np.dtype[Any]) -> Kernel:
     path = folder / _file_name(function, dtype) if folder else None
     if path is not None and (cached := _read_verified(path)):
         return Kernel(name, cached)
+    _check_numba_compiles(name)
     with _notice(function, dtype):
         native_object = compiled(name, function, dtype)
     compiled_here.append(name)
@@ -129,6 +130,16 @@ def _file_name(function: str, dtype: np.dtype[Any]) -> str:
     if not (module.isidentifier() and attribute.isidentifier()):
         raise ValueError(f"a kernel is named 'module:function', both identifiers, not {function!r}")
     return f"{module}-{attribute}-{dtype.name}-{_stamp(module)[:32]}.o"
+
+
+def _check_numba_compiles(name: str) -> None:
+    import numba  # only here: a warm process does without
+
+    if numba.config.DISABLE_JIT:
+        raise RuntimeError(
+            f"the kernel {name} is not compiled yet, and NUMBA_DISABLE_JIT keeps Numba from compiling; unset it, or call "
+            "ec.warmup() once without it: what is compiled runs in spite of it"
+        )
 
 
 @contextmanager
