@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from eagerconv import devices, tuning
+from eagerconv.arguments import number
 from eagerconv.kernels_cpu.threads import get_num_threads
 from eagerconv.policy import POLICY, Observer, Policy, current
 from eagerconv.record import OPERANDS, SLOT_NAMES, Algorithm, FinishingPlan, Plan, Request
@@ -266,7 +267,7 @@ class autotune:
     """
 
     def __init__(self, verbose: bool = False, seconds: float = 0.5) -> None:
-        self._tuner = tuning.Tuner(float(seconds), bool(verbose))
+        self._tuner = tuning.Tuner(number("autotune: seconds", seconds, "[0, inf]"), bool(verbose))
 
     def __enter__(self) -> tuning.Tuner:
         POLICY.enter(self, lambda outer: replace(outer, tuner=self._tuner))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from eagerconv import tree
+from eagerconv.arguments import generator, whole
 from eagerconv.tensor import Tensor
 
 __all__ = ["Minibatches", "minibatches"]
@@ -25,11 +26,9 @@ class Minibatches:
         if len(lengths) != 1 or 0 in lengths:
             shapes = [a.shape for a in self.arrays]
             raise ValueError(f"minibatches: arrays must have the same number of examples, at least one; got {shapes}")
-        if size < 1:
-            raise ValueError(f"minibatches: size must be at least 1, not {size}")
-        if rng is not None and not isinstance(rng, np.random.Generator):
-            raise TypeError(f"minibatches: rng must be a numpy.random.Generator or None, not {type(rng).__name__}")
-        self.examples, self.size, self.rng, self.drop_last = lengths.pop(), size, rng, drop_last
+        self.size = whole("minibatches: size", size, 1)
+        self.rng = None if rng is None else generator("minibatches: rng", rng)
+        self.examples, self.drop_last = lengths.pop(), drop_last
         self.progress = progress
         self._bar: Any = None
 
@@ -84,7 +83,7 @@ def minibatches(
     ValueError
         If the arrays differ in their number of examples or have none, or the size is less than one.
     TypeError
-        If `rng` is not a Generator.
+        If the size is not an int, or `rng` not a Generator.
     ImportError
         On iteration, if a progress bar is asked for and tqdm is not there.
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from eagerconv.arguments import number, whole
 from eagerconv.autograd import rules
 from eagerconv.autograd.tape import inexact, no_grad
 from eagerconv.tensor import Tensor, asarray
@@ -56,7 +57,7 @@ def check_grads(
     TypeError
         If an argument has a precision in which differences say nothing, or no argument or result is differentiable.
     ValueError
-        If `modes` holds anything else, or `order` is less than one.
+        If `modes` holds anything else, `order` is less than one, or a step or tolerance is negative.
 
     Examples
     --------
@@ -66,8 +67,12 @@ def check_grads(
     Traceback (most recent call last):
     AssertionError: check_grads: mode fwd, order 1, argument 0: expected ..., got ...
     """
-    if order < 1 or not modes or set(modes) - {"fwd", "rev"}:
-        raise ValueError(f"order must be 1 or more and modes some of 'fwd', 'rev'; got order={order}, modes={modes!r}")
+    whole("check_grads: order", order, 1)
+    number("check_grads: eps", eps, "(0, inf)")
+    number("check_grads: rtol", rtol, "[0, inf)")
+    number("check_grads: atol", atol, "[0, inf)")
+    if not modes or set(modes) - {"fwd", "rev"}:
+        raise ValueError(f"check_grads: modes must be some of 'fwd', 'rev'; got {modes!r}")
     arrays = [np.array(asarray(a).detach().data) for a in args]
     moving = [i for i, a in enumerate(arrays) if a.dtype.kind not in "biu"]
     for i in moving:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from eagerconv.arguments import generator, number, whole
 from eagerconv.tensor import Tensor, tensor
 
 __all__ = [
@@ -40,7 +41,7 @@ def fans(shape: Sequence[int], num_groups: int = 1) -> tuple[int, int]:
     >>> fans((32, 1, 3, 3), num_groups=32)
     (9, 9)
     """
-    if len(shape) < 2 or shape[0] % num_groups:
+    if len(shape) < 2 or shape[0] % whole("fans: num_groups", num_groups, 1):
         raise ValueError(
             f"fans: expected a shape (O, I / num_groups, *kernel) with O a multiple of num_groups={num_groups}, "
             f"got {tuple(shape)}"
@@ -81,8 +82,10 @@ def he_normal(
 
     Raises
     ------
+    TypeError
+        If `rng` is not a Generator.
     ValueError
-        For a shape without fans, or an unknown gain or fan.
+        For a shape without fans, an unknown or negative gain, or an unknown fan.
 
     Notes
     -----
@@ -94,7 +97,7 @@ def he_normal(
     >>> round(float(w.data.std() ** 2 * 32 * 9), 1)
     2.0
     """
-    return _drawn(rng.standard_normal(shape) * _he(shape, num_groups, gain, fan), dtype)
+    return _drawn(generator("rng", rng).standard_normal(shape) * _he(shape, num_groups, gain, fan), dtype)
 
 
 def he_uniform(
@@ -113,7 +116,9 @@ def he_uniform(
     >>> bool(abs(w.data).max() <= np.sqrt(3 * 2 / 3))
     True
     """
-    return _drawn(rng.uniform(-1, 1, shape) * (math.sqrt(3) * _he(shape, num_groups, gain, fan)), dtype)
+    return _drawn(
+        generator("rng", rng).uniform(-1, 1, shape) * (math.sqrt(3) * _he(shape, num_groups, gain, fan)), dtype
+    )
 
 
 def glorot_normal(
@@ -137,7 +142,7 @@ def glorot_normal(
     >>> glorot_normal((64, 32, 3, 3), np.random.default_rng(0)).shape
     (64, 32, 3, 3)
     """
-    return _drawn(rng.standard_normal(shape) * _glorot(shape, num_groups, gain), dtype)
+    return _drawn(generator("rng", rng).standard_normal(shape) * _glorot(shape, num_groups, gain), dtype)
 
 
 def glorot_uniform(
@@ -155,7 +160,9 @@ def glorot_uniform(
     >>> bool(abs(w.data).max() <= 1)
     True
     """
-    return _drawn(rng.uniform(-1, 1, shape) * (math.sqrt(3) * _glorot(shape, num_groups, gain)), dtype)
+    return _drawn(
+        generator("rng", rng).uniform(-1, 1, shape) * (math.sqrt(3) * _glorot(shape, num_groups, gain)), dtype
+    )
 
 
 def orthogonal(
@@ -197,7 +204,7 @@ def orthogonal(
     """
     fans(shape)
     rows, columns = shape[0], math.prod(shape[1:])
-    q, r = np.linalg.qr(rng.standard_normal((max(rows, columns), min(rows, columns))))
+    q, r = np.linalg.qr(generator("rng", rng).standard_normal((max(rows, columns), min(rows, columns))))
     q *= np.sign(np.diagonal(r))  # uniform: Mezzadri, Notices of the AMS 54 (2007)
     return _drawn((q if rows >= columns else q.T).reshape(shape) * _gain(gain), dtype)
 
@@ -239,7 +246,7 @@ def _gain(gain: float | str) -> float:
         if gain not in GAINS:
             raise ValueError(f"gain must be a number or one of {', '.join(GAINS)}, not {gain!r}")
         return GAINS[gain]
-    return gain
+    return number("gain", gain, "[0, inf)")
 
 
 def _drawn(values: npt.NDArray[np.float64], dtype: npt.DTypeLike) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from eagerconv import tree
+from eagerconv.arguments import number
 from eagerconv.tensor import Tensor, asarray
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSProp", "clip_by_norm", "clip_by_value"]
@@ -31,8 +32,7 @@ class Optimizer:
         if not callable(lr):
             settings["lr"] = (lr, 0, np.inf)
         for name, (value, low, high) in settings.items():
-            if not low <= value < high:
-                raise ValueError(f"{name} must be at least {low} and below {high}, not {value}")
+            number(name, value, f"[{low}, {high})")
         self.lr = lr
         self.steps = 0
         self.state: list[dict[str, Any]] = [{} for _ in self.params]
@@ -207,6 +207,9 @@ class Adam(Optimizer):
     ) -> None:
         inf = np.inf
         limits = {"eps": (eps, 0, inf), "weight_decay": (weight_decay, 0, inf)}
+        given: Any = betas
+        if not isinstance(given, (tuple, list)) or len(given) != 2:
+            raise TypeError(f"betas must be two numbers in [0, 1), not {betas!r}")
         super().__init__(params, lr, **limits, beta1=(betas[0], 0, 1), beta2=(betas[1], 0, 1))
         self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
 
@@ -261,9 +264,7 @@ class AdamW(Adam):
         weight_decay: float = 0.01,
     ) -> None:
         super().__init__(params, lr, betas, eps, 0.0)
-        if not 0 <= weight_decay < np.inf:
-            raise ValueError(f"weight_decay must be at least 0 and below inf, not {weight_decay}")
-        self.decoupled = weight_decay
+        self.decoupled = number("weight_decay", weight_decay, "[0, inf)")
 
     def update(self, p: Any, g: Any, state: dict[str, Any], lr: float) -> None:
         """One step."""
@@ -382,8 +383,7 @@ def clip_by_norm(grads: Any, max_norm: float) -> tuple[Any, float]:
     >>> clip_by_norm({"w": tensor([3.0, 4.0])}, 1.0)
     ({'w': tensor([0.6, 0.8], dtype=float64)}, 5.0)
     """
-    if not max_norm > 0:
-        raise ValueError(f"clip_by_norm: max_norm must be above 0, not {max_norm}")
+    max_norm = number("clip_by_norm: max_norm", max_norm, "(0, inf]")
     squares = [float(np.sum(np.square(_as_real(g.data), dtype=np.float64))) for g in tree.leaves(grads)]
     norm = math.sqrt(math.fsum(squares)) if all(map(math.isfinite, squares)) else sum(squares)
     return (grads if norm <= max_norm else tree.map(lambda g: g * (max_norm / norm), grads)), norm
@@ -403,8 +403,7 @@ def clip_by_value(grads: Any, limit: float) -> Any:
     >>> clip_by_value([tensor([-3.0, 0.5])], 1.0)
     [tensor([-1. ,  0.5], dtype=float64)]
     """
-    if not limit > 0:
-        raise ValueError(f"clip_by_value: the limit must be above 0, not {limit}")
+    limit = number("clip_by_value: limit", limit, "(0, inf]")
     return tree.map(lambda g: Tensor._wrap(np.clip(g.data, -limit, limit)), grads)
 
 

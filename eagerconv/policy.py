@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from eagerconv.arguments import number, whole
 from eagerconv.record import Algorithm, Request
 from eagerconv.registry import known
 from eagerconv.scopes import Block, Setting
@@ -77,11 +78,27 @@ class Policy:
 
 def _from_environment(text: str) -> Policy:
     """EAGERCONV_ALGORITHMS: "gemm" or "+gemm" requires, "-gemm" excludes, separated by commas."""
-    policy = Policy()
-    for entry in filter(None, (part.strip() for part in text.split(","))):
-        name = known(entry.lstrip("+-"))
-        policy = replace(policy, exclude=policy.exclude | {name}) if entry[0] == "-" else replace(policy, require=name)
-    return policy
+    required: set[str] = set()
+    excluded: set[str] = set()
+    try:
+        for entry in filter(None, (part.strip() for part in text.split(","))):
+            (excluded if entry[0] == "-" else required).add(known(entry.lstrip("+-")))
+        return Policy(require=_only(required, excluded), exclude=frozenset(excluded))
+    except ValueError as error:
+        raise ValueError(
+            f'EAGERCONV_ALGORITHMS={text!r}: {error}; set it to the one to use, as in "gemm", or to those not to use, as in '
+            '"-gemm,-fft", or unset it'
+        ) from None
+
+
+def _only(required: Collection[str], excluded: Collection[str]) -> str | None:
+    """The one algorithm that is required, or None."""
+    if len(required) > 1:
+        raise ValueError(f"one algorithm alone can be required, not {' and '.join(sorted(map(repr, required)))}")
+    for name in required:
+        if name in excluded:
+            raise ValueError(f"{name!r} cannot be both required and excluded")
+    return next(iter(required), None)
 
 
 POLICY = Setting("policy", _from_environment(os.environ.get("EAGERCONV_ALGORITHMS", "")))
@@ -130,8 +147,11 @@ def using(
 
     Raises
     ------
+    TypeError
+        If a tolerance is no number, or a workspace no int.
     ValueError
-        If there is no algorithm of that name.
+        If there is no algorithm of that name, two different ones are required, or one is both required and excluded; if a
+        tolerance or workspace is negative or NaN.
 
     Notes
     -----
@@ -151,11 +171,15 @@ def using(
     """
     if isinstance(exclude, str):
         exclude = (exclude,)
-    changes: dict[str, Any] = {"exact": exact, "tolerance": tolerance, "workspace": workspace, "tf32": tf32}
-    changes = {name: value for name, value in changes.items() if value is not None}
-    if (chosen := algorithm or require) is not None:
-        changes["require"] = known(chosen)
     excluded = frozenset(map(known, exclude))
+    changes: dict[str, Any] = {
+        "require": _only({known(name) for name in (algorithm, require) if name is not None}, excluded),
+        "exact": None if exact is None else bool(exact),
+        "tolerance": None if tolerance is None else number("using: tolerance", tolerance, "[0, inf]"),
+        "workspace": None if workspace is None else whole("using: workspace", workspace, 0),
+        "tf32": None if tf32 is None else bool(tf32),
+    }
+    changes = {name: value for name, value in changes.items() if value is not None}
     return POLICY.inside(lambda outer: replace(outer, exclude=outer.exclude | excluded, **changes))
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from eagerconv.arguments import number, whole
 
 __all__ = ["Schedule", "cosine", "exponential", "one_cycle", "step", "warm_up"]
 
@@ -23,10 +26,12 @@ def step(lr: float, at: int | Sequence[int], factor: float = 0.1) -> Schedule:
     >>> [rate(n) for n in (4, 5, 20)]
     [0.8, 0.4, 0.2]
     """
-    if isinstance(at, int):
-        every = _positive("step", "at", at)
+    lr, factor = number("step: lr", lr, "[0, inf)"), number("step: factor", factor, "[0, inf)")
+    given: Any = at
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        every = whole("step: at", given, 1)
         return lambda n: float(lr * factor ** (n // every))
-    places = sorted(at)
+    places = sorted(whole("step: at", place, 0) for place in given)
     return lambda n: float(lr * factor ** bisect.bisect_right(places, n))
 
 
@@ -39,7 +44,8 @@ def exponential(lr: float, steps: int, end: float) -> Schedule:
     >>> [rate(n) for n in range(4)]
     [1.0, 0.5, 0.25, 0.125]
     """
-    _positive("exponential", "steps", steps)
+    lr, end = number("exponential: lr", lr, "(0, inf)"), number("exponential: end", end, "(0, inf)")
+    whole("exponential: steps", steps, 1)
     return lambda n: float(lr * (end / lr) ** (n / steps))
 
 
@@ -56,7 +62,8 @@ def cosine(lr: float, steps: int, end: float = 0.0) -> Schedule:
     >>> [round(rate(n), 6) for n in (0, 5, 10, 11)]
     [1.0, 0.5, 0.0, 0.0]
     """
-    _positive("cosine", "steps", steps)
+    lr, end = number("cosine: lr", lr, "[0, inf)"), number("cosine: end", end, "[0, inf)")
+    whole("cosine: steps", steps, 1)
     return lambda n: _wave(lr, end, min(n, steps) / steps)
 
 
@@ -73,13 +80,14 @@ def warm_up(schedule: float | Schedule, steps: int) -> Schedule:
     >>> [round(rate(n), 6) for n in (0, 1, 3, 4, 9, 14)]
     [0.25, 0.5, 1.0, 1.0, 0.5, 0.0]
     """
-    _positive("warm_up", "steps", steps)
-    follow = schedule if callable(schedule) else (lambda n: schedule)
+    whole("warm_up: steps", steps, 1)
+    rate = schedule if callable(schedule) else number("warm_up: schedule", schedule, "[0, inf)")
+    follow = rate if callable(rate) else (lambda n: rate)
     return lambda n: follow(0) * (n + 1) / steps if n < steps else follow(n - steps)
 
 
 def one_cycle(lr: float, steps: int, rise: float = 0.3, start: float = 1 / 25, end: float = 1e-4) -> Schedule:
-    """Rise from `start * lr` to `lr`, then fall to `start * end * lr`, both along half a wave of the cosine.
+    """Rise from `start * lr` to `lr`, then fall to `start * end * lr`, both along half a wave of the cosine, and stay there.
 
     Parameters
     ----------
@@ -106,12 +114,14 @@ def one_cycle(lr: float, steps: int, rise: float = 0.3, start: float = 1 / 25, e
     >>> [round(rate(n), 6) for n in (0, 3, 9)]
     [0.04, 1.0, 4e-06]
     """
-    _positive("one_cycle", "steps", steps)
-    top = rise * steps - 1
+    lr, rise = number("one_cycle: lr", lr, "[0, inf)"), number("one_cycle: rise", rise, "[0, 1]")
+    start, end = number("one_cycle: start", start, "[0, inf)"), number("one_cycle: end", end, "[0, inf)")
+    top = rise * whole("one_cycle: steps", steps, 1) - 1
 
     def rate(n: int) -> float:
+        n = min(n, steps - 1)
         if n <= top:
-            return _wave(start * lr, lr, n / top)
+            return _wave(start * lr, lr, n / top if top else 1)  # a rise of one step is at the top
         return _wave(lr, start * end * lr, (n - top) / (steps - 1 - top))
 
     return rate
@@ -120,9 +130,3 @@ def one_cycle(lr: float, steps: int, rise: float = 0.3, start: float = 1 / 25, e
 def _wave(a: float, b: float, share: float) -> float:
     """From a to b along half a wave of the cosine."""
     return b + (a - b) * 0.5 * (1 + math.cos(math.pi * share))
-
-
-def _positive(name: str, argument: str, value: int) -> int:
-    if value < 1:
-        raise ValueError(f"{name}: {argument} must be at least 1, not {value}")
-    return value

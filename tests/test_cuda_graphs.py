@@ -104,7 +104,7 @@ def test_products_that_cupy_refuses_to_record_are_told(monkeypatch):
     monkeypatch.setattr(cuda, "_runtime", SimpleNamespace(record=refuse))
     with pytest.raises(RuntimeError, match="cuBLAS; use convolutions of one tap in place of `linear`"):
         ec.cuda_graph(lambda: None)
-    with pytest.raises(ValueError, match="warmup must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="warmup must be an int of at least 1, not 0"):
         ec.cuda_graph(lambda: None, warmup=0)
 
 

@@ -343,7 +343,7 @@ def test_dropout() -> None:
     np.testing.assert_array_equal(again.numpy(), out.numpy())
     assert nn.dropout(x, 0.5, np.random.default_rng(0), training=False) is x
     assert not nn.dropout(x, 1, np.random.default_rng(0)).numpy().any()
-    with pytest.raises(ValueError, match="p must be a probability"):
+    with pytest.raises(ValueError, match=r"p must be a number in \[0, 1\]"):
         nn.dropout(x, 1.5, np.random.default_rng(0))
     with pytest.raises(TypeError, match=r"rng must be a numpy\.random\.Generator.*not int"):
         nn.dropout(x, 0.5, 0)  # type: ignore[arg-type]

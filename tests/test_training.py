@@ -55,9 +55,9 @@ def test_minibatches_errors() -> None:
         data.minibatches((X, Y[:9]), 4)
     with pytest.raises(ValueError, match="at least one"):
         data.minibatches(X[:0], 4)
-    with pytest.raises(ValueError, match="size must be at least 1"):
+    with pytest.raises(ValueError, match="size must be an int of at least 1"):
         data.minibatches(X, 0)
-    with pytest.raises(TypeError, match=r"rng must be a numpy\.random\.Generator or None, not int"):
+    with pytest.raises(TypeError, match=r"rng must be a numpy\.random\.Generator, as .*, not int"):
         data.minibatches(X, 2, 0)  # type: ignore[arg-type]
 
 

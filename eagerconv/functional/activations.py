@@ -8,9 +8,10 @@ from typing import Any, cast
 
 import numpy as np
 
+from eagerconv.arguments import number
 from eagerconv.autograd import rules
 from eagerconv.autograd.tape import elementwise
-from eagerconv.functional.wrapping import documented
+from eagerconv.functional.wrapping import documented, floating
 from eagerconv.tensor import Tensor, asarray
 
 __all__ = [
@@ -102,11 +103,12 @@ def _polynomial(degree: int) -> list[float]:
 
 # ----- What users call -----
 
-_REAL = "array_like\n    Real numbers, in any shape."
+_REAL = "array_like\n    Real numbers, in any shape; integers and booleans count as float64."
+_ANY = "array_like\n    Real numbers, in any shape."
 _SAME = "Tensor\n    Of the same shape."
 
 
-@documented(x=_REAL, returns=_SAME)
+@documented(x=_ANY, returns=_SAME)
 def relu(x: Any) -> Tensor:
     """Rectified linear unit, max(x, 0); its gradient at zero is zero.
 
@@ -123,7 +125,7 @@ def leaky_relu(x: Any, slope: float = 0.01) -> Tensor:
     >>> leaky_relu([-1.0, 2.0], 0.2)
     tensor([-0.2,  2. ], dtype=float64)
     """
-    return cast(Tensor, _leaky(asarray(x), slope=slope))
+    return cast(Tensor, _leaky(floating(x), slope=number("leaky_relu: slope", slope)))
 
 
 @documented(
@@ -137,7 +139,7 @@ def prelu(x: Any, slope: Any) -> Tensor:
     >>> prelu([-1.0, 2.0], 0.2)
     tensor([-0.2,  2. ], dtype=float64)
     """
-    y = asarray(x)
+    y = floating(x)
     return cast(Tensor, rules.where(y > 0, y, asarray(slope) * y))
 
 
@@ -150,7 +152,7 @@ def elu(x: Any, alpha: float = 1.0) -> Tensor:
     >>> elu([-1000.0, 2.0])
     tensor([-1.,  2.], dtype=float64)
     """
-    return cast(Tensor, _elu(asarray(x), alpha=alpha))
+    return cast(Tensor, _elu(floating(x), alpha=number("elu: alpha", alpha)))
 
 
 @documented(x=_REAL, returns=_SAME)
@@ -162,7 +164,7 @@ def selu(x: Any) -> Tensor:
     >>> selu([-1000.0, 1.0])
     tensor([-1.75809934,  1.05070099], dtype=float64)
     """
-    return cast(Tensor, 1.0507009873554805 * _elu(asarray(x), alpha=1.6732632423543772))
+    return cast(Tensor, 1.0507009873554805 * _elu(floating(x), alpha=1.6732632423543772))
 
 
 @documented(
@@ -178,7 +180,7 @@ def gelu(x: Any, approximate: str = "none") -> Tensor:
     >>> gelu([-1.0, 1.0])
     tensor([-0.15865525,  0.84134475], dtype=float64)
     """
-    y = asarray(x)
+    y = floating(x)
     if approximate == "none":
         return cast(Tensor, y * _normal_cdf(y))
     if approximate != "tanh":
@@ -195,7 +197,7 @@ def silu(x: Any) -> Tensor:
     >>> silu([-1000.0, 0.0, 1.0])
     tensor([-0.        ,  0.        ,  0.73105858], dtype=float64)
     """
-    return cast(Tensor, _silu(asarray(x)))
+    return cast(Tensor, _silu(floating(x)))
 
 
 @documented(x=_REAL, returns=_SAME)
@@ -207,18 +209,19 @@ def mish(x: Any) -> Tensor:
     >>> mish([0.0, 1.0])
     tensor([0.        , 0.86509839], dtype=float64)
     """
-    y = asarray(x)
+    y = floating(x)
     return cast(Tensor, y * rules.tanh(_softplus(y)))
 
 
-@documented(x=_REAL, beta="float\n    The larger, the closer to `relu`.", returns=_SAME)
+@documented(x=_REAL, beta="float\n    Above 0; the larger, the closer to `relu`.", returns=_SAME)
 def softplus(x: Any, beta: float = 1.0) -> Tensor:
     """A smooth `relu`, log(1 + exp(beta x)) / beta, without overflow.
 
     >>> softplus([-1000.0, 0.0, 2.0])
     tensor([0.        , 0.69314718, 2.12692801], dtype=float64)
     """
-    return cast(Tensor, _softplus(asarray(x) * beta) / beta if beta != 1 else _softplus(asarray(x)))
+    y, beta = floating(x), number("softplus: beta", beta, "(0, inf)")
+    return cast(Tensor, _softplus(y * beta) / beta if beta != 1 else _softplus(y))
 
 
 @documented(x=_REAL, returns=_SAME)
@@ -228,7 +231,7 @@ def softsign(x: Any) -> Tensor:
     >>> softsign([-1.0, 3.0])
     tensor([-0.5 ,  0.75], dtype=float64)
     """
-    y = asarray(x)
+    y = floating(x)
     return y / (1 + abs(y))
 
 
@@ -244,7 +247,9 @@ def hardtanh(x: Any, low: float = -1.0, high: float = 1.0) -> Tensor:
     >>> hardtanh([-3.0, 0.5, 3.0])
     tensor([-1. ,  0.5,  1. ], dtype=float64)
     """
-    return cast(Tensor, rules.clip(asarray(x), low, high))
+    low = number("hardtanh: low", low, "[-inf, inf]")
+    high = number("hardtanh: high", high, f"[{low}, inf]")
+    return cast(Tensor, rules.clip(floating(x), low, high))
 
 
 @documented(x=_REAL, returns=_SAME)
@@ -254,7 +259,7 @@ def hardsigmoid(x: Any) -> Tensor:
     >>> hardsigmoid([-3.0, 0.0, 1.5])
     tensor([0.  , 0.5 , 0.75], dtype=float64)
     """
-    return cast(Tensor, rules.clip(asarray(x) / 6 + 0.5, 0, 1))
+    return cast(Tensor, rules.clip(floating(x) / 6 + 0.5, 0, 1))
 
 
 @documented(x=_REAL, returns=_SAME)
@@ -266,7 +271,7 @@ def hardswish(x: Any) -> Tensor:
     >>> hardswish([-3.0, 0.0, 3.0])
     tensor([-0.,  0.,  3.], dtype=float64)
     """
-    y = asarray(x)
+    y = floating(x)
     return y * hardsigmoid(y)
 
 
@@ -277,7 +282,7 @@ def sigmoid(x: Any) -> Tensor:
     >>> sigmoid([-1000.0, 0.0])
     tensor([0. , 0.5], dtype=float64)
     """
-    return cast(Tensor, rules.sigmoid(asarray(x)))
+    return cast(Tensor, rules.sigmoid(floating(x)))
 
 
 @documented(x=_REAL, returns=_SAME)
@@ -287,7 +292,7 @@ def log_sigmoid(x: Any) -> Tensor:
     >>> log_sigmoid([-10.0, 0.0])
     tensor([-10.0000454 ,  -0.69314718], dtype=float64)
     """
-    return cast(Tensor, -_softplus(-asarray(x)))
+    return cast(Tensor, -_softplus(-floating(x)))
 
 
 @documented(x=_REAL, axis="int or tuple of ints\n    Where the result sums to one.", returns=_SAME)
@@ -297,7 +302,7 @@ def softmax(x: Any, axis: int | tuple[int, ...] = -1) -> Tensor:
     >>> softmax([1000.0, 1000.0])
     tensor([0.5, 0.5], dtype=float64)
     """
-    return cast(Tensor, rules.softmax(asarray(x), axis=axis))
+    return cast(Tensor, rules.softmax(floating(x), axis=axis))
 
 
 @documented(x=_REAL, axis="int or tuple of ints\n    Where the exponentials of the result sum to one.", returns=_SAME)
@@ -307,4 +312,4 @@ def log_softmax(x: Any, axis: int | tuple[int, ...] = -1) -> Tensor:
     >>> log_softmax([0.0, 1000.0])
     tensor([-1000.,     0.], dtype=float64)
     """
-    return cast(Tensor, rules.log_softmax(asarray(x), axis=axis))
+    return cast(Tensor, rules.log_softmax(floating(x), axis=axis))

@@ -6,8 +6,10 @@ from typing import Any, cast
 
 import numpy as np
 
+from eagerconv.arguments import number
 from eagerconv.autograd import rules
 from eagerconv.functional.activations import log_softmax, softplus
+from eagerconv.functional.wrapping import floating
 from eagerconv.tensor import Tensor, asarray
 
 __all__ = [
@@ -60,10 +62,9 @@ def cross_entropy(
     >>> cross_entropy([[0.0, 0.0], [1000.0, 0.0]], [1, 0])
     tensor(0.34657359, dtype=float64)
     """
-    x = asarray(logits)
+    x = floating(logits)
     classes = _labels("cross_entropy", x, labels, ignore_index)
-    if not 0 <= label_smoothing <= 1:
-        raise ValueError(f"cross_entropy: label_smoothing must lie from 0 to 1, not {label_smoothing}")
+    label_smoothing = number("cross_entropy: label_smoothing", label_smoothing, "[0, 1]")
     log_p = log_softmax(x, axis=1)
     losses = _picked(log_p, classes, ignore_index)
     if label_smoothing:
@@ -82,7 +83,7 @@ def nll_loss(log_probabilities: Any, labels: Any, ignore_index: int | None = Non
     >>> nll_loss(np.log([[0.25, 0.75]]), [0])
     tensor(1.38629436, dtype=float64)
     """
-    x = asarray(log_probabilities)
+    x = floating(log_probabilities)
     classes = _labels("nll_loss", x, labels, ignore_index)
     return _reduced("nll_loss", _picked(x, classes, ignore_index), reduction, _counting(classes, ignore_index))
 
@@ -229,8 +230,7 @@ def huber_loss(input: Any, target: Any, delta: float = 1.0, reduction: str = "me
     >>> huber_loss([0.5, 3.0], [0.0, 0.0], reduction="none")
     tensor([0.125, 2.5  ], dtype=float64)
     """
-    if delta <= 0:
-        raise ValueError(f"huber_loss: delta must be above 0, not {delta}")
+    delta = number("huber_loss: delta", delta, "(0, inf]")
     x, y = _pair("huber_loss", input, target)
     d = abs(x - y)
     near = rules.minimum(d, delta)
@@ -278,10 +278,13 @@ def kl_div(log_input: Any, target: Any, log_target: bool = False, reduction: str
 
 
 def _pair(name: str, input: Any, target: Any) -> tuple[Tensor, Tensor]:
+    """Both as tensors of inexact numbers: integers in the precision of the other, or else in float64."""
     x, y = asarray(input), asarray(target)
     if x.shape != y.shape:
         raise ValueError(f"{name}: input and target must have the same shape, got {x.shape} and {y.shape}")
-    return x, y
+    if x.dtype.kind in "biu" and y.dtype.kind in "biu":
+        return floating(x), floating(y)
+    return x.astype(y.dtype) if x.dtype.kind in "biu" else x, y.astype(x.dtype) if y.dtype.kind in "biu" else y
 
 
 def _reduced(name: str, losses: Tensor, reduction: str, count: int | None = None) -> Tensor:

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from eagerconv.arguments import generator, number
+from eagerconv.functional.wrapping import floating
 from eagerconv.tensor import Tensor, asarray
 
 __all__ = ["dropout", "linear"]
@@ -55,7 +57,7 @@ def dropout(x: Any, p: float, rng: np.random.Generator, training: bool = True) -
     Parameters
     ----------
     x : array_like
-        Numbers, in any shape.
+        Numbers, in any shape; integers and booleans count as float64.
     p : float
         Probability of zero, from 0 to 1.
     rng : numpy.random.Generator
@@ -66,7 +68,7 @@ def dropout(x: Any, p: float, rng: np.random.Generator, training: bool = True) -
     Returns
     -------
     Tensor
-        Of the same shape and dtype.
+        Of the same shape and, but for integers, dtype.
 
     Raises
     ------
@@ -84,13 +86,9 @@ def dropout(x: Any, p: float, rng: np.random.Generator, training: bool = True) -
     >>> dropout([1.0, 1.0, 1.0, 1.0], 0.5, np.random.default_rng(0))
     tensor([2., 2., 2., 0.], dtype=float64)
     """
-    out = asarray(x)
-    if not 0 <= p <= 1:
-        raise ValueError(f"dropout: p must be a probability, from 0 to 1, not {p}")
-    if not isinstance(rng, np.random.Generator):
-        raise TypeError(
-            f"dropout: rng must be a numpy.random.Generator, as default_rng() makes, not {type(rng).__name__}"
-        )
+    out = floating(x)
+    p = number("dropout: p", p, "[0, 1]")
+    generator("dropout: rng", rng)
     if not training or p == 0:
         return out
     keep = rng.random(out.shape, dtype=np.float32) >= p

@@ -13,9 +13,11 @@ from typing import Any, cast
 
 import numpy as np
 
+from eagerconv.arguments import number, whole
 from eagerconv.autograd import rules, tape
 from eagerconv.autograd.tape import joint
 from eagerconv.dtypes import widened
+from eagerconv.functional.wrapping import floating
 from eagerconv.tensor import Tensor, asarray
 
 __all__ = ["batch_norm", "group_norm", "instance_norm", "layer_norm"]
@@ -118,7 +120,7 @@ def batch_norm(
     Parameters
     ----------
     input : array_like, shape (N, C, ...)
-        Real numbers.
+        Real numbers; integers and booleans count as float64.
     running : dict of Tensors {"mean": (C,), "var": (C,)}, optional
         Running statistics: what is used when `training` is False. They begin as zeros and ones.
     weight, bias : array_like, shape (C,), optional
@@ -126,9 +128,9 @@ def batch_norm(
     training : bool
         Use the statistics of this batch, not the running ones.
     momentum : float
-        The share of this batch in the new running statistics; Keras calls 1 - momentum so.
+        The share of this batch in the new running statistics, from 0 to 1; Keras calls 1 - momentum so.
     eps : float
-        Added to the variance.
+        Added to the variance; at least 0.
 
     Returns
     -------
@@ -155,7 +157,8 @@ def batch_norm(
     >>> out.data.mean(), out.data.var()
     (np.float64(0.0), np.float64(1.0))
     """
-    x = _inputs("batch_norm", input, 2)
+    x = _inputs("batch_norm", input, 2, eps)
+    momentum = number("batch_norm: momentum", momentum, "[0, 1]")
     n, c = x.shape[:2]
     shape = (n, c, math.prod(x.shape[2:]))
     if not training:
@@ -188,13 +191,13 @@ def layer_norm(
     Parameters
     ----------
     input : array_like, shape (..., *normalized_shape)
-        Real numbers.
+        Real numbers; integers and booleans count as float64.
     normalized_shape : int or ints
         The lengths of the last axes, over which statistics are taken.
     weight, bias : array_like, shape normalized_shape, optional
         Scale and shift.
     eps : float
-        Added to the variance.
+        Added to the variance; at least 0.
 
     Returns
     -------
@@ -217,7 +220,7 @@ def layer_norm(
             [-1.,  1.]], dtype=float64)
     """
     tail = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
-    x = _inputs("layer_norm", input, len(tail))
+    x = _inputs("layer_norm", input, len(tail), eps)
     if not tail or x.shape[x.ndim - len(tail) :] != tail:
         raise ValueError(f"layer_norm: the last axes of the input {x.shape} must be normalized_shape={tail}")
     size = math.prod(tail)
@@ -235,13 +238,13 @@ def group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None
     Parameters
     ----------
     input : array_like, shape (N, C, ...)
-        Real numbers.
+        Real numbers; integers and booleans count as float64.
     num_groups : int
         A divisor of C: 1 is layer normalisation over channels and space, C is instance normalisation.
     weight, bias : array_like, shape (C,), optional
         Scale and shift.
     eps : float
-        Added to the variance.
+        Added to the variance; at least 0.
 
     Returns
     -------
@@ -282,17 +285,18 @@ def instance_norm(input: Any, weight: Any = None, bias: Any = None, eps: float =
 
 
 def _group_norm(name: str, input: Any, num_groups: int | None, weight: Any, bias: Any, eps: float) -> Tensor:
-    x = _inputs(name, input, 2)
+    x = _inputs(name, input, 2, eps)
     n, c = x.shape[:2]
-    groups = c if num_groups is None else num_groups
-    if groups < 1 or c % groups:
+    groups = c if num_groups is None else whole(f"{name}: num_groups", num_groups, 1)
+    if c % max(groups, 1):
         raise ValueError(f"{name}: num_groups={groups} must divide the {c} channels of the input {x.shape}")
     out = _standardised(x, (1, n * groups, c // groups * math.prod(x.shape[2:])), eps)
     return _affine(name, out, weight, bias, c)
 
 
-def _inputs(name: str, input: Any, ndim: int) -> Tensor:
-    x = asarray(input)
+def _inputs(name: str, input: Any, ndim: int, eps: float) -> Tensor:
+    number(f"{name}: eps", eps, "[0, inf)")
+    x = floating(input)
     if x.ndim < ndim:
         raise ValueError(f"{name}: the input must have {ndim} axes or more, got shape {x.shape}")
     if x.dtype.kind == "c":

@@ -13,6 +13,7 @@ from eagerconv import devices
 from eagerconv.autograd import rules, tape
 from eagerconv.autograd.tape import Op, defvjp, linear
 from eagerconv.dtypes import widened
+from eagerconv.functional.wrapping import floating
 from eagerconv.kernels_cpu import pooling as planes
 from eagerconv.tensor import Tensor, asarray
 
@@ -155,7 +156,8 @@ def pool_2d(
     pad : int or one int per pooled axis
         Elements added on both sides, fewer than the window has; only with `ignore_border`. They never win.
     mode : {"max", "sum", "average_inc_pad", "average_exc_pad"}
-        What to compute. The averages divide by the number of elements in the window, with or without padding.
+        What to compute. The averages divide by the number of elements in the window, with or without padding; those of
+        integers and booleans are float64.
 
     Returns
     -------
@@ -402,6 +404,8 @@ def _pool(
     x = asarray(input)
     if mode not in MODES:
         raise ValueError(f"{name}: mode must be one of {MODES}, not {mode!r}")
+    if mode.startswith("average"):
+        x = floating(x)
     if x.ndim < nd:
         raise ValueError(f"{name}: input must have at least the {nd} pooled axes, got shape {x.shape}")
     if mode == "max" and x.dtype.kind == "c":

@@ -6,10 +6,12 @@ import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import numpy as np
+
 from eagerconv import dispatch
 from eagerconv.tensor import Tensor, asarray
 
-__all__ = ["apply", "documented", "operands"]
+__all__ = ["apply", "documented", "floating", "operands"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -54,6 +56,12 @@ def operands(*values: Any) -> list[Any]:
     if not any(isinstance(x, Tensor) for x in converted):
         converted[0] = asarray(converted[0])
     return converted
+
+
+def floating(x: Any) -> Tensor:
+    """A tensor of inexact numbers: integers and booleans become float64, as where NumPy takes means, and no other dtype."""
+    out = asarray(x)
+    return out.astype(np.float64) if out.dtype.kind in "biu" else out
 
 
 def documented(**texts: str) -> Callable[[F], F]:

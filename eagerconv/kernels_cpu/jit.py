@@ -110,11 +110,22 @@ def _load(name: str, function: str, dtype: np.dtype[Any]) -> Kernel:
     file = file_name(function, dtype)
     if cached := read_object(file):
         return Kernel(name, cached)
+    _check_numba_compiles(name)
     with _notice(function, dtype):
         native_object = compiled(name, function, dtype)
     compiled_here.append(name)
     write_object(file, native_object)
     return Kernel(name, native_object)
+
+
+def _check_numba_compiles(name: str) -> None:
+    import numba  # only here: a warm process does without
+
+    if numba.config.DISABLE_JIT:
+        raise RuntimeError(
+            f"the kernel {name} is not compiled yet, and NUMBA_DISABLE_JIT keeps Numba from compiling; unset it, or call "
+            "ec.warmup() once without it: what is compiled runs in spite of it"
+        )
 
 
 @contextmanager

@@ -104,14 +104,28 @@ def set_num_threads(threads: int) -> None:
 
 
 def available_threads() -> int:
-    """The most threads there can be: NUMBA_NUM_THREADS, or the processors, of which OMP_NUM_THREADS may allow fewer."""
-    if chosen := os.environ.get("NUMBA_NUM_THREADS"):
-        return max(1, int(chosen))
+    """The most threads there can be: NUMBA_NUM_THREADS, or the processors, of which OMP_NUM_THREADS may allow fewer.
+
+    Raises
+    ------
+    ValueError
+        If NUMBA_NUM_THREADS is no number of threads. What OpenMP does not understand it ignores, and so does this.
+    """
+    if chosen := os.environ.get("NUMBA_NUM_THREADS", "").strip():
+        if (threads := _positive(chosen)) is None:
+            raise ValueError(
+                f"NUMBA_NUM_THREADS must be an int of at least 1, not {chosen!r}; set it to one, or unset it"
+            )
+        return threads
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    allowed = (
-        os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    )  # "4,2": of the outer regions, the inner ones
-    return min(processors, max(1, int(allowed))) if allowed.isdigit() else processors
+    allowed = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]  # "4,2": of the outer regions, the inner ones
+    return min(processors, _positive(allowed) or processors)
+
+
+def _positive(text: str) -> int | None:
+    """The number of threads that a variable says, or None if it says none."""
+    digits = text.strip().removeprefix("+")
+    return int(digits) or None if digits.isascii() and digits.isdigit() and len(digits) < 10 else None
 
 
 @cache

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from eagerconv.arguments import whole
+
 __all__ = ["CudaGraph", "cuda_graph"]
 
 T = TypeVar("T")
@@ -78,8 +80,7 @@ def cuda_graph(function: Callable[[], T], warmup: int = 2) -> CudaGraph[T]:
     ...     x.data[...] = batch
     ...     loss = train()
     """
-    if warmup < 1:
-        raise ValueError(f"cuda_graph: warmup must be at least 1, got {warmup}")
+    whole("cuda_graph: warmup", warmup, 1)
     from eagerconv.kernels_gpu.cuda import runtime  # only here: programs of the CPU do without
 
     try:
