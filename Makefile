@@ -13,7 +13,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-gpu test-oldest lint format bench hooks clean
+.PHONY: help demo test test-gpu test-oldest test-targets lint format bench hooks clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -31,6 +31,9 @@ test-gpu: $(VENV)/.installed-test $(VENV)/.installed-$(CUDA)  ## run the tests t
 
 test-oldest:  ## run the tests with the oldest Python and libraries that pyproject.toml declares, in .venv-oldest
 	@$(MAKE) --no-print-directory test VENV=$(VENV)-oldest PYTHON=$(OLDEST) VERSIONS=$(VENV)-oldest/versions.txt
+
+test-targets: $(VENV)/.installed-test  ## run the tests of plans, kernels and values as on processors with SSE, AVX2, AVX-512
+	$(BIN)/python tests/targets.py $(ARGS)
 
 lint: $(VENV)/.installed-dev  ## check style, format and types
 	$(BIN)/ruff check

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -74,24 +74,29 @@ def warmup(
     0
     """
     chosen = {known(name) for name in ((algorithms,) if isinstance(algorithms, str) else algorithms or ())}
-    wanted = (dtypes,) if isinstance(dtypes, str) else tuple(dtypes)
-    todo = dict.fromkeys(
+    wanted = [_name(dtype) for dtype in ((dtypes,) if isinstance(dtypes, str) else dtypes)]
+    before, jit.noticed = len(jit.compiled_here), True
+    for function, dtype in _progress(kernels(chosen, wanted), verbose):
+        jit.kernel(function, dtype)
+    return len(jit.compiled_here) - before
+
+
+def kernels(algorithms: Collection[str], dtypes: Collection[str]) -> list[tuple[str, np.dtype[Any]]]:
+    """The kernels of some algorithms for some dtypes; if none is named, of all and of what stands between convolutions."""
+    found = dict.fromkeys(
         (function, np.dtype(WIDER.get(name, name)))
         for algorithm in TABLE["cpu"]
-        if not chosen or algorithm.name in chosen
-        for name in (_name(dtype) for dtype in wanted)
+        if not algorithms or algorithm.name in algorithms
+        for name in dtypes
         if name in algorithm.dtypes
         for function in (*kernels_of(algorithm.name), *(kernels_of("convert") if WIDER.get(name) == "float32" else ()))
     )
-    if not chosen:
-        names = [name for name in map(_name, wanted) if name in ("float32", "float64")]
-        todo |= {
+    if not algorithms:
+        names = [name for name in dtypes if name in ("float32", "float64")]
+        found |= {
             (function, np.dtype(name)): None for name in names for part in BETWEEN for function in kernels_of(part)
         }
-    before, jit.noticed = len(jit.compiled_here), True
-    for function, dtype in _progress(list(todo), verbose):
-        jit.kernel(function, dtype)
-    return len(jit.compiled_here) - before
+    return list(found)
 
 
 def kernels_of(algorithm: str) -> Iterator[str]:

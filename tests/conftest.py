@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
 
 import fake_cuda
 import pytest
 from hypothesis import settings
 
 from eagerconv import devices
+from eagerconv.kernels_cpu import jit, threads
 from eagerconv.kernels_gpu import cuda, cudnn_backend
 
 # No deadline: the first example may wait for Numba to compile. The blob lets a failure seen elsewhere be replayed.
 settings.register_profile("eagerconv", deadline=None, print_blob=True)
 settings.load_profile("eagerconv")
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--plan-only", action="store_true", help="neither compile nor call kernels: for tests marked `plans`"
+    )
+
+
+def nothing(*arguments):
+    """Stands in for a kernel."""
+
+
+def pytest_configure(config):
+    if config.getoption("--plan-only"):
+        jit._load = lambda name, function, dtype: SimpleNamespace(name=name, call_arrays=nothing)
+        threads.team = lambda: nothing
 
 
 LONG = ("test_cache.py", "test_guard.py", "test_kernels.py")
@@ -30,6 +48,16 @@ def pytest_collection_modifyitems(items):
         for item in items:
             if item.get_closest_marker("gpu"):
                 item.add_marker(skip)
+
+
+@pytest.fixture(autouse=True)
+def one_thread_to_plan_for(request):
+    """Plans and choices count the threads there are: let those that are asserted count one on every machine."""
+    before = threads.get_num_threads()
+    if request.node.get_closest_marker("plans"):
+        threads.set_num_threads(1)
+    yield
+    threads.set_num_threads(before)
 
 
 @pytest.fixture(scope="module", params=["fake", pytest.param("card", marks=pytest.mark.gpu)])

@@ -23,11 +23,13 @@ def chosen(*args, **kwargs):
 X, W = np.ones((2, 16, 24, 24)), np.ones((16, 16, 2, 2))  # small kernels other than 3x3: for gemm and direct alone
 
 
+@pytest.mark.plans
 def test_the_cheapest_algorithm_runs():
     assert chosen(X, W) == ["gemm"]
     assert chosen(np.ones((1, 1, 5, 5)), np.ones((1, 1, 3, 3))) == ["direct"]
 
 
+@pytest.mark.plans
 def test_using_requires_excludes_and_nests():
     with ec.using("direct"):
         assert chosen(X, W) == ["direct"]
@@ -38,13 +40,24 @@ def test_using_requires_excludes_and_nests():
         assert chosen(X, W) == ["direct"]
     with ec.using(require="gemm"):
         assert chosen(np.ones((1, 1, 5, 5)), np.ones((1, 1, 3, 3))) == ["gemm"]
-    with ec.using(workspace=50_000):
-        (modest,) = ec.explain(ec.conv2d, X, W)
-        assert {c.name: c.refused for c in modest.candidates}["gemm"].endswith("more than the 50,000 allowed")
-        assert next(c.workspace for c in modest.candidates if c.name == modest.chosen) <= 50_000
     assert chosen(X, W, algorithm="direct") == ["direct"]
 
 
+@pytest.mark.plans
+def test_using_limits_the_workspace():
+    def told(**policy):
+        with ec.using(**policy):
+            (told,) = ec.explain(ec.conv2d, X, W)
+        return told.chosen, {c.name: c for c in told.candidates}
+
+    needed = told()[1]["gemm"].workspace
+    assert told(workspace=needed)[1]["gemm"].refused is None
+    name, candidates = told(workspace=needed - 1)
+    assert candidates["gemm"].refused.endswith(f"more than the {needed - 1:,} allowed")
+    assert candidates[name].workspace < needed
+
+
+@pytest.mark.plans
 def test_using_is_restored_after_an_exception_and_stays_in_its_thread():
     seen = []
     with ec.using("direct"):
@@ -77,6 +90,7 @@ def test_unknown_names_raise_and_tell_the_known_ones():
         pass
 
 
+@pytest.mark.plans
 def test_explain_tells_every_candidate_with_its_reason_and_the_gradients_too():
     w = ec.tensor(W, requires_grad=True)
     with ec.using(exclude=set(algorithms.names()) - {"direct"}):
@@ -133,6 +147,7 @@ def test_operands_that_do_not_fit_the_spec_never_reach_a_kernel():
             algorithms.run(spec, "y", a, b)
 
 
+@pytest.mark.plans
 def test_an_algorithm_of_other_machines_can_be_excluded_and_says_so_when_required():
     with ec.using(exclude=("cudnn",)):
         assert chosen(X, W) == ["gemm"]

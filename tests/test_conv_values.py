@@ -177,6 +177,7 @@ BLOCKS = {
 }
 
 
+@pytest.mark.lanes
 @pytest.mark.parametrize(
     ("algorithm", "slot", "dtype", "block"),
     # float32 and float64 take turns: a kernel's blocks differ in lanes only.

@@ -76,6 +76,7 @@ def test_the_matrices_compute_correlations(m, r):
             assert y == [int(i == j + k) for j in range(m)]
 
 
+@pytest.mark.lanes
 @every_slot
 def test_strides_sizes_borders_groups_and_both_ways_of_cutting(slot, limits):
     rng = np.random.default_rng(0)
@@ -213,6 +214,7 @@ def test_an_image_alone_has_the_same_bits_as_in_a_batch(k, stride, slot):
         assert np.array_equal(alone[0], whole[i])
 
 
+@pytest.mark.plans
 def test_auto_keeps_to_the_tolerance_in_force():
     x, w = np.ones((4, 32, 64, 64), "f"), np.ones((32, 32, 15, 15), "f")
 
@@ -220,11 +222,12 @@ def test_auto_keeps_to_the_tolerance_in_force():
         with ec.using(**policy):
             return ec.explain(ec.conv2d, x, w, border_mode=7)[0].chosen
 
-    assert chosen() == "winograd_dwm"
+    assert chosen(exclude=["fft"]) == "winograd_dwm"  # which is the faster where registers are short
     assert chosen(tolerance=1e-6) != "winograd_dwm"
     assert chosen(exact=True) == "gemm"
 
 
+@pytest.mark.plans
 def test_what_it_refuses_it_refuses_with_the_reason():
     x, w = np.ones((2, 4, 12, 12)), np.ones((4, 4, 3, 3))
     cases = {

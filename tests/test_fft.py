@@ -326,6 +326,7 @@ def test_bits_do_not_depend_on_threads(p: Problem, slot: str) -> None:
 # ----- choice -----
 
 
+@pytest.mark.plans
 def test_auto_takes_it_for_large_kernels_and_not_for_small_ones() -> None:
     def chosen(x: tuple[int, ...], w: tuple[int, ...], **options: Any) -> str | None:
         conv = getattr(ec, f"conv{len(x) - 2}d")

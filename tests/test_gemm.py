@@ -30,6 +30,7 @@ PROBLEMS = {
 }
 
 
+@pytest.mark.lanes
 @pytest.mark.parametrize("slot", SLOTS)
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_whole_numbers_give_exact_results(name, slot):
@@ -61,6 +62,7 @@ def request_of(x, w, threads=2, slot="y", **options):
     return Request(spec, slot, np.dtype(np.float32), strides, threads)
 
 
+@pytest.mark.plans
 def test_unpadded_images_are_not_copied():
     lies_in_place = {
         kernel: gemm.cut(request_of((2, 64, 28, 28), (64, 64, *kernel))).entries[gemm.at.G_IN_PLACE][0]
@@ -70,6 +72,7 @@ def test_unpadded_images_are_not_copied():
     assert gemm.cut(request_of((2, 64, 28, 28), (64, 64, 3, 3), border_mode=1)).entries[gemm.at.G_IN_PLACE][0] == 0
 
 
+@pytest.mark.plans
 def test_the_order_of_sums_does_not_depend_on_the_number_of_threads():
     # Only the tiling of pixels and the panels of a task may: not the tiles and segments that weights are summed in.
     for x, w in (((8, 16, 40, 40), (24, 16, 5, 5)), ((4, 300, 14, 14), (200, 300, 1, 1))):
@@ -77,6 +80,7 @@ def test_the_order_of_sums_does_not_depend_on_the_number_of_threads():
         assert all(cut == cuts[0] for cut in cuts)
 
 
+@pytest.mark.plans
 def test_workspaces_do_not_grow_with_the_images():
     small, large = (gemm.cut(request_of((n, 32, n * 16, n * 16), (64, 32, 3, 3), border_mode=1)) for n in (8, 32))
     assert large.work <= 2 * small.work

@@ -10,13 +10,13 @@ import faulthandler
 import math
 import mmap
 import os
-import platform
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import targets
 from strategies import Problem
 
 import eagerconv as ec
@@ -249,10 +249,10 @@ def test_no_kernel_steps_outside_its_arrays(name):
 
 
 @LINUX
-@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="names an x86 processor")
+@pytest.mark.skipif(not (targets.X86 and targets.shorter()), reason="names x86 processors with shorter registers")
 @pytest.mark.parametrize("name", [n for n in NAMES if n not in ("direct", "fft")])
 def test_no_kernel_for_shorter_registers_does(name):
-    child(name, ["float32"], 50, 1, NUMBA_CPU_NAME="haswell", NUMBA_CPU_FEATURES="")
+    child(name, ["float32"], 50, 1, **targets.environment(targets.shorter()))
 
 
 def test_the_guard_sees_what_it_should():

@@ -65,6 +65,7 @@ TAILS = [
 ]  # fmt: skip
 
 
+@pytest.mark.lanes
 @every_slot
 @every_dtype
 @pytest.mark.parametrize(("cin", "kernel"), TAILS)
@@ -167,6 +168,7 @@ def request(p: Problem, slot: Any, dtype: Any, n_threads: int = 1) -> Request:
     return Request(spec, slot, np.dtype(dtype), (a, b), n_threads)
 
 
+@pytest.mark.plans
 @every_slot
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_workspace_is_as_large_as_told_and_bounded(slot: str, dtype: Any) -> None:
@@ -249,6 +251,7 @@ def test_bits_of_an_image_do_not_depend_on_its_company(slot: str, dtype: Any, p:
         assert np.array_equal(alone[0], together[n])
 
 
+@pytest.mark.plans
 def test_work_is_cut_into_tasks_for_every_thread() -> None:
     p = Problem(2, 1, 3, 8, (40, 40), (3, 3), unshared=True)
     for slot, few in itertools.product(("y", "x", "w"), (False, True)):
@@ -262,6 +265,7 @@ def test_work_is_cut_into_tasks_for_every_thread() -> None:
 # ----- choice -----
 
 
+@pytest.mark.plans
 @every_slot
 def test_it_is_chosen_for_unshared_layers_and_refuses_others(slot: str) -> None:
     p = Problem(2, 1, 8, 8, (20, 20), (3, 3), unshared=True)

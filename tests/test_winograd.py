@@ -100,6 +100,7 @@ def test_errors_of_filters_of_one_axis_stay_within_the_published_bound(name, tap
         assert max(errors_in_units(name, taps, np.float32, slot, channels, size)) <= FORMS[name][taps].error
 
 
+@pytest.mark.lanes
 @every_form
 @pytest.mark.parametrize("slot", ["y", "x", "w"])
 @pytest.mark.parametrize("flip", [True, False])
@@ -263,6 +264,7 @@ def chosen(**policy):
         return ec.explain(ec.conv2d, x, w, border_mode=1)[0].chosen
 
 
+@pytest.mark.plans
 def test_auto_keeps_to_the_tolerance_in_force():
     assert chosen() == "winograd"
     assert chosen(tolerance=1e-6) == "winograd_f2"
@@ -275,6 +277,7 @@ def test_auto_keeps_to_the_tolerance_in_force():
     assert "small problems" in next(c.refused for c in told.candidates if c.name == "winograd")
 
 
+@pytest.mark.plans
 def test_what_it_refuses_it_refuses_with_the_reason():
     x, w = np.ones((2, 4, 12, 12)), np.ones((4, 4, 3, 3))
     cases = {
