@@ -73,7 +73,7 @@ def _take(size: int) -> Any:
         blocks = _free.get(size)
         if not blocks:
             return None
-        _held -= size
+        _held -= size  # first: an interrupt may come after a call, and must find blocks counted
         return blocks.pop()
 
 
@@ -102,8 +102,8 @@ def clear() -> None:
     """Give all free blocks back to the system."""
     global _held
     with _lock:
-        _free.clear()
         _held = 0
+        _free.clear()
 
 
 def set_limit(nbytes: int) -> None:

@@ -129,7 +129,7 @@ def test_a_child_forked_while_another_thread_holds_the_locks_does_not_wait_for_i
         from eagerconv.kernels_cpu import threads
         held, done = threading.Event(), threading.Event()
         def hold():
-            with memory._lock, jit._lock, threads._region:
+            with memory._lock, threads._region:
                 held.set()
                 done.wait(60)
         keeper = threading.Thread(target=hold)
