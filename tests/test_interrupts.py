@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from eagerconv import interrupts, memory
+from eagerconv.kernels_cpu import threads
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers on this system")
 
@@ -192,6 +193,32 @@ def everywhere(work):
         yield place
         if interrupt.left > 0:
             return
+
+
+def test_an_interrupt_leaves_threads_to_the_next_launch(monkeypatch):
+    def region(kernel, threads, tasks, *_):
+        ran.append(threads)
+
+    monkeypatch.setattr(threads, "team", lambda: region)
+    monkeypatch.setattr(threads, "_limit", 2)
+    monkeypatch.setattr(threads, "_proven", 2)
+    launch, ran = threads.Launch([(None, range(4))] * 2, 2, 1000, np.zeros(1, np.int64)), []
+    launch(None, None, None)  # whatever is made once is made
+    for place in everywhere(lambda: launch(None, None, None)):
+        del ran[:]
+        launch(None, None, None)
+        assert ran == [2, 2], place
+
+
+def test_an_interrupt_leaves_no_address_of_a_workspace_that_is_gone():
+    local = threads._local
+    before = local.workspace, local.address
+    try:
+        for place in everywhere(lambda: threads._workspace(local.workspace.size + 1)):
+            assert local.address == local.workspace.ctypes.data, place
+            assert local.address % 64 == 0 or not local.address
+    finally:
+        local.workspace, local.address = before
 
 
 def test_an_interrupt_leaves_the_pool_of_memory_counted(monkeypatch):
