@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import sys
 from collections.abc import Collection, Iterable, Iterator
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from eagerconv.interrupts import imported
 from eagerconv.kernels_cpu import dwm, jit, native
 from eagerconv.kernels_cpu.staging import WIDER
 from eagerconv.kernels_cpu.winograd import F2, F4
@@ -108,7 +108,7 @@ def kernels_of(algorithm: str) -> Iterator[str]:
     for module, ending in SOURCES.get(algorithm, ((algorithm, ""),)):
         if not (Path(native.__path__[0]) / f"{module}.py").exists():
             continue  # all its work is NumPy's
-        for name, function in vars(importlib.import_module(f"{native.__name__}.{module}")).items():
+        for name, function in vars(imported(f"{native.__name__}.{module}")).items():
             if not name.startswith("_") and name.endswith(ending) and inspect.isfunction(function):
                 parameters = list(inspect.signature(function).parameters)
                 if len(parameters) == 8 and parameters[:3] == ["first", "last", "thread"]:

@@ -30,7 +30,7 @@ def nothing(*arguments):
 
 def pytest_configure(config):
     if config.getoption("--plan-only"):
-        jit._load = lambda name, function, dtype: SimpleNamespace(name=name, call_arrays=nothing)
+        jit._load = lambda function, dtype: SimpleNamespace(name=function, call_arrays=nothing)
         threads.team = lambda: nothing
 
 

@@ -119,14 +119,14 @@ def test_threads_and_a_forked_child_under_every_threading_layer(layer):
     assert script(code, NUMBA_THREADING_LAYER=layer, NUMBA_NUM_THREADS="2") == ["True", "8", "0", "True"]
 
 
-def test_a_child_forked_while_another_thread_holds_the_locks_does_not_wait_for_it():
+def test_a_child_forked_while_another_thread_holds_the_lock_of_memory_does_not_wait_for_it():
     code = ALL_SLOTS + textwrap.dedent("""
         import os, threading
         from eagerconv import memory
         from eagerconv.kernels_cpu import threads
         held, done = threading.Event(), threading.Event()
         def hold():
-            with memory._lock, jit._lock, threads._region:
+            with memory._lock:
                 held.set()
                 done.wait(60)
         keeper = threading.Thread(target=hold)
@@ -142,6 +142,97 @@ def test_a_child_forked_while_another_thread_holds_the_locks_does_not_wait_for_i
         print(os.waitstatus_to_exitcode(status))
     """)
     assert script(code) == ["0"]
+
+
+FORKED = (
+    ALL_SLOTS
+    + """
+import multiprocessing, os, signal, sys
+from eagerconv.kernels_cpu import threads
+def forked(work):
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        os._exit(0 if work() else 3)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+def on_two_threads(_=None):
+    ec.set_num_threads(2)
+    return work() == expected and ec.get_num_threads() == 2 and threads.team().__module__.split(".")[-1]
+ec.set_num_threads(1)
+expected = work()
+"""
+)
+PARENTS = {
+    "ours": "on_two_threads()\n",
+    "of numba": """
+import numba
+@numba.njit(parallel=True)
+def loop(a):
+    for i in numba.prange(a.size):
+        a[i] = i
+loop(np.zeros(4))
+""",
+}
+needs_two = pytest.mark.skipif(threads.available_threads() < 2, reason="needs two processors")
+
+
+@needs_two
+@pytest.mark.parametrize("layer", ["omp", "workqueue"])
+@pytest.mark.parametrize("team", PARENTS)
+def test_a_forked_child_may_use_threads_whoever_used_them_before(team, layer):
+    code = (
+        FORKED
+        + PARENTS[team]
+        + textwrap.dedent("""
+        print(forked(lambda: work() == expected))
+        print(forked(lambda: on_two_threads() == "pthreads" and forked(lambda: on_two_threads() == "pthreads") == 0))
+        signal.alarm(30)
+        with multiprocessing.get_context("fork").Pool(2) as pool:
+            print(set(pool.map(on_two_threads, range(4))))
+    """)
+    )
+    assert script(code, NUMBA_THREADING_LAYER=layer, OMP_NUM_THREADS="2") == ["0", "0", "{'pthreads'}"]
+
+
+@needs_two
+def test_a_child_forked_before_anyone_used_threads_has_a_team_that_lasts():
+    code = FORKED + "print(forked(lambda: on_two_threads() == 'openmp'), forked(lambda: on_two_threads() == 'openmp'))"
+    if openmp.region() is None:
+        pytest.skip("needs GNU OpenMP")
+    assert script(code, OMP_NUM_THREADS="2") == ["0", "0"]
+
+
+LIMITED = (
+    FORKED
+    + """
+import resource
+if os.environ["LIMIT"] == "memory":  # for the stacks of threads
+    used = resource.getpagesize() * int(open("/proc/self/statm").read().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 29), used + (1 << 29)))
+else:
+    if os.getuid() == 0:  # whom no limit binds
+        os.setuid(65534)
+    resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
+ec.set_num_threads(2)
+print(work() == expected, ec.get_num_threads(), work() == expected)
+"""
+)
+
+
+@needs_two
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs the limits of Linux")
+@pytest.mark.parametrize("limit", ["memory", "processes"])
+def test_threads_that_the_system_does_not_start_are_done_without(limit):
+    def run(quiet):
+        environment = {"LIMIT": limit, "OMP_STACKSIZE": "1G", "OMP_NUM_THREADS": "2", "EAGERCONV_QUIET": quiet}
+        command = [sys.executable, "-W", "ignore", "-c", LIMITED]
+        done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=60)
+        return done.returncode, done.stdout.split(), done.stderr
+
+    code, said, notice = run("0")
+    assert (code, said) == (0, ["True", "1", "True"])
+    assert re.fullmatch(r"eagerconv: the system starts no 2 threads, .*\n", notice)
+    assert run("1") == (0, ["True", "1", "True"], "")
 
 
 def test_the_number_of_threads_is_checked():
@@ -180,12 +271,27 @@ print(sorted(done) == [0, 1, 2, 3], {n for _, _, n in seen} == {4}, sorted(t for
 """
 
 
-@pytest.mark.skipif(threads.available_threads() < 2, reason="needs two processors")
-@pytest.mark.parametrize("layer", ["default", "workqueue"])
+IN_A_CHILD = """
+import os, eagerconv
+from eagerconv.kernels_cpu import openmp
+openmp.region()
+child = os.fork()
+if child:
+    os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@needs_two
+@pytest.mark.parametrize("layer", ["default", "workqueue", "forked"])
 def test_a_stage_begins_when_all_tasks_of_the_one_before_are_done(layer):
-    *right, team, module = script(STAGES, NUMBA_THREADING_LAYER=layer, OMP_NUM_THREADS="2")
+    if layer == "forked":
+        *right, team, module = script(IN_A_CHILD + STAGES, OMP_NUM_THREADS="2")
+    else:
+        *right, team, module = script(STAGES, NUMBA_THREADING_LAYER=layer, OMP_NUM_THREADS="2")
     assert (right, team) == (["True"] * 3, "2")
-    assert module == ("openmp" if layer == "default" and openmp.region() else "parallel")
+    assert module == {"default": "openmp" if openmp.region() else "parallel", "forked": "pthreads"}.get(
+        layer, "parallel"
+    )
 
 
 def test_threadpoolctl_and_the_environment_of_openmp_limit_us():

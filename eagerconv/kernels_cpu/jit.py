@@ -16,7 +16,6 @@ which fails where the sources lie in a read-only folder).
 from __future__ import annotations
 
 import ctypes
-import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -27,6 +26,7 @@ from typing import Any
 import llvmlite.binding as llvm
 import numpy as np
 
+from eagerconv.interrupts import once, uninterrupted
 from eagerconv.kernels_cpu.cache import file_name, read_object, write_object
 from eagerconv.kernels_cpu.compiler import DATA, compiled
 from eagerconv.kernels_cpu.notices import quiet, say
@@ -34,7 +34,6 @@ from eagerconv.kernels_cpu.targets import target_machine
 
 _ENTRY = ctypes.CFUNCTYPE(None, *[ctypes.c_ssize_t] * 8)
 _ARRAY_ENTRY = ctypes.CFUNCTYPE(None, *[ctypes.c_ssize_t] * 3, *[ctypes.py_object] * 3, *[ctypes.c_ssize_t] * 2)
-_lock = threading.Lock()
 _loaded: dict[tuple[str, str], Kernel] = {}
 noticed = False
 """Whether the user knows that kernels are being compiled."""
@@ -46,13 +45,12 @@ compiled_here: list[str] = []
 """Names of the kernels that this process compiled because no cached object fitted (tests and notices read it)."""
 
 
-def _after_fork_in_child() -> None:
-    global _lock
-    _lock = threading.Lock()  # its owner may not exist here
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+@once
+def engine() -> Any:
+    """What owns all machine code of this process. It lives as long: no kernel can outlive its code, and to make one engine for
+    each takes five times longer than to load a kernel.
+    """
+    return llvm.create_mcjit_compiler(llvm.parse_assembly(""), target_machine())
 
 
 class Kernel:
@@ -61,19 +59,18 @@ class Kernel:
     `call` takes the addresses of x, w and y, `call_arrays` the NumPy arrays themselves.
     """
 
-    __slots__ = ("_engine", "address", "array_address", "call", "call_arrays", "name")
+    __slots__ = ("address", "array_address", "call", "call_arrays", "name")
 
     def __init__(self, name: str, native_object: bytes) -> None:
         self.name = name
-        self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target_machine())  # owns the machine code
-        self._engine.add_object_file(llvm.ObjectFileRef.from_data(native_object))
-        self._engine.finalize_object()
-        self.address: int = self._engine.get_function_address(name)
+        engine().add_object_file(llvm.ObjectFileRef.from_data(native_object))
+        engine().finalize_object()
+        self.address: int = engine().get_function_address(name)
         self.array_address: int = 0
         self.call: Callable[..., None] = _ENTRY(self.address)
         self.call_arrays: Callable[..., None] = self._call_by_address
         if _arrays_hold_their_address_first():
-            self.array_address = self._engine.get_function_address(f"{name}.arrays")
+            self.array_address = engine().get_function_address(f"{name}.arrays")
             self.call_arrays = _ARRAY_ENTRY(self.array_address)
 
     def _call_by_address(self, first: int, last: int, thread: int, x: Any, w: Any, y: Any, work: int, g: int) -> None:
@@ -97,16 +94,18 @@ def _arrays_hold_their_address_first() -> bool:
 
 def kernel(function: str, dtype: np.dtype[Any]) -> Kernel:
     """The compiled kernel `"module:function"` of this package for elements of `dtype`: from memory, disk, or Numba."""
+    return _loaded.get((function, dtype.name)) or _load(function, dtype)
+
+
+@uninterrupted
+def _load(function: str, dtype: np.dtype[Any]) -> Kernel:
     key = (function, dtype.name)
-    found = _loaded.get(key)
-    if found is None:
-        with _lock:
-            found = _loaded.get(key) or _load(f"{function}:{dtype.name}", function, dtype)
-            _loaded[key] = found
-    return found
+    if key not in _loaded:  # or another thread was first
+        _loaded[key] = _found(":".join(key), function, dtype)
+    return _loaded[key]
 
 
-def _load(name: str, function: str, dtype: np.dtype[Any]) -> Kernel:
+def _found(name: str, function: str, dtype: np.dtype[Any]) -> Kernel:
     file = file_name(function, dtype)
     if cached := read_object(file):
         return Kernel(name, cached)

@@ -2,8 +2,9 @@
 
 One rule keeps this safe under every threading layer that Numba may have: a process runs one parallel region at a time, and
 a caller that finds it taken runs its tasks serially. So eight Python threads never enter a layer at once (some abort the
-process then) and never start eight teams on the same cores. A forked child, whose team of threads did not survive the fork,
-runs serially as well. Results do not change: tasks are independent, and each is computed the same way wherever it runs.
+process then) and never start eight teams on the same cores. A forked child, where the parent's team did not survive, runs
+serially as well, unless it asks for threads: then they are started for each region. Results do not change: tasks are
+independent, and each is computed the same way wherever it runs.
 """
 
 from __future__ import annotations
@@ -17,14 +18,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from eagerconv.interrupts import imported
+from eagerconv.kernels_cpu import openmp, pthreads
 from eagerconv.kernels_cpu.jit import Kernel
+from eagerconv.kernels_cpu.notices import say
 from eagerconv.memory import empty
 from eagerconv.record import Plan, arrange
 from eagerconv.spec import Shape, Slot
 
-_region = threading.Lock()
+_launches: list[object] = []
+"""Those that want to run on several threads at this moment: the first of them does."""
+
 _team_started = False
+_forked = False
 _limit = 0
+_proven = 1
+"""Threads that the system was seen to start."""
 
 HUGE_PAGE = 1 << 21
 
@@ -39,8 +48,10 @@ _local = _Local()
 
 
 def _after_fork_in_child() -> None:
-    global _region, _limit
-    _region = threading.Lock()  # its owner may not exist here
+    global _forked, _limit
+    _forked = True
+    _launches.clear()  # their threads may not exist here
+    team.cache_clear()
     if _team_started:
         _limit = 1
 
@@ -59,8 +70,9 @@ def get_num_threads() -> int:
     Notes
     -----
     One convolution at a time uses them: one that another Python thread starts meanwhile runs on that thread alone, so that
-    processors are not oversubscribed. For a pool of processes set OMP_NUM_THREADS=1, or call `set_num_threads` in each.
-    On Linux the threads are those of GNU OpenMP, and `threadpoolctl.threadpool_limits` limits them further.
+    processors are not oversubscribed. For a pool of processes set OMP_NUM_THREADS=1, or call `set_num_threads` in each: one
+    that was forked after its parent had used them begins with 1. On Linux the threads are those of GNU OpenMP, and
+    `threadpoolctl.threadpool_limits` limits them further. Where the system cannot start them, a notice says so, and it is 1.
 
     Examples
     --------
@@ -134,13 +146,25 @@ def team() -> Callable[..., None]:
 
     It returns when all tasks are done, so that the next stage finds their results.
     """
-    from eagerconv.kernels_cpu import openmp
-
+    if _forked:
+        return (None if openmp.loaded() else openmp.region()) or pthreads.region()
     if (run := openmp.region()) is not None:
         return run
-    from eagerconv.kernels_cpu import parallel  # imports Numba: only processes that need it pay for it
+    # It imports Numba: only processes that need it pay for it.
+    return imported("eagerconv.kernels_cpu.parallel").run  # type: ignore[no-any-return]
 
-    return parallel.run
+
+def _startable(threads: int) -> int:
+    """So many threads, or 1 if the system cannot start them, which is tried before a process first asks for so many."""
+    global _proven, _limit
+    if threads > _proven:
+        if not openmp.startable(threads):
+            _limit = 1
+            say(f"the system starts no {threads} threads, so convolutions run on one; ask for fewer with OMP_NUM_THREADS, or "
+                "raise its limits (ulimit -a)")  # fmt: skip
+            return 1
+        _proven = threads
+    return threads
 
 
 def worthwhile(threads: int, seconds: float) -> int:
@@ -173,19 +197,27 @@ class Launch:
         global _team_started
         threads = self.threads
         if threads > 1:
-            threads = min(threads, get_num_threads())
+            threads = _startable(min(threads, get_num_threads()))
         work = _workspace(self.shared + self.work * threads)
-        if threads > 1 and _region.acquire(blocking=False):
-            try:
+        if threads == 1:
+            self._run_here(x, w, y, work)
+            return
+        turn = object()
+        try:  # an interrupt finds the launch in the list or not, and takes it out: a lock could stay taken
+            _launches.append(turn)
+            if _launches[0] is turn:
                 _team_started = True
                 run = team()
                 for kernel, tasks in self.stages:
                     run(kernel, min(threads, len(tasks)), tasks, x, w, y, work, self._table_address)
-            finally:
-                _region.release()
-        else:
-            for kernel, tasks in self.stages:
-                kernel.call_arrays(tasks.start, tasks.stop, 0, x, w, y, work, self._table_address)
+            else:
+                self._run_here(x, w, y, work)
+        finally:
+            _launches.remove(turn)
+
+    def _run_here(self, x: Any, w: Any, y: Any, work: int) -> None:
+        for kernel, tasks in self.stages:
+            kernel.call_arrays(tasks.start, tasks.stop, 0, x, w, y, work, self._table_address)
 
     def plan(self, shape: Shape, dtype: np.dtype[Any], slot: Slot = "y") -> Plan:
         """A function of two operands that makes the result, or fills `out`; the kernel expects it in `slot`."""
@@ -210,6 +242,7 @@ def _workspace(nbytes: int) -> int:
         page = HUGE_PAGE if nbytes >= HUGE_PAGE // 8 else 64
         block = np.empty(-(-(nbytes + 64) // page) * page + page, np.uint8)
         start = -block.ctypes.data % page
-        local.workspace = block[start : start + nbytes + 64]
-        local.address = block.ctypes.data + start
+        address = block.ctypes.data + start
+        # Both at once: interrupted between them, the address would lead into the block before, which is gone.
+        local.workspace, local.address = block[start : start + nbytes + 64], address
     return local.address

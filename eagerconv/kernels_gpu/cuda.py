@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from eagerconv.interrupts import imported
 from eagerconv.kernels_cpu import table
 from eagerconv.record import SLOT_NAMES, Algorithm, FinishingPlan, Plan, Request
 from eagerconv.spec import Shape
@@ -175,7 +176,7 @@ def _cupy() -> Any:
             "no CUDA device: the NVIDIA driver is missing, too old or reports no GPU (see `nvidia-smi`); use the CPU"
         )
     try:
-        import cupy
+        cupy = imported("cupy")
     except Exception as error:  # CuPy's import fails in many ways: not installed, home not writable, broken libraries
         raise DeviceError(
             f"a GPU is there, but CuPy cannot be imported ({type(error).__name__}: {error}); install it with "
