@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
@@ -20,10 +20,6 @@ from eagerconv.spec import ConvSpec, Shape, Slot
 from eagerconv.verify import verify
 
 __all__ = ["TABLE", "AlgorithmError", "Explanation", "Explanations", "autotune", "explain", "names", "run", "select"]
-
-
-Layout: TypeAlias = tuple[Shape, Shape]
-"""Shape and strides of an array."""
 
 
 class AlgorithmError(ValueError):
@@ -156,26 +152,21 @@ def _request(
 
 @lru_cache(maxsize=1024)
 def _planned(
-    spec: ConvSpec, slot: Slot, dtypes: tuple[np.dtype[Any], np.dtype[Any]], a: Layout, b: Layout, policy: Policy,
-    threads: int, device: str,
+    spec: ConvSpec, slot: Slot, dtype: np.dtype[Any], other: np.dtype[Any], a_shape: Shape, a: Shape, b_shape: Shape, b: Shape,
+    policy: Policy, threads: int, device: str,
 ) -> Plan:  # fmt: skip
     """The plan for operands of these dtypes, shapes and strides (in bytes), which are checked here, once."""
-    dtype, expected = dtypes[0], tuple(map(spec.shape, OPERANDS[slot]))
-    if (a[0], b[0]) != expected or dtype != dtypes[1]:
-        raise ValueError(f"operands {a[0]} {dtype} and {b[0]} {dtypes[1]} do not fit {spec}, which needs {expected}")
-    if 0 in a[0] or 0 in b[0]:
-        return lambda a, b: np.zeros_like(
-            a, dtype.newbyteorder("="), shape=spec.shape(slot), order="C"
-        )  # sums of nothing
+    expected = tuple(map(spec.shape, OPERANDS[slot]))
+    if (a_shape, b_shape) != expected or dtype != other:
+        raise ValueError(f"operands {a_shape} {dtype} and {b_shape} {other} do not fit {spec}, which needs {expected}")
+    native, size = dtype.newbyteorder("="), dtype.itemsize
+    if 0 in a_shape or 0 in b_shape:  # sums of nothing
+        return lambda a, b: np.zeros_like(a, native, shape=spec.shape(slot), order="C")
     if device == "cpu" and not dtype.isnative:
-        native = dtype.newbyteorder("=")
         return lambda a, b: run(spec, slot, a.astype(native), b.astype(native), policy)
-    size = dtype.itemsize
-    if any(
-        stride % size for stride in (*a[1], *b[1])
-    ):  # fields of a structured array: elements do not count whole steps
+    if any(stride % size for stride in (*a, *b)):  # fields of a structured array: elements do not count whole steps
         return lambda a, b: run(spec, slot, np.ascontiguousarray(a), np.ascontiguousarray(b), policy)
-    request = _request(spec, slot, dtype, a[1], b[1], policy, threads, device)
+    request = _request(spec, slot, dtype, a, b, policy, threads, device)
     algorithm = select(request, policy)
     if policy.tuner is not None and tuning.key(request) not in tuning.winners:
         return policy.tuner.plan(request, accepted(request, policy))
@@ -215,8 +206,7 @@ def run(spec: ConvSpec, slot: Slot, a: Any, b: Any, policy: Policy | None = None
     elif not (a.flags.aligned and b.flags.aligned):
         a, b = (x if x.flags.aligned else x.copy() for x in (a, b))
     return _planned(
-        spec, slot, (a.dtype, b.dtype), (a.shape, a.strides), (b.shape, b.strides), policy or current(),
-        get_num_threads(), device,
+        spec, slot, a.dtype, b.dtype, a.shape, a.strides, b.shape, b.strides, policy or current(), get_num_threads(), device
     )(a, b)  # fmt: skip
 
 

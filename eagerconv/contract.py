@@ -31,9 +31,10 @@ def recorded(spec: ConvSpec, slot: Slot, a: Any, b: Any, policy: Policy | None, 
 
 def _pull(g: Any, other: Any, spec: ConvSpec, slot: Slot, policy: Any, position: int) -> Any:
     """The cotangent of the operand at `position`: g takes the result's slot, the other operand (conjugate) keeps its own."""
-    wanted, kept = OPERANDS[slot][position], OPERANDS[slot][1 - position]
-    given = {slot: g, kept: rules.conj(other) if other.dtype.kind == "c" else other}
-    a, b = (given[s] for s in OPERANDS[wanted])
+    wanted = OPERANDS[slot][position]
+    if other.dtype.kind == "c":
+        other = rules.conj(other)
+    a, b = (g, other) if OPERANDS[wanted][0] == slot else (other, g)
     return contract(spec, wanted, a, b, policy)
 
 

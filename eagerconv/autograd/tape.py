@@ -165,11 +165,8 @@ class Traced:
     def _wrap(cls, data: Any, node: Node | None = None, version: list[int] | None = None) -> Self:
         """A traced object around `data` itself: no copy, no conversion, no check."""
         self = cls.__new__(cls)
-        self.data = data
-        self.grad = None
-        self._node = node
+        self.data, self._node, self.grad, self._base = data, node, None, None
         self._version = [0] if version is None else version
-        self._base = None
         return self
 
 

@@ -9,6 +9,7 @@ independent, and each is computed the same way wherever it runs.
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -22,8 +23,8 @@ from eagerconv.interrupts import imported
 from eagerconv.kernels_cpu import openmp, pthreads
 from eagerconv.kernels_cpu.jit import Kernel
 from eagerconv.kernels_cpu.notices import say
-from eagerconv.memory import empty
-from eagerconv.record import Plan, arrange
+from eagerconv.memory import SMALLEST, empty
+from eagerconv.record import Plan
 from eagerconv.spec import Shape, Slot
 
 _launches: list[object] = []
@@ -200,7 +201,8 @@ class Launch:
             threads = _startable(min(threads, get_num_threads()))
         work = _workspace(self.shared + self.work * threads)
         if threads == 1:
-            self._run_here(x, w, y, work)
+            for kernel, tasks in self.stages:
+                kernel.call_arrays(tasks.start, tasks.stop, 0, x, w, y, work, self._table_address)
             return
         turn = object()
         try:  # an interrupt finds the launch in the list or not, and takes it out: a lock could stay taken
@@ -211,20 +213,23 @@ class Launch:
                 for kernel, tasks in self.stages:
                     run(kernel, min(threads, len(tasks)), tasks, x, w, y, work, self._table_address)
             else:
-                self._run_here(x, w, y, work)
+                for kernel, tasks in self.stages:
+                    kernel.call_arrays(tasks.start, tasks.stop, 0, x, w, y, work, self._table_address)
         finally:
             _launches.remove(turn)
 
-    def _run_here(self, x: Any, w: Any, y: Any, work: int) -> None:
-        for kernel, tasks in self.stages:
-            kernel.call_arrays(tasks.start, tasks.stop, 0, x, w, y, work, self._table_address)
-
     def plan(self, shape: Shape, dtype: np.dtype[Any], slot: Slot = "y") -> Plan:
         """A function of two operands that makes the result, or fills `out`; the kernel expects it in `slot`."""
+        new = np.empty if math.prod(shape) * dtype.itemsize < SMALLEST else empty
 
         def run(a: Any, b: Any, out: Any = None) -> Any:
-            result = empty(shape, dtype) if out is None else out
-            self(*arrange(slot, a, b, result))
+            result = new(shape, dtype) if out is None else out
+            if slot == "y":  # as `arrange` does, which costs a small convolution too much
+                self(a, b, result)
+            elif slot == "x":
+                self(result, b, a)
+            else:
+                self(a, result, b)
             return result
 
         return run
