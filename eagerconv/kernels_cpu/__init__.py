@@ -1,1 +1,1 @@
-"""CPU kernels in Numba: each algorithm file exports the records that `algorithms.py` lists."""
+"""CPU kernels in Numba: each algorithm file exports the records that `algorithms/registry.py` lists."""
