@@ -23,8 +23,8 @@ import eagerconv as ec
 from eagerconv import algorithms, geometry, memory
 from eagerconv.algorithms import warming
 from eagerconv.kernels_cpu import jit, table, threads
-from eagerconv.kernels_cpu.direct import contiguous
 from eagerconv.record import OPERANDS, Request
+from eagerconv.spec import contiguous
 
 RED = 0xFF  # as bytes of a float of any width: NaN
 
