@@ -1,6 +1,7 @@
 """eagerconv: an eager, NumPy-style tensor library with an autograd tape, built around convolution."""
 
 from eagerconv import algorithms, data, fft, func, init, legacy, linalg, memory, optim, reference, schedule, tree
+from eagerconv import large as _large  # noqa: F401  # gives operations on large arrays to the kernels
 from eagerconv.algorithms import AlgorithmError, autotune, explain
 from eagerconv.algorithms.policy import check, using
 from eagerconv.algorithms.verify import CheckError
