@@ -35,10 +35,11 @@ test-oldest:  ## run the tests with the oldest Python and libraries that pyproje
 test-targets: $(VENV)/.installed-test  ## run the tests of plans, kernels and values as on processors with SSE, AVX2, AVX-512
 	$(BIN)/python tests/targets.py $(ARGS)
 
-lint: $(VENV)/.installed-dev  ## check style, format and types
+lint: $(VENV)/.installed-dev  ## check style, format, types and the order of imports
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: $(VENV)/.installed-dev  ## put the code into the project's format
 	$(BIN)/ruff check --fix

@@ -17,8 +17,8 @@ import numpy as np
 import eagerconv as ec
 from eagerconv import geometry
 from eagerconv.algorithms import TABLE
+from eagerconv.algorithms.policy import Policy
 from eagerconv.kernels_cpu import fft
-from eagerconv.policy import Policy
 from eagerconv.record import OPERANDS, Request
 from eagerconv.spec import ConvSpec, Slot
 

@@ -1,10 +1,16 @@
 """eagerconv: an eager, NumPy-style tensor library with an autograd tape, built around convolution."""
 
 from eagerconv import algorithms, data, fft, func, init, legacy, linalg, memory, optim, reference, schedule, tree
+from eagerconv import large as _large  # noqa: F401  # gives operations on large arrays to the kernels
 from eagerconv.algorithms import AlgorithmError, autotune, explain
-from eagerconv.anomaly import detect_anomaly
+from eagerconv.algorithms.policy import check, using
+from eagerconv.algorithms.verify import CheckError
+from eagerconv.algorithms.warming import warmup
+from eagerconv.autograd.anomaly import detect_anomaly
 from eagerconv.autograd.tape import enable_grad, is_grad_enabled, no_grad
 from eagerconv.devices import device
+from eagerconv.func.gradcheck import check_grads
+from eagerconv.func.transforms import grad, jvp, vjp
 from eagerconv.functional.activations import *  # noqa: F403  # its __all__
 from eagerconv.functional.activations import __all__ as _activation_names
 from eagerconv.functional.array import *  # noqa: F403  # the array API standard, listed in array.__all__
@@ -58,15 +64,10 @@ from eagerconv.functional.variants import (
     separable_conv2d,
     separable_conv3d,
 )
-from eagerconv.gradcheck import check_grads
 from eagerconv.kernels_cpu.threads import get_num_threads, set_num_threads
 from eagerconv.kernels_gpu.graphs import cuda_graph
-from eagerconv.policy import check, using
 from eagerconv.saving import load, save
 from eagerconv.tensor import Tensor, asarray, tensor
-from eagerconv.transforms import grad, jvp, vjp
-from eagerconv.verify import CheckError
-from eagerconv.warming import warmup
 
 __version__ = "0.1.0"
 

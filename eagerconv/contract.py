@@ -13,8 +13,8 @@ from __future__ import annotations
 from typing import Any
 
 from eagerconv import algorithms
+from eagerconv.algorithms.policy import Policy
 from eagerconv.autograd import rules, tape
-from eagerconv.policy import Policy
 from eagerconv.record import OPERANDS
 from eagerconv.spec import ConvSpec, Slot
 

@@ -8,8 +8,8 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from eagerconv.functional.wrapping import apply, documented
 from eagerconv.tensor import Tensor, asarray
+from eagerconv.wrapping import apply, documented
 
 __all__ = [
     "fft", "fftfreq", "fftn", "fftshift", "hfft", "ifft", "ifftn", "ifftshift", "ihfft", "irfft", "irfftn", "rfft",

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 import numpy.typing as npt
 
-from eagerconv.functional.wrapping import apply, documented
 from eagerconv.tensor import Axis, Tensor, asarray
+from eagerconv.wrapping import apply, documented
 
 __all__ = [
     "EighResult", "QRResult", "SVDResult", "SlogdetResult",

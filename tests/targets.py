@@ -27,7 +27,7 @@ PROCESSORS = os.cpu_count() or 1
 
 COMPILE = """
 import sys
-from eagerconv import warming
+from eagerconv.algorithms import warming
 from eagerconv.kernels_cpu import jit, targets
 share, shares, register, *dtypes = sys.argv[1:]
 assert targets.register_bytes() == int(register), targets.register_bytes()

@@ -10,7 +10,7 @@ import pytest
 
 import eagerconv as ec
 from eagerconv.autograd.tape import no_grad
-from eagerconv.gradcheck import check_grads
+from eagerconv.func.gradcheck import check_grads
 from eagerconv.tensor import Tensor, asarray, tensor
 
 # As in the standard: positional-only before the slash, keyword-only behind the star.

@@ -15,9 +15,9 @@ from test_kernels import script
 
 import eagerconv as ec
 from eagerconv import algorithms, geometry
+from eagerconv.algorithms.policy import Policy
 from eagerconv.kernels_cpu import staging
 from eagerconv.kernels_cpu.threads import available_threads
-from eagerconv.policy import Policy
 from eagerconv.record import OPERANDS, Request
 from eagerconv.spec import ConvSpec, Slot, contiguous
 

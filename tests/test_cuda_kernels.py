@@ -20,7 +20,7 @@ from hypothesis import assume, given
 from strategies import SLOTS, Problem, examples, integers, operands, problems, reals, seeds
 
 import eagerconv as ec
-from eagerconv import registry
+from eagerconv.algorithms import registry
 from eagerconv.kernels_gpu import cuda, cudnn, cudnn_backend, gemm
 
 NAMES = ("cudnn", "gemm", "fft", "direct")

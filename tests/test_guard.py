@@ -20,10 +20,11 @@ import targets
 from strategies import Problem
 
 import eagerconv as ec
-from eagerconv import algorithms, geometry, memory, warming
+from eagerconv import algorithms, geometry, memory
+from eagerconv.algorithms import warming
 from eagerconv.kernels_cpu import jit, table, threads
-from eagerconv.kernels_cpu.direct import contiguous
 from eagerconv.record import OPERANDS, Request
+from eagerconv.spec import contiguous
 
 RED = 0xFF  # as bytes of a float of any width: NaN
 

@@ -17,7 +17,8 @@ import pytest
 import targets
 
 import eagerconv as ec
-from eagerconv import algorithms, warming
+from eagerconv import algorithms
+from eagerconv.algorithms import warming
 from eagerconv.kernels_cpu import compiler, jit, openmp, threads
 
 
@@ -345,7 +346,7 @@ def test_a_notice_tells_of_a_long_compilation_once_unless_it_is_silenced(tmp_pat
 def test_warmup_compiles_what_calls_need_and_knows_every_algorithm(tmp_path):
     code = """
     import numpy as np, eagerconv as ec
-    from eagerconv import warming
+    from eagerconv.algorithms import warming
     from eagerconv.kernels_cpu import jit, targets
     first, second = ec.warmup("direct", verbose=False), ec.warmup("direct", verbose=False)
     x, w = np.ones((1, 4, 9, 9), np.float32), np.ones((4, 1, 3, 3), np.float32)

@@ -14,10 +14,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import eagerconv as ec
+from eagerconv.func.gradcheck import check_grads
+from eagerconv.func.transforms import grad
 from eagerconv.functional import nn, pooling
-from eagerconv.gradcheck import check_grads
 from eagerconv.tensor import asarray, tensor
-from eagerconv.transforms import grad
 
 rng = np.random.default_rng(0)
 X = rng.standard_normal((4, 3))

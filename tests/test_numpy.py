@@ -12,7 +12,7 @@ import pytest
 import eagerconv as ec
 from eagerconv.autograd import rules
 from eagerconv.autograd.tape import no_grad
-from eagerconv.gradcheck import check_grads
+from eagerconv.func.gradcheck import check_grads
 from eagerconv.tensor import Tensor, tensor
 
 rng = np.random.default_rng(0)

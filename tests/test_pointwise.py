@@ -118,6 +118,32 @@ def test_gradients_of_large_arrays_are_those_of_their_parts():
     np.testing.assert_allclose(whole[2], sum(part[2] for part in parts), rtol=1e-4, atol=1e-3)
 
 
+def test_operations_on_large_arrays_and_products_of_chain_rules_are_given_to_the_kernels(monkeypatch):
+    taken = []
+
+    def counted(name, function):
+        def call(*arrays, **params):
+            found = function(*arrays, **params)
+            if found is not None:
+                taken.append(name)
+            return found
+
+        return call
+
+    for name, row in rules.table().items():
+        if row.large is not None:
+            monkeypatch.setattr(row, "large", counted(name, row.large))
+    x = np.ones((8, 32, 32, 32), np.float32)
+    assert x.size >= pointwise.LARGE
+    a, b = ec.tensor(x, requires_grad=True), ec.tensor(x[0, :, :1, :1], requires_grad=True)
+    y = ec.relu(a * a + b)
+    assert taken == ["multiply", "add", "relu"]
+    y.backward(x)
+    assert sorted(taken[3:]) == ["add", "gate", "multiply", "multiply", "sum"]
+    ec.tensor(x.reshape(512, 512)) @ x.reshape(512, 512)
+    assert taken[8:] == ["matmul"]
+
+
 def test_gate_lets_nothing_through_where_it_is_shut():
     x = ec.tensor([1.0, np.nan, np.inf, 3.0], requires_grad=True)
     y = rules.gate(x, ec.tensor([1.0, -1.0, 0.0, np.nan]))

@@ -16,9 +16,10 @@ import pytest
 from strategies import Problem
 
 import eagerconv as ec
-from eagerconv import geometry, registry
+from eagerconv import geometry
+from eagerconv.algorithms import registry
+from eagerconv.algorithms.registry import TABLE
 from eagerconv.record import OPERANDS, Algorithm, Request
-from eagerconv.registry import TABLE
 from eagerconv.spec import contiguous
 
 PROBLEMS = {

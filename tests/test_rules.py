@@ -10,9 +10,9 @@ import pytest
 
 from eagerconv.autograd import rules
 from eagerconv.autograd.tape import Op
-from eagerconv.gradcheck import check_grads
+from eagerconv.func.gradcheck import check_grads
+from eagerconv.func.transforms import grad, jvp, vjp
 from eagerconv.tensor import Tensor, asarray, tensor
-from eagerconv.transforms import grad, jvp, vjp
 
 rng = np.random.default_rng(0)
 A, B = rng.uniform(0.5, 2, (2, 3)), rng.uniform(0.5, 2, (3,))

@@ -12,9 +12,9 @@ import test_rules
 
 from eagerconv.autograd import rules
 from eagerconv.autograd.tape import Op, no_grad, reachable
-from eagerconv.gradcheck import check_grads
+from eagerconv.func.gradcheck import check_grads
+from eagerconv.func.transforms import grad
 from eagerconv.tensor import Tensor, tensor
-from eagerconv.transforms import grad
 
 rng = np.random.default_rng(0)
 P, Q = rng.uniform(0.5, 2, (2, 3)), rng.uniform(0.5, 2, (3,))  # positive

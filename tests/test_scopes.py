@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import eagerconv as ec
-from eagerconv import policy
+from eagerconv.algorithms import policy
 from eagerconv.autograd import tape
 from eagerconv.scopes import Setting
 

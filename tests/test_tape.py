@@ -15,9 +15,9 @@ import pytest
 from eagerconv.autograd import rules
 from eagerconv.autograd.rules.operands import value
 from eagerconv.autograd.tape import defvjp, elementwise, enable_grad, is_grad_enabled, linear, multilinear, no_grad
-from eagerconv.gradcheck import check_grads
+from eagerconv.func.gradcheck import check_grads
+from eagerconv.func.transforms import grad, jvp, vjp
 from eagerconv.tensor import Tensor, asarray, tensor
-from eagerconv.transforms import grad, jvp, vjp
 
 
 def leaf(*values: float) -> Tensor:

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from eagerconv.autograd.tape import no_grad
+from eagerconv.func.transforms import grad
 from eagerconv.functional import array as fa
 from eagerconv.optim import SGD, Adam
 from eagerconv.tensor import Tensor, asarray, tensor
-from eagerconv.transforms import grad
 
 
 def leaf(*values: float) -> Tensor:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import eagerconv as ec
-from eagerconv import algorithms, tuning
+from eagerconv import algorithms
+from eagerconv.algorithms import tuning
 
 X, W = np.ones((2, 16, 24, 24), np.float32), np.ones((16, 16, 3, 3), np.float32)
 

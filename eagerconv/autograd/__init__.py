@@ -1,1 +1,1 @@
-"""Automatic differentiation: the tape and the rule tables. It knows neither tensors nor convolution."""
+"""Automatic differentiation: the tape, the rule tables, anomalies. It knows neither tensors nor convolution."""

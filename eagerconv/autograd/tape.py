@@ -1,7 +1,8 @@
 """The tape: operations with derivative rules, the graph they leave behind, and the sweep over it in either direction.
 
-The tape knows no tensor class and no mathematics. An operand is anything derived from `Traced`; rules are written with
-the operators and methods of such objects, so that what a sweep computes can itself be recorded and differentiated.
+The tape knows no tensor class, and of mathematics the product that chain rules are made of. An operand is anything derived
+from `Traced`; rules are written with the operators and methods of such objects, so that what a sweep computes can itself be
+recorded and differentiated.
 
 There is no list of operations. A recorded result points to its `Node`, a node to the nodes of its operands, and nothing
 points the other way: dropping the result drops the graph, by reference counting alone. For the same reason a node never
@@ -23,7 +24,6 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from eagerconv import devices
-from eagerconv.kernels_cpu import pointwise
 from eagerconv.scopes import Block, Setting
 
 __all__ = [
@@ -298,9 +298,9 @@ class Op:
         view: bool = False,
         keep_others: bool = False,
         at_once: bool = False,
-        large: Callable[..., Any] | None = None,
     ) -> None:
-        self.large = large  # gives the same for large arrays, only faster, or None where it is not faster
+        # Gives the same for large arrays, only faster, or None where it is not faster; `eagerconv.large` sets it.
+        self.large: Callable[..., Any] | None = None
         self.at_once = at_once  # one call of the only rule gives the cotangents of all operands
         self.name, self.fn, self.rules, self.jvps = name, fn, rules, jvps
         self.pull, self.push, self.view = pull, push, view
@@ -480,43 +480,32 @@ def _defaults(fn: Callable[..., Any]) -> dict[str, Any]:
     return {p.name: p.default for p in parameters(fn).values() if p.default is not inspect.Parameter.empty}
 
 
-def elementwise(
-    name: str, fn: Callable[..., Any], *partials: Rule | float | None, large: Callable[..., Any] | None = None
-) -> Op:
+def elementwise(name: str, fn: Callable[..., Any], *partials: Rule | float | None) -> Op:
     """An operation that broadcasts, by its partial derivative (constant or rule) in each operand; both modes follow.
 
     For a real-valued function of a complex operand, the partial is the conjugate of its gradient.
     """
-    return Op(name, fn, partials, pull=_pull_elementwise, push=_push_elementwise, large=large)
+    return Op(name, fn, partials, pull=_pull_elementwise, push=_push_elementwise)
 
 
-def linear(
-    name: str, fn: Callable[..., Any], transpose: Rule, *, view: bool = False, large: Callable[..., Any] | None = None
-) -> Op:
+def linear(name: str, fn: Callable[..., Any], transpose: Rule, *, view: bool = False) -> Op:
     """A linear map of one operand, by the rule of its transpose; forward mode is the map itself."""
-    return Op(name, fn, (transpose,), pull=_pull_rule, push=_push_linear, view=view, large=large)
+    return Op(name, fn, (transpose,), pull=_pull_rule, push=_push_linear, view=view)
 
 
-def multilinear(name: str, fn: Callable[..., Any], *rules: Rule | None, large: Callable[..., Any] | None = None) -> Op:
+def multilinear(name: str, fn: Callable[..., Any], *rules: Rule | None) -> Op:
     """A map linear in each operand, by one transpose per operand; forward mode replaces one operand at a time."""
-    return Op(name, fn, rules, pull=_pull_rule, push=_push_multilinear, keep_others=True, large=large)
+    return Op(name, fn, rules, pull=_pull_rule, push=_push_multilinear, keep_others=True)
 
 
-def defvjp(
-    name: str,
-    fn: Callable[..., Any],
-    *rules: Rule | None,
-    jvp: Rule | None = None,
-    view: bool = False,
-    large: Callable[..., Any] | None = None,
-) -> Op:
+def defvjp(name: str, fn: Callable[..., Any], *rules: Rule | None, jvp: Rule | None = None, view: bool = False) -> Op:
     """Any other operation, by one vector-Jacobian rule per operand (none: it computes, and cannot be differentiated).
 
     Without `jvp` (one rule in `t` for every operand; the contributions are added) forward mode transposes the pullback.
     """
     push = _push_transposed if jvp is None else _push_rule
     jvps = () if jvp is None else (jvp,)
-    return Op(name, fn, rules, jvps=jvps, pull=_pull_rule, push=push, view=view, large=large)
+    return Op(name, fn, rules, jvps=jvps, pull=_pull_rule, push=push, view=view)
 
 
 def joint(name: str, fn: Callable[..., Any], rule: Rule) -> Op:
@@ -559,7 +548,7 @@ def _times(value: Any, partial: Any, conjugate: bool) -> Any:
     if type(partial) is int and partial in (1, -1):
         return value if partial == 1 else -value
     partial = partial.conjugate() if conjugate else partial
-    product = pointwise.multiply(value, partial)
+    product = None if multiply.large is None else multiply.large(value, partial)
     return value * partial if product is None else product
 
 
@@ -589,6 +578,9 @@ def _push_transposed(op: Op, node: Node, position: int, t: Any) -> Any:
         pulled = fit(op.pull(op, node, position, g), parent)
     pushed = backward([pulled], [t], [g._node], create_graph=_now().value)
     return pushed.get(g._node, type(t)._wrap(g.data))  # zeros where the rule does not look at g
+
+
+multiply = elementwise("multiply", np.multiply, lambda y: y, lambda x: x)  # the one row that stands here: for `_times`
 
 
 # ----- Sweeps -----

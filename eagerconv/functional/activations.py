@@ -11,8 +11,8 @@ import numpy as np
 from eagerconv.arguments import number
 from eagerconv.autograd import rules
 from eagerconv.autograd.tape import elementwise
-from eagerconv.functional.wrapping import documented, floating
 from eagerconv.tensor import Tensor, asarray
+from eagerconv.wrapping import documented, floating
 
 __all__ = [
     "elu", "gelu", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "log_sigmoid", "log_softmax", "mish", "prelu",

@@ -11,11 +11,11 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from eagerconv import geometry
+from eagerconv.algorithms.policy import with_algorithm
+from eagerconv.algorithms.registry import TABLE
 from eagerconv.contract import contract
 from eagerconv.functional.conv_docs import documented
 from eagerconv.functional.epilogue import convolved
-from eagerconv.policy import with_algorithm
-from eagerconv.registry import TABLE
 from eagerconv.spec import ConvSpec, Slot
 from eagerconv.tensor import Tensor, asarray
 

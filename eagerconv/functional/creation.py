@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from eagerconv import devices
-from eagerconv.functional.wrapping import apply, documented
 from eagerconv.tensor import Tensor, asarray
+from eagerconv.wrapping import apply, documented
 
 __all__ = [
     "arange", "empty", "empty_like", "eye", "from_dlpack", "full", "full_like", "linspace", "meshgrid", "ones",

@@ -7,8 +7,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from eagerconv import dispatch
-from eagerconv.functional.wrapping import apply, documented, operands
 from eagerconv.tensor import Tensor, asarray
+from eagerconv.wrapping import apply, documented, operands
 
 __all__ = [
     "abs", "acos", "acosh", "add", "asin", "asinh", "atan", "atan2", "atanh", "bitwise_and", "bitwise_invert",

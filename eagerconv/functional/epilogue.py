@@ -12,10 +12,10 @@ from typing import Any, cast
 import numpy as np
 
 from eagerconv import algorithms
+from eagerconv.algorithms.policy import Policy
 from eagerconv.autograd import rules, tape
 from eagerconv.contract import contract, recorded
 from eagerconv.kernels_cpu import pointwise
-from eagerconv.policy import Policy
 from eagerconv.spec import ConvSpec, Slot
 from eagerconv.tensor import Tensor
 

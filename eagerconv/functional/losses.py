@@ -9,8 +9,8 @@ import numpy as np
 from eagerconv.arguments import number
 from eagerconv.autograd import rules
 from eagerconv.functional.activations import log_softmax, softplus
-from eagerconv.functional.wrapping import floating
 from eagerconv.tensor import Tensor, asarray
+from eagerconv.wrapping import floating
 
 __all__ = [
     "binary_cross_entropy_with_logits", "cross_entropy", "huber_loss", "kl_div", "l1_loss", "mse_loss", "nll_loss",

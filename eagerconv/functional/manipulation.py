@@ -8,8 +8,8 @@ from typing import Any, cast
 import numpy as np
 
 from eagerconv.autograd import rules
-from eagerconv.functional.wrapping import apply, documented
 from eagerconv.tensor import Axis, Tensor, asarray
+from eagerconv.wrapping import apply, documented
 
 __all__ = [
     "broadcast_arrays", "broadcast_to", "concat", "concatenate", "expand_dims", "flip", "moveaxis", "pad",

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from eagerconv.arguments import generator, number
-from eagerconv.functional.wrapping import floating
 from eagerconv.tensor import Tensor, asarray
+from eagerconv.wrapping import floating
 
 __all__ = ["dropout", "linear"]
 

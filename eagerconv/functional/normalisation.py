@@ -17,8 +17,8 @@ from eagerconv.arguments import number, whole
 from eagerconv.autograd import rules, tape
 from eagerconv.autograd.tape import joint
 from eagerconv.dtypes import widened
-from eagerconv.functional.wrapping import floating
 from eagerconv.tensor import Tensor, asarray
+from eagerconv.wrapping import floating
 
 __all__ = ["batch_norm", "group_norm", "instance_norm", "layer_norm"]
 

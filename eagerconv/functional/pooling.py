@@ -13,9 +13,9 @@ from eagerconv import devices
 from eagerconv.autograd import rules, tape
 from eagerconv.autograd.tape import Op, defvjp, linear
 from eagerconv.dtypes import widened
-from eagerconv.functional.wrapping import floating
 from eagerconv.kernels_cpu import pooling as planes
 from eagerconv.tensor import Tensor, asarray
+from eagerconv.wrapping import floating
 
 __all__ = [
     "adaptive_avg_pool", "adaptive_max_pool", "avg_pool1d", "avg_pool2d", "avg_pool3d", "global_avg_pool",

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from eagerconv.autograd import rules
-from eagerconv.functional.wrapping import apply, documented
 from eagerconv.tensor import Axis, Tensor, asarray
+from eagerconv.wrapping import apply, documented
 
 __all__ = [
     "all", "any", "count_nonzero", "cumulative_prod", "cumulative_sum", "diff", "logsumexp", "max", "mean", "min",

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from eagerconv.functional.wrapping import apply, documented
 from eagerconv.tensor import Tensor, asarray
+from eagerconv.wrapping import apply, documented
 
 __all__ = [
     "argmax", "argmin", "argsort", "nonzero", "searchsorted", "sort", "unique_all", "unique_counts",

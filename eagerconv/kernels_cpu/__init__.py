@@ -1,4 +1,4 @@
-"""CPU kernels in Numba: each algorithm file exports the records that `algorithms.py` lists."""
+"""CPU kernels in Numba: each algorithm file exports the records that `algorithms/registry.py` lists."""
 
 from eagerconv.interrupts import uninterrupted
 from eagerconv.kernels_cpu.targets import registers

@@ -16,14 +16,13 @@ import numpy as np
 from eagerconv.kernels_cpu import table as at
 from eagerconv.kernels_cpu.blocks import DWM_FEW_ROWS, DWM_ROWS
 from eagerconv.kernels_cpu.cooktoom import Matrix, form
-from eagerconv.kernels_cpu.direct import contiguous
-from eagerconv.kernels_cpu.gemm import lanes
 from eagerconv.kernels_cpu.jit import kernel
 from eagerconv.kernels_cpu.ranges import range_of_forms
 from eagerconv.kernels_cpu.table import as_table, streams, three, view
+from eagerconv.kernels_cpu.targets import lanes
 from eagerconv.kernels_cpu.threads import Launch
 from eagerconv.record import Algorithm, Plan, Range, Request
-from eagerconv.spec import ConvSpec, Shape
+from eagerconv.spec import ConvSpec, Shape, contiguous
 
 FORMS = ((1, 1), (4, 2), (4, 3), (4, 4), (4, 5))
 PIECES = (4, 4)

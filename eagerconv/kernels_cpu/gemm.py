@@ -8,20 +8,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from operator import mul
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from eagerconv.kernels_cpu import table as at
 from eagerconv.kernels_cpu.blocks import GEMM_DEPTH, GEMM_VECTORS
-from eagerconv.kernels_cpu.direct import contiguous
 from eagerconv.kernels_cpu.jit import kernel
 from eagerconv.kernels_cpu.table import as_table, streams, three, view
-from eagerconv.kernels_cpu.targets import register_bytes
+from eagerconv.kernels_cpu.targets import lanes
 from eagerconv.kernels_cpu.threads import Launch, worthwhile
 from eagerconv.record import FEATURES, Algorithm, Plan, Request
-from eagerconv.spec import ConvSpec, Shape
+from eagerconv.spec import ConvSpec, Shape, contiguous
 
 MOST_WORKSPACE = 1 << 32  # bytes, for one thread
 PHASES = 512  # of the stride, at most
@@ -36,11 +34,6 @@ SEGMENT_SUMS = 2_000_000  # elements of their sums together
 # Measured on one AVX-512 core at 4 GHz: per vector of products; of the result, transposed and stored; of the image; of the
 # operand that is packed, or of weights that are unpacked; and a task with its share of finding pixels and taps.
 SECONDS_PER_FMA, SECONDS_OUT, SECONDS_IN, SECONDS_PACK, SECONDS_PER_TASK = 0.14e-9, 4e-9, 2e-9, 6e-9, 0.4e-6
-
-
-def lanes(dtype: np.dtype[Any]) -> int:
-    """Elements of one vector register."""
-    return register_bytes() // dtype.itemsize
 
 
 def phases(spec: ConvSpec, forward: bool) -> list[tuple[Shape, Shape, list[tuple[int, ...]]]]:

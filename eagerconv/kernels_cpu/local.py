@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from eagerconv.kernels_cpu import table as at
-from eagerconv.kernels_cpu.direct import contiguous
-from eagerconv.kernels_cpu.gemm import lanes
 from eagerconv.kernels_cpu.jit import kernel
 from eagerconv.kernels_cpu.table import as_table, middle
+from eagerconv.kernels_cpu.targets import lanes
 from eagerconv.kernels_cpu.threads import Launch, worthwhile
 from eagerconv.record import FEATURES, OPERANDS, Algorithm, Plan, Request, arrange
-from eagerconv.spec import ConvSpec, Shape
+from eagerconv.spec import ConvSpec, Shape, contiguous
 
 PIECE = 512  # elements of a filter that are multiplied at once, where a filter is longer
 BUFFER = 128 * 1024  # bytes of patches, and as many of image rows: together they stay in the second-level cache

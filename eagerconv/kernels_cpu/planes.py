@@ -12,13 +12,12 @@ import numpy.typing as npt
 
 from eagerconv.kernels_cpu import table as at
 from eagerconv.kernels_cpu.blocks import PLANE_TAPS
-from eagerconv.kernels_cpu.direct import contiguous
-from eagerconv.kernels_cpu.gemm import lanes
 from eagerconv.kernels_cpu.jit import kernel
 from eagerconv.kernels_cpu.table import as_table
+from eagerconv.kernels_cpu.targets import lanes
 from eagerconv.kernels_cpu.threads import Launch
 from eagerconv.record import Plan, Request
-from eagerconv.spec import ConvSpec, Slot
+from eagerconv.spec import ConvSpec, Slot, contiguous
 
 MASKS = 1 << 13  # vectors of masks, at most
 

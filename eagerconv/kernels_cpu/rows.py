@@ -13,13 +13,12 @@ import numpy as np
 from eagerconv.kernels_cpu import planes
 from eagerconv.kernels_cpu import table as at
 from eagerconv.kernels_cpu.blocks import HEIGHTS, LINES, VECTORS, tap_blocks
-from eagerconv.kernels_cpu.direct import contiguous
-from eagerconv.kernels_cpu.gemm import lanes
 from eagerconv.kernels_cpu.jit import kernel
 from eagerconv.kernels_cpu.table import as_table, streams, three, view
+from eagerconv.kernels_cpu.targets import lanes
 from eagerconv.kernels_cpu.threads import Launch, worthwhile
 from eagerconv.record import FEATURES, OPERANDS, TYPICAL_BATCH, Algorithm, Plan, Request
-from eagerconv.spec import ConvSpec, Shape, Slot
+from eagerconv.spec import ConvSpec, Shape, Slot, contiguous
 
 STRIP = 1 << 15  # bytes of one task's padded source, at least some rows of it
 COLUMNS = 4096  # of a strip, at most

@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 import llvmlite.binding as llvm
+import numpy as np
 
 # `contract` lets LLVM fuse a*b+c into one rounding, `reassoc` lets it keep several partial sums in a dot product. Neither
 # assumes anything about NaN, Inf or signed zeros, and the order they choose depends on the compiled code alone.
@@ -43,6 +44,11 @@ def register_bytes() -> int:
     """
     assembly: str = target_machine().emit_assembly(llvm.parse_assembly(_PROBE))
     return 64 if "%zmm" in assembly else 32 if "%ymm" in assembly else 16
+
+
+def lanes(dtype: np.dtype[Any]) -> int:
+    """Elements of one vector register."""
+    return register_bytes() // dtype.itemsize
 
 
 @cache

@@ -10,14 +10,13 @@ import numpy as np
 
 from eagerconv.kernels_cpu import table as at
 from eagerconv.kernels_cpu.blocks import WINOGRAD_ROWS
-from eagerconv.kernels_cpu.direct import contiguous
-from eagerconv.kernels_cpu.gemm import lanes
 from eagerconv.kernels_cpu.jit import kernel
 from eagerconv.kernels_cpu.ranges import range_of_forms
 from eagerconv.kernels_cpu.table import as_table, streams, three, view
+from eagerconv.kernels_cpu.targets import lanes
 from eagerconv.kernels_cpu.threads import Launch
 from eagerconv.record import Algorithm, Plan, Range, Request
-from eagerconv.spec import ConvSpec, Shape
+from eagerconv.spec import ConvSpec, Shape, contiguous
 
 TILES = 28  # tiles of one task: V, M and a filter block stay in the second-level cache
 CHUNK = 64  # channels whose filters are transformed at once where the filters are cut into blocks

@@ -24,14 +24,12 @@ from eagerconv.autograd.rules.shapes import (
     transpose,
 )  # fmt: skip
 from eagerconv.autograd.tape import Op, multilinear
-from eagerconv.kernels_cpu.matmul import matmul as large_matmul
 
 matmul: Op = multilinear(
     "matmul",
     np.matmul,
     lambda g, y, like: _matmul_left(g, y, like),
     lambda g, x, like: _matmul_right(g, x, like),
-    large=large_matmul,
 )
 vecdot: Op = multilinear(  # conjugates x, so that the cotangent of x is conj(g) y
     "vecdot", np.vecdot, lambda g, y: g[..., None].conjugate() * y, lambda g, x: g[..., None] * x

@@ -10,14 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from eagerconv import devices, tuning
+from eagerconv import devices
+from eagerconv.algorithms import tuning
+from eagerconv.algorithms.policy import POLICY, Observer, Policy, current
+from eagerconv.algorithms.registry import TABLE, names, table
+from eagerconv.algorithms.verify import verify
 from eagerconv.arguments import number
 from eagerconv.kernels_cpu.threads import get_num_threads
-from eagerconv.policy import POLICY, Observer, Policy, current
 from eagerconv.record import OPERANDS, SLOT_NAMES, Algorithm, FinishingPlan, Plan, Request
-from eagerconv.registry import TABLE, names, table
 from eagerconv.spec import ConvSpec, Shape, Slot
-from eagerconv.verify import verify
 
 __all__ = ["TABLE", "AlgorithmError", "Explanation", "Explanations", "autotune", "explain", "names", "run", "select"]
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from eagerconv.algorithms.registry import TABLE, known
 from eagerconv.interrupts import imported
 from eagerconv.kernels_cpu import dwm, jit, native
 from eagerconv.kernels_cpu.staging import WIDER
 from eagerconv.kernels_cpu.winograd import F2, F4
-from eagerconv.registry import TABLE, known
 
 SOURCES = {
     "gemm": (("gemm", ""), ("pixels", "")),

@@ -13,8 +13,8 @@ import numpy as np
 from eagerconv import tree
 from eagerconv.autograd import tape
 from eagerconv.autograd.tape import Op, defvjp, joint
+from eagerconv.func.transforms import is_numbers, name_of, stand_in
 from eagerconv.tensor import Tensor, asarray
-from eagerconv.transforms import is_numbers, name_of, stand_in
 
 __all__ = ["checkpoint", "custom_vjp"]
 

@@ -7,11 +7,11 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from eagerconv.algorithms.registry import known
+from eagerconv.algorithms.tuning import Tuner
 from eagerconv.arguments import number, whole
 from eagerconv.record import Algorithm, Request
-from eagerconv.registry import known
 from eagerconv.scopes import Block, Setting
-from eagerconv.tuning import Tuner
 
 TOLERANCE = {
     "float16": 1e-3,

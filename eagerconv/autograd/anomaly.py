@@ -21,7 +21,7 @@ __all__ = ["detect_anomaly"]
 _blocks = Setting("anomalies", 0)  # how many hold in this task
 _errors: ContextVar[Any] = ContextVar("errors")  # what NumPy did about errors outside of them
 
-PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
 class _Sweep(threading.local):

@@ -13,9 +13,9 @@ import numpy as np
 
 from eagerconv import tree
 from eagerconv.autograd import rules, tape
-from eagerconv.custom import checkpoint, custom_vjp
+from eagerconv.func.custom import checkpoint, custom_vjp
+from eagerconv.func.transforms import Trace, jvp, name_of, vjp
 from eagerconv.tensor import Tensor
-from eagerconv.transforms import Trace, jvp, name_of, vjp
 
 __all__ = [
     "checkpoint", "custom_vjp", "grad", "hessian", "hvp", "jacobian", "jvp", "value_and_grad", "vjp",

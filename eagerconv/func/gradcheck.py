@@ -10,8 +10,8 @@ import numpy as np
 from eagerconv.arguments import number, whole
 from eagerconv.autograd import rules
 from eagerconv.autograd.tape import inexact, no_grad
+from eagerconv.func.transforms import jvp, vjp
 from eagerconv.tensor import Tensor, asarray
-from eagerconv.transforms import jvp, vjp
 
 __all__ = ["check_grads"]
 
