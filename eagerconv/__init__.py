@@ -97,3 +97,8 @@ __all__ = [
     "algorithms", "data", "fft", "func", "init", "legacy", "linalg", "memory", "optim", "reference", "schedule", "tree",
     *_array_names,
 ]  # fmt: skip
+
+
+def __dir__() -> list[str]:
+    """What `dir`, and the completion of a notebook, show: what is meant for users."""
+    return sorted([*__all__, "__doc__", "__name__", "__version__"])

@@ -3,8 +3,6 @@
 Every function here is deprecated: its notes tell the call to write instead. All of them are differentiable to any order.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Activations: functions of single numbers between the layers of a network, and softmax."""
 
-from __future__ import annotations
-
 import functools
 import math
 from typing import Any, cast

@@ -1,7 +1,5 @@
 """The convolution functions: check arguments once, then one contraction. 1, 2 and 3 dimensions are the same code."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Losses: one number that says how far results are from what they should be."""
 
-from __future__ import annotations
-
 from typing import Any, cast
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Layers without state: linear and dropout."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -5,8 +5,6 @@ normalisation (N, channels, space), layer normalisation (1, N, features), group 
 instance normalisation (1, N * channels, space).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any, cast

@@ -1,7 +1,5 @@
 """Pooling over windows of the last axes, in Theano's vocabulary and in the names known from other libraries."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Shapes of convolutions as tuples, without arrays: sizes that are not known are None, and stay None in the result."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 

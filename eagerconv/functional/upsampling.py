@@ -1,7 +1,5 @@
 """Bilinear interpolation as a transposed convolution: a fixed kernel spreads every pixel over its neighbourhood."""
 
-from __future__ import annotations
-
 import math
 from typing import Any, TypeAlias
 

@@ -1,7 +1,5 @@
 """Convolutions that are one or two others with some arguments fixed: causal, depthwise, pointwise, separable."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from eagerconv import geometry
