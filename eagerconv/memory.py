@@ -62,7 +62,7 @@ def empty(shape: Shape, dtype: np.dtype[Any]) -> Any:
     if owner is None:
         owner = np.empty(size + ALIGNMENT, np.uint8)
     address = -(-owner.ctypes.data // ALIGNMENT) * ALIGNMENT
-    # Every view of the array leads to this handle, which owns nothing but its place: when it dies, nobody sees the block.
+    # Every view of the array leads to this handle, which holds the address alone: when it dies, no array shows the block.
     handle = (ctypes.c_char * nbytes).from_address(address)
     weakref.finalize(handle, _give_back, size, owner).atexit = False
     return np.frombuffer(handle, dtype).reshape(shape)  # type: ignore[call-overload]  # a ctypes array is a buffer
