@@ -8,7 +8,6 @@ import errno
 import functools
 import itertools
 import os
-import pwd
 import re
 import shutil
 import socket
@@ -28,6 +27,7 @@ from test_kernels import TINY, script
 import eagerconv as ec
 from eagerconv.kernels_cpu import cache
 
+pwd = pytest.importorskip("pwd", reason="owners and modes of files, which Windows does not have")
 NAME = f"module-function-float32-{'0' * 32}.o"
 SOMEBODY = 4242
 
