@@ -1,6 +1,7 @@
 # The project's commands. Each makes .venv and installs what it needs into it, once; only Python and pip are asked for.
 #
 #   make test PYTHON=python3.13           which Python makes .venv (after `make clean`, when .venv is there already)
+#   make test FULL=1                      all tests and all their examples, not a quick choice of them
 #   make test ARGS="tests/test_tape.py"   more arguments for the program that runs (ARGS="-n0 --pdb": in one process)
 #   make test-gpu CUDA=cuda12             which of CUDA's versions CuPy is for
 #   make test-oldest OLDEST=/opt/python3  where the oldest Python is, if not under its name in PATH
@@ -9,6 +10,7 @@ PYTHON ?= python3
 OLDEST ?= python$(shell sed -n 's/^requires-python = ">=\(.*\)"$$/\1/p' pyproject.toml)
 CUDA   ?= cuda13
 ARGS   ?=
+FULL   ?=
 VENV   := .venv
 BIN    := $(VENV)/bin
 
@@ -23,11 +25,11 @@ help:  ## list these commands
 demo: $(VENV)/.installed-demo  ## train a classifier and a denoiser on real images, write demo.png
 	$(BIN)/python examples/demo.py $(ARGS)
 
-test: $(VENV)/.installed-test  ## run the tests and the examples in the docstrings
-	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
+test: $(VENV)/.installed-test  ## run the quick tests and the examples in the docstrings, or with FULL=1 all tests
+	$(BIN)/python -m pytest -n auto --dist worksteal $(if $(FULL),--full) $(ARGS)
 
 test-gpu: $(VENV)/.installed-test $(VENV)/.installed-$(CUDA)  ## run the tests that need an NVIDIA GPU
-	$(BIN)/python -m pytest -m gpu $(ARGS)
+	$(BIN)/python -m pytest -m gpu --full $(ARGS)
 
 test-oldest:  ## run the tests with the oldest Python and libraries that pyproject.toml declares, in .venv-oldest
 	@$(MAKE) --no-print-directory test VENV=$(VENV)-oldest PYTHON=$(OLDEST) VERSIONS=$(VENV)-oldest/versions.txt

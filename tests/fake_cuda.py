@@ -88,28 +88,14 @@ def build(text: str, suffix: str, *flags: str) -> Path:
     stamp = hashlib.sha256("\0".join([text, *flags, (HERE / "cuda_on_cpu.h").read_text()]).encode()).hexdigest()[:20]
     folder = _folder()
     library = folder / f"{stamp}{suffix}.so"
-    if not library.exists():
-        code = library.with_suffix(".cpp")
-        code.write_text(text)
-        made = library.with_suffix(".tmp")
-        subprocess.run(
-            [
-                "g++",
-                "-std=c++17",
-                "-O1",
-                "-shared",
-                "-fPIC",
-                "-Wall",
-                "-Wno-unused",
-                f"-I{HERE}",
-                *flags,
-                code,
-                "-o",
-                made,
-            ],
-            check=True,
-        )
-        made.replace(library)
+    with cache.turn(library.name):  # of all workers one
+        if not library.exists():
+            with tempfile.TemporaryDirectory(dir=folder) as place:
+                code, made = Path(place, "code.cpp"), Path(place, "made.so")
+                code.write_text(text)
+                options = ["-std=c++17", "-O1", "-shared", "-fPIC", "-Wall", "-Wno-unused", f"-I{HERE}", *flags]
+                subprocess.run(["g++", *options, code, "-o", made], check=True)
+                made.replace(library)
     return library
 
 

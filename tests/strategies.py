@@ -9,7 +9,8 @@ from __future__ import annotations
 import ctypes
 import math
 import mmap
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
@@ -18,18 +19,49 @@ import ml_dtypes  # noqa: F401  (from now on NumPy knows "bfloat16" by name)
 import numpy as np
 import numpy.typing as npt
 import oracle
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
+
+from eagerconv.kernels_cpu.staging import WIDER
 
 Array = npt.NDArray[Any]
 Ints = tuple[int, ...]
 
 SLOTS = ("forward", "grad_inputs", "grad_weights")
+HANDFUL = 5
+"""Examples that a property is tested with at least."""
 
 
 def examples(count: int) -> Callable[[Any], Any]:
-    """Set how many examples a property test runs; a narrow algorithm may refuse most of them."""
-    return settings(max_examples=count, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+    """Set how many examples a property test runs, of which quick tests run a share; a narrow algorithm may refuse most."""
+    share = settings().max_examples / 100
+    return settings(
+        max_examples=max(round(count * share), min(count, HANDFUL)),
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+    )
+
+
+# Compiling takes longer than all the rest. Kernels of other dtypes, and Winograd's other forms, are made by the same sources:
+# they are left to the full tests.
+QUICK = {
+    "direct": ("bool", "int8", "int64", "float32", "float64", "complex64"),
+    "gemm": ("float32", "float64"),
+    "winograd": ("float32",),
+    "rows": ("float32",),
+    "local": ("float32", "float64"),
+}
+
+
+def tier(algorithm: str, dtype: Any = "float32") -> Any:
+    """Mark a test as slow, for `marks` of its parameters, if quick tests do not compile the kernels that it needs."""
+    name = WIDER.get(str(dtype), np.dtype(dtype).name)
+    return [] if algorithm == "fft" or name in QUICK.get(algorithm, ()) else [pytest.mark.slow]
+
+
+def tiers(algorithms: Iterable[str]) -> list[Any]:
+    """Parametrise with algorithms in float32, each in its tier."""
+    return [pytest.param(name, marks=tier(name)) for name in algorithms]
 
 
 # ----- problems -----
@@ -245,6 +277,8 @@ def surrounded(a: Array) -> tuple[Array, Array]:
 
 def fenced(a: Array, at_end: bool) -> Array:
     """Copy `a` to the very start or end of memory pages between two forbidden ones: a step outside is a crash."""
+    if os.name != "posix":
+        pytest.skip("needs mprotect")
     page, libc = mmap.PAGESIZE, ctypes.CDLL(None, use_errno=True)
     pages = -(-max(a.nbytes, 1) // page)
     memory = mmap.mmap(-1, (pages + 2) * page)

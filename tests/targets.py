@@ -55,7 +55,9 @@ def succeeds(target: str, *command: str, **others: str) -> bool:
 
 def plans(target: str) -> bool:
     """Test plans and choices, as on a machine with many processors."""
-    return succeeds(target, "-m", "pytest", "-q", "--plan-only", "-m", "plans", "tests", NUMBA_NUM_THREADS="64")
+    return succeeds(
+        target, "-m", "pytest", "-q", "--full", "--plan-only", "-m", "plans", "tests", NUMBA_NUM_THREADS="64"
+    )
 
 
 def kernels(target: str) -> bool:
@@ -67,7 +69,7 @@ def kernels(target: str) -> bool:
 
 def values(target: str) -> bool:
     """Test values."""
-    return succeeds(target, "-m", "pytest", "-q", "-n", str(PROCESSORS), "-m", "lanes", "tests")
+    return succeeds(target, "-m", "pytest", "-q", "--full", "-n", str(PROCESSORS), "-m", "lanes", "tests")
 
 
 def runs(target: str) -> bool:

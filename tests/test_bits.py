@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import given
-from strategies import LAYOUTS, SLOTS, Problem, arranged, examples, problems, reals
+from strategies import LAYOUTS, SLOTS, Problem, arranged, examples, problems, reals, tiers
 from test_kernels import script
 
 import eagerconv as ec
@@ -59,7 +59,9 @@ def solve(p: Problem, slot: str, numbers: Any, algorithm: str = "auto") -> Any:
     return p.call(ec, slot, *numbers, algorithm=algorithm).numpy()
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+@pytest.mark.parametrize(
+    "dtype", ["float32", *(pytest.param(d, marks=pytest.mark.slow) for d in ("float64", "bfloat16"))]
+)
 @pytest.mark.parametrize("slot", SLOTS)
 @pytest.mark.parametrize("p", KINDS, ids=str)
 def test_threads_neighbours_and_strides_change_no_bit(p: Problem, slot: str, dtype: str) -> None:
@@ -79,7 +81,7 @@ def test_threads_neighbours_and_strides_change_no_bit(p: Problem, slot: str, dty
         np.testing.assert_array_equal(solve(p, slot, views), solve(p, slot, plain), err_msg=layout)
 
 
-@pytest.mark.parametrize("algorithm", algorithms.names("cpu"))
+@pytest.mark.parametrize("algorithm", tiers(algorithms.names("cpu")))
 @pytest.mark.parametrize("slot", SLOTS)
 @given(p=problems())
 @examples(15)

@@ -8,11 +8,11 @@ import errno
 import functools
 import itertools
 import os
-import pwd
 import re
 import shutil
 import socket
 import stat
+import subprocess
 import sys
 import tempfile
 import textwrap
@@ -27,6 +27,7 @@ from test_kernels import TINY, script
 import eagerconv as ec
 from eagerconv.kernels_cpu import cache
 
+pwd = pytest.importorskip("pwd", reason="owners and modes of files, which Windows does not have")
 NAME = f"module-function-float32-{'0' * 32}.o"
 SOMEBODY = 4242
 
@@ -484,6 +485,65 @@ def test_where_folders_cannot_be_held_open_everything_goes_by_the_path(folder, m
     cache.write_object(other, b"new")
     assert cache.read_object(other) is None
     assert sorted(path.name for path in folder.iterdir()) == [NAME, other]
+
+
+# ----- Several processes -----
+
+
+def test_processes_that_need_a_kernel_at_once_compile_it_once(tmp_path):
+    command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(TINY)]
+    environment = {**os.environ, "EAGERCONV_CACHE_DIR": str(tmp_path), "NUMBA_NUM_THREADS": "1"}
+    team = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    assert sorted(process.communicate(timeout=300)[0] for process in team) == ["0\n", "0\n", "1\n"]
+
+
+@contextlib.contextmanager
+def other_process(code):
+    """One whose turn it is, from when it says so; it stays for as long as the code lets it."""
+    code = f"import os, sys\nfrom eagerconv.kernels_cpu import cache\nwith cache.turn({NAME!r}):\n {code}"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"mine\n"
+        yield
+        process.kill()
+
+
+def waiting():
+    """The seconds until it is our turn."""
+    start = time.monotonic()
+    with cache.turn(NAME):
+        return time.monotonic() - start
+
+
+def test_who_dies_leaves_the_turn_to_others(folder):
+    with other_process("print('mine', flush=True); os.kill(os.getpid(), 9)"):
+        assert waiting() < 10
+
+
+def test_a_forked_child_that_stays_keeps_nobody_waiting(folder):
+    with other_process("os.fork() and (print('mine', flush=True), os._exit(0)); sys.stdin.read(); os._exit(0)"):
+        assert waiting() < 10
+
+
+def test_who_stands_still_is_not_waited_for_for_ever_nor_for_another_kernel(folder, monkeypatch):
+    with other_process("print('mine', flush=True); sys.stdin.read()"):
+        monkeypatch.setattr(cache, "WAIT", 0.3)
+        assert waiting() >= 0.3
+        monkeypatch.setattr(cache, "WAIT", 60)
+        with cache.turn(NAME.replace("module", "other")):
+            pass
+
+
+@pytest.mark.parametrize("fault", ["no fcntl", "no locks", "no folder", "a pipe"])
+def test_where_there_is_no_lock_nobody_waits(fault, folder, monkeypatch):
+    if fault == "no fcntl":  # as on Windows
+        monkeypatch.setitem(sys.modules, "fcntl", None)
+    elif fault == "no locks":
+        monkeypatch.setattr("fcntl.lockf", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOLCK, "none")))
+    elif fault == "no folder":
+        folder.chmod(0o777)
+    else:
+        os.mkfifo(folder / cache.LOCKS)
+    assert soon(waiting) < 10
 
 
 # ----- Numba's own cache -----

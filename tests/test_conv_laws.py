@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from hypothesis import assume, given
-from strategies import SLOTS, Problem, examples, integers, operands, problems, reals, seeds
+from strategies import SLOTS, Problem, examples, integers, operands, problems, reals, seeds, tiers
 
 import eagerconv as ec
 
@@ -22,10 +22,11 @@ Array = npt.NDArray[Any]
 
 ALGORITHMS = ec.algorithms.names("cpu")
 EXACT = tuple(algorithm.name for algorithm in ec.algorithms.TABLE["cpu"] if algorithm.exact)
-every_algorithm = pytest.mark.parametrize("algorithm", ALGORITHMS)
+every_algorithm = pytest.mark.parametrize("algorithm", tiers(ALGORITHMS))
 every_shared_algorithm = pytest.mark.parametrize("algorithm", [name for name in EXACT if name != "local"])
 every_exact_algorithm = pytest.mark.parametrize("algorithm", EXACT)  # laws hold without a rounding error
 every_slot = pytest.mark.parametrize("slot", SLOTS)
+WHOLE = np.float32  # holds these sums exactly, and its kernels are those that quick tests compile
 
 
 def solve(p: Problem, slot: str, x: Any, w: Any, y: Any, algorithm: str = "auto") -> Array:
@@ -51,7 +52,7 @@ def inner(a: Array, b: Array) -> int:
 def test_the_three_are_adjoint(algorithm: str, p: Problem, seed: int) -> None:
     p = p.suited(algorithm)
     # <conv(x, w), y> = <x, grad_inputs(y, w)> = <w, grad_weights(x, y)>
-    x, w, y = operands(p, seed, np.float64)
+    x, w, y = operands(p, seed, WHOLE)
     form = inner(solve(p, "forward", x, w, y, algorithm), y)
     assert inner(x, solve(p, "grad_inputs", x, w, y, algorithm)) == form
     assert inner(w, solve(p, "grad_weights", x, w, y, algorithm)) == form
@@ -63,7 +64,7 @@ def test_the_three_are_adjoint(algorithm: str, p: Problem, seed: int) -> None:
 @examples(40)
 def test_linear_in_both_operands(algorithm: str, slot: str, p: Problem, seed: int, scale: int) -> None:
     p = p.suited(algorithm)
-    first, second = operands(p, seed, np.float64), operands(p, seed + 9, np.float64)
+    first, second = operands(p, seed, WHOLE), operands(p, seed + 9, WHOLE)
     for n in range(3):  # the operand of the slot itself is ignored: linear in nothing
         if n == ("grad_inputs", "grad_weights", "forward").index(slot):
             continue
@@ -81,7 +82,7 @@ def test_linear_in_both_operands(algorithm: str, slot: str, p: Problem, seed: in
 @examples(40)
 def test_groups_are_convolutions_side_by_side(algorithm: str, p: Problem, seed: int) -> None:
     p = p.suited(algorithm)
-    x, w, y = operands(p, seed, np.float64)
+    x, w, y = operands(p, seed, WHOLE)
     one = replace(p, groups=1)
     parts = []
     for g in range(p.groups):
@@ -97,7 +98,7 @@ def test_groups_are_convolutions_side_by_side(algorithm: str, p: Problem, seed: 
 @examples(40)
 def test_flip_is_a_reversed_kernel(algorithm: str, p: Problem, seed: int) -> None:
     p = p.suited(algorithm)
-    x, w, y = operands(p, seed, np.float64)
+    x, w, y = operands(p, seed, WHOLE)
     p, other = replace(p, flip=True), replace(p, flip=False)
     kernel = tuple(range(-p.ndim, 0))
     back = np.flip(w, kernel)
@@ -111,7 +112,7 @@ def test_flip_is_a_reversed_kernel(algorithm: str, p: Problem, seed: int) -> Non
 @given(p=problems(unshared=False), seed=seeds)
 @examples(40)
 def test_unshared_filters_that_are_equal_are_shared(algorithm: str, p: Problem, seed: int) -> None:
-    x, w, y = operands(p, seed, np.float64)
+    x, w, y = operands(p, seed, WHOLE)
     local = replace(p, unshared=True)  # any algorithm: most refuse it
     places = tuple(range(1, 1 + p.ndim))
     filters = np.broadcast_to(np.expand_dims(w, places), local.filter_shape)  # (O, *out, I/G, *kernel)
@@ -129,7 +130,7 @@ def test_an_axis_of_one_may_be_left_out(algorithm: str, p: Problem, seed: int) -
     # A 2-D problem with one row is the 1-D problem of its columns.
     p = replace(p, size=(1, p.size[1]), kernel=(1, p.kernel[1]), border_mode="same")
     line = replace(p, size=p.size[1:], kernel=p.kernel[1:], subsample=p.subsample[1:], dilation=p.dilation[1:])
-    x, w, y = operands(p, seed, np.float64)
+    x, w, y = operands(p, seed, WHOLE)
     flat = x[:, :, 0], w[:, :, 0], y[:, :, 0]
     for slot in SLOTS:
         result = solve(p, slot, x, w, y, algorithm)[:, :, 0]

@@ -27,6 +27,7 @@ from strategies import (
     reals,
     seeds,
     surrounded,
+    tier,
 )
 
 import eagerconv as ec
@@ -35,7 +36,7 @@ Array = npt.NDArray[Any]
 
 # An algorithm is tested from the moment it is in the table, in every dtype that it claims.
 CASES = [
-    pytest.param(algorithm.name, slot, dtype, id=f"{algorithm.name}-{slot}-{dtype}")
+    pytest.param(algorithm.name, slot, dtype, id=f"{algorithm.name}-{slot}-{dtype}", marks=tier(algorithm.name, dtype))
     for algorithm in ec.algorithms.TABLE["cpu"]
     for slot in SLOTS
     for dtype in sorted(algorithm.dtypes)
@@ -182,7 +183,7 @@ BLOCKS = {
     ("algorithm", "slot", "dtype", "block"),
     # float32 and float64 take turns: a kernel's blocks differ in lanes only.
     [
-        pytest.param(*case.values, block, id=f"{case.id}-{block}")
+        pytest.param(*case.values, block, id=f"{case.id}-{block}", marks=case.marks)
         for i, block in enumerate(BLOCKS)
         for case in CASES
         if case.values[2] == ("float32", "float64")[i % 2]

@@ -53,15 +53,15 @@ def drawn(rng, counts, kernel, stride, most):
     return (n, c * g, *size), (f * g, c, *kernel), options
 
 
-def compare(slot, rng, x_shape, w_shape, options):
-    """Of small integers in float64, results are those of direct summation, but for what rounding takes away."""
-    x, w = (rng.integers(-4, 5, shape).astype(np.float64) for shape in (x_shape, w_shape))
+def compare(slot, rng, x_shape, w_shape, options, dtype=np.float64):
+    """Of small integers results are those of direct summation, but for what rounding takes away."""
+    x, w = (rng.integers(-4, 5, shape).astype(dtype) for shape in (x_shape, w_shape))
     exact = contraction("y", x, w, None, algorithm="direct", **options)
-    y = rng.integers(-4, 5, exact.shape).astype(np.float64)
+    y = rng.integers(-4, 5, exact.shape).astype(dtype)
     got = contraction(slot, x, w, y, algorithm="winograd_dwm", **options).numpy()
     right = contraction(slot, x, w, y, algorithm="direct", **options).numpy()
     assert np.array_equal(np.rint(got), right), (x_shape, w_shape, options)
-    np.testing.assert_allclose(got, right, atol=1e-6)
+    np.testing.assert_allclose(got, right, atol=1e-6 if dtype == np.float64 else 0.1)
 
 
 @pytest.mark.parametrize(("m", "r"), dwm.FORMS[1:])
@@ -76,6 +76,23 @@ def test_the_matrices_compute_correlations(m, r):
             assert y == [int(i == j + k) for j in range(m)]
 
 
+@every_slot
+@pytest.mark.parametrize("several", [True, False])
+def test_a_layer_with_a_stride(slot, several, limits):
+    cut = (
+        {"FILTERS_BYTES": 0, "FEW_WINDOWS": 1 << 30}
+        if several
+        else {"FILTERS_BYTES": 1 << 40, "WINDOWS": 3, "LINES": 2}
+    )
+    limits(**cut, SHARED_BYTES=50_000 if several else 6 << 20, LEAST_WINDOWS=1, PARTS=2 if several else 100)
+    rng = np.random.default_rng(0)
+    for groups, flip, padding in ((1, True, ((1, 0), (0, 2))), (2, False, 1)):
+        options = {"border_mode": padding, "filter_flip": flip, "subsample": 2, "num_groups": groups}
+        shapes = (2, 19 * groups, 17, 22), (35 * groups, 19, 3, 3)
+        compare(slot, rng, *shapes, options, np.float32)
+
+
+@pytest.mark.slow
 @pytest.mark.lanes
 @every_slot
 def test_strides_sizes_borders_groups_and_both_ways_of_cutting(slot, limits):
@@ -94,6 +111,7 @@ def test_strides_sizes_borders_groups_and_both_ways_of_cutting(slot, limits):
         compare(slot, rng, *drawn(rng, (n, c, f, g), kernel, stride, most=20))
 
 
+@pytest.mark.slow
 @every_slot
 @pytest.mark.parametrize(("kernel", "stride"), [
     ((11,), (1,)), ((3,), (2,)), ((10,), (5,)), ((4,), (2,)), ((5,), (1,)), ((25,), (3,)), ((1, 7), (1, 2)), ((3, 1), (2, 2)),
@@ -108,6 +126,7 @@ def test_filters_of_one_axis(slot, kernel, stride, limits):
         compare(slot, rng, (2, channels * groups, *size), (filters * groups, channels, *kernel), options)
 
 
+@pytest.mark.slow
 @every_slot
 def test_planes_of_three_axes(slot, limits):
     rng = np.random.default_rng(0)
@@ -161,6 +180,7 @@ def truth(slot, x, w, y, stride, pad):
     return result[..., pad : pad + x.shape[2], pad : pad + x.shape[3]] if slot == "x" else result
 
 
+@pytest.mark.slow
 @every_slot
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("r", SHAPES)
@@ -186,6 +206,7 @@ def test_errors_stay_within_the_published_bound(r, dtype, slot):
             assert wrong <= bound, (first, second, channels, k, wrong / (eps * largest * total))
 
 
+@pytest.mark.slow
 @every_slot
 @pytest.mark.parametrize(("k", "stride", "pad"), [(3, 2, 1), (7, 2, 3), (5, 1, 2), (15, 1, 7), (11, 4, 2), (4, 2, 1)])
 def test_well_known_layers_agree_with_pytorch(slot, k, stride, pad):
@@ -201,6 +222,7 @@ def test_well_known_layers_agree_with_pytorch(slot, k, stride, pad):
     np.testing.assert_allclose(contraction(slot, x, w, y, **options).numpy(), expected, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slot", ["y", "x"])
 @pytest.mark.parametrize(("k", "stride"), [(3, 2), (7, 1), (7, 2)])
 def test_an_image_alone_has_the_same_bits_as_in_a_batch(k, stride, slot):

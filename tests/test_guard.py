@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import targets
-from strategies import Problem
+from strategies import Problem, tiers
 
 import eagerconv as ec
 from eagerconv import algorithms, geometry, memory
@@ -242,14 +242,22 @@ NAMES = algorithms.names("cpu")
 
 
 @LINUX
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", tiers(NAMES))
 def test_no_kernel_steps_outside_its_arrays(name):
+    child(name, ["float32"], 15, 2)
+
+
+@LINUX
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_no_kernel_of_any_dtype_does(name):
     (algorithm,) = (a for a in algorithms.TABLE["cpu"] if a.name == name)
     dtypes = sorted(d for d in algorithm.dtypes if hasattr(np, d))
     child(name, dtypes, 45)
 
 
 @LINUX
+@pytest.mark.slow
 @pytest.mark.skipif(not (targets.X86 and targets.shorter()), reason="names x86 processors with shorter registers")
 @pytest.mark.parametrize("name", [n for n in NAMES if n not in ("direct", "fft")])
 def test_no_kernel_for_shorter_registers_does(name):

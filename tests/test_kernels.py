@@ -15,6 +15,7 @@ import threading
 import numpy as np
 import pytest
 import targets
+from strategies import tiers
 
 import eagerconv as ec
 from eagerconv import algorithms
@@ -40,6 +41,7 @@ def script(code, **environment):
 
 # Algorithms for shared filters; test_local.py has the same for the other.
 SHARED = [name for name in algorithms.names("cpu") if name != "local"]
+every_shared = pytest.mark.parametrize("algorithm", tiers(SHARED))
 
 ALL_SLOTS = """
 import numpy as np, eagerconv as ec
@@ -67,7 +69,7 @@ def all_threads():
 
 
 @pytest.mark.parametrize("slot", ["y", "x", "w"])
-@pytest.mark.parametrize("algorithm", SHARED)
+@every_shared
 def test_bits_do_not_depend_on_the_number_of_threads(algorithm, slot, all_threads):
     rng = np.random.default_rng(1)
     stride = (1, 1) if algorithm in ("winograd", "winograd_f2") else (2, 1) if algorithm == "rows" else (2, 2)
@@ -376,7 +378,7 @@ def test_a_kernel_that_would_call_python_is_refused():
 # ----- Memory -----
 
 
-@pytest.mark.parametrize("algorithm", SHARED)
+@every_shared
 def test_operands_are_never_written_and_may_be_read_only(algorithm):
     x, w = problem(batch=2)
     before = [hashlib.sha256(a.tobytes()).digest() for a in (x, w)]
@@ -387,7 +389,7 @@ def test_operands_are_never_written_and_may_be_read_only(algorithm):
     assert [hashlib.sha256(a.tobytes()).digest() for a in (x, w)] == before
 
 
-@pytest.mark.parametrize("algorithm", SHARED)
+@every_shared
 def test_misaligned_fields_and_foreign_byte_order(algorithm):
     x, w = problem(batch=1)
     expected = ec.conv2d(x, w, algorithm=algorithm).numpy()
@@ -415,6 +417,7 @@ def test_workspaces_are_as_large_as_explained():
 OTHER_PROCESSOR = """
 import numpy as np, eagerconv as ec
 from eagerconv.kernels_cpu import targets
+from strategies import tiers
 assert targets.register_bytes() == {register}, targets.register_bytes()
 rng = np.random.default_rng(0)
 def whole(*shape):
@@ -434,6 +437,7 @@ print(*right)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (targets.X86 and targets.shorter()), reason="names x86 processors with shorter registers")
 def test_kernels_are_right_for_shorter_registers():
     target = targets.shorter()

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from strategies import Problem
+from strategies import Problem, tier
 
 import eagerconv as ec
 from eagerconv import geometry
@@ -38,7 +38,11 @@ PROBLEMS = {
 }
 NOT_DIRECT = [algorithm for algorithm in TABLE["cpu"] if not algorithm.exact]
 CASES = [
-    (a, d, slot) for a in NOT_DIRECT for d in ("float32", "float64", "complex64") if d in a.dtypes for slot in "yxw"
+    pytest.param(a, d, slot, marks=tier(a.name, d))
+    for a in NOT_DIRECT
+    for d in ("float32", "float64", "complex64")
+    if d in a.dtypes
+    for slot in "yxw"
 ]
 every_case = pytest.mark.parametrize(("algorithm", "dtype", "slot"), CASES, ids=lambda v: getattr(v, "name", v))
 
@@ -169,7 +173,7 @@ def test_every_algorithm_with_an_error_has_a_range_and_no_other():
             assert (algorithm.safe is None) == (algorithm.error is None)
 
 
-@pytest.mark.parametrize("algorithm", NOT_DIRECT, ids=lambda a: a.name)
+@pytest.mark.parametrize("algorithm", [pytest.param(a, marks=tier(a.name)) for a in NOT_DIRECT], ids=lambda a: a.name)
 def test_bfloat16_has_the_range_of_float32_through_which_it_goes(algorithm: Algorithm):
     request = request_of(PROBLEMS[algorithm.name][0], "y", "bfloat16")
     plan, limits = algorithm.plan(request), algorithm.safe(request)

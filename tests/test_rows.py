@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from strategies import SLOTS, Problem, fenced, operands
+from strategies import SLOTS, Problem, fenced, operands, tier
 
 import eagerconv as ec
 from eagerconv.kernels_cpu.rows import HEIGHTS
@@ -40,7 +40,7 @@ PROBLEMS |= {f"flat, {taps} taps": Problem(2, 2, 1, 1, (6, 9), (1, taps), "half"
 
 
 @pytest.mark.lanes
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", [pytest.param(d, marks=tier("rows", d)) for d in ("float32", "float64")])
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_values(name: str, dtype: str) -> None:
     problem = PROBLEMS[name]

@@ -6,14 +6,17 @@ import itertools
 
 import numpy as np
 import pytest
+from strategies import tier, tiers
 
 import eagerconv as ec
 from eagerconv.kernels_cpu import winograd
 from eagerconv.kernels_cpu.cooktoom import POINTS, form
 
 FORMS = {"winograd": winograd.F4, "winograd_f2": winograd.F2}
-every_form = pytest.mark.parametrize("name", FORMS)
-every_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+every_form = pytest.mark.parametrize("name", tiers(FORMS))
+every_dtype = pytest.mark.parametrize(
+    "dtype", [pytest.param(d, marks=tier("winograd", d)) for d in (np.float32, np.float64)]
+)
 
 
 def contraction(slot, x, w, y, **options):
@@ -90,7 +93,12 @@ def test_errors_stay_within_the_published_bound(name, dtype, slot):
         assert max(errors_in_units(name, (3, 3), dtype, slot, channels, (size, size), int(published))) <= published
 
 
-LINES = [(name, taps) for name, forms in FORMS.items() for taps in forms if 1 in taps]
+LINES = [
+    pytest.param(name, taps, marks=tier(name) if taps == (1, 3) else pytest.mark.slow)
+    for name, forms in FORMS.items()
+    for taps in forms
+    if 1 in taps
+]
 
 
 @pytest.mark.parametrize("slot", ["y", "x", "w"])
@@ -100,6 +108,7 @@ def test_errors_of_filters_of_one_axis_stay_within_the_published_bound(name, tap
         assert max(errors_in_units(name, taps, np.float32, slot, channels, size)) <= FORMS[name][taps].error
 
 
+@pytest.mark.slow
 @pytest.mark.lanes
 @every_form
 @pytest.mark.parametrize("slot", ["y", "x", "w"])
@@ -141,6 +150,7 @@ DILATED = [
 ]
 
 
+@pytest.mark.slow
 @every_form
 @pytest.mark.parametrize("slot", ["y", "x", "w"])
 @pytest.mark.parametrize(("size", "taps", "dilation"), DILATED)
@@ -184,19 +194,22 @@ def test_dilated_layers_have_the_bits_of_their_interleaved_signals(slot):
 
 @every_form
 @pytest.mark.parametrize("in_parts", [True, False])
-def test_the_gradient_wrt_weights_in_parts_rounds_and_blocks(name, in_parts, monkeypatch):
+@pytest.mark.parametrize(
+    ("groups", "flip", "dtype"),
+    [(1, False, "f"), (2, True, "f"), pytest.param(1, True, "d", marks=tier("winograd", "d"))],
+)
+def test_the_gradient_wrt_weights_in_parts_rounds_and_blocks(name, groups, flip, dtype, in_parts, monkeypatch):
     small = {"SHARED_BYTES": 100_000, "PART_CHANNELS": 32, "PART_TILES": 20, "WEIGHT_TILES": 11}
     for limit, value in small.items():
         monkeypatch.setattr(winograd, limit, value)
     monkeypatch.setattr(winograd, "_in_parts", lambda request, form: in_parts)
     ec.algorithms._planned.cache_clear()
     rng = np.random.default_rng(3)
-    for groups, flip, dtype in ((1, True, "d"), (1, False, "f"), (2, True, "f")):
-        shapes = ((3, 52 * groups, 21, 17), (41 * groups, 52, 3, 3), (3, 41 * groups, 21, 17))
-        x, w, y = (rng.integers(-3, 4, s).astype(dtype) for s in shapes)
-        options = {"border_mode": 1, "num_groups": groups, "filter_flip": flip}
-        got = contraction("w", x, w, y, algorithm=name, **options).numpy()
-        assert np.array_equal(np.rint(got), contraction("w", x, w, y, algorithm="direct", **options).numpy())
+    shapes = ((3, 52 * groups, 21, 17), (41 * groups, 52, 3, 3), (3, 41 * groups, 21, 17))
+    x, w, y = (rng.integers(-3, 4, s).astype(dtype) for s in shapes)
+    options = {"border_mode": 1, "num_groups": groups, "filter_flip": flip}
+    got = contraction("w", x, w, y, algorithm=name, **options).numpy()
+    assert np.array_equal(np.rint(got), contraction("w", x, w, y, algorithm="direct", **options).numpy())
     ec.algorithms._planned.cache_clear()
 
 
@@ -209,6 +222,7 @@ OTHERS = {  # shapes of x and w: filters of one axis, signals, volumes
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shapes", OTHERS.values(), ids=OTHERS)
 @pytest.mark.parametrize("slot", ["y", "x", "w"])
 @pytest.mark.parametrize("several", [True, False])

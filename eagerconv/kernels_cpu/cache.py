@@ -1,4 +1,4 @@
-"""Keeps compiled kernels on disk for other processes: under which names, in a folder of whose, and for how long.
+"""Keeps compiled kernels on disk for other processes: under which names, in a folder of whose, made by whom, for how long.
 
 An object is machine code, and whoever can write it runs as the user who loads it. So the folder and every object must belong
 to the user of this process (root accepts root's alone) and be writable by nobody else, and neither may be a symbolic link.
@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -39,6 +39,12 @@ UNUSED = 90 * DAY
 
 TOTAL = 256 << 20
 """How many bytes of objects are kept; those unread for longest go first."""
+
+LOCKS = "locks"
+"""An empty file of the folder: who compiles a kernel holds the byte of it that stands for the kernel."""
+
+WAIT = 60.0
+"""How long another process is left to compile a kernel, in seconds; it may have been stopped."""
 
 # What this file has written, and nothing else: objects, and those that are not finished.
 _OURS = re.compile(r"\w+-\w+-\w+-[0-9a-f]{32}\.o(?P<unfinished>\.[0-9a-f]{16}\.tmp)?")
@@ -261,6 +267,32 @@ def write_object(name: str, native_object: bytes) -> None:
             folder.delete(unfinished)
             raise
         _prune(folder)
+
+
+@contextmanager
+def turn(name: str) -> Iterator[None]:
+    """Let one process at a time make the object of this name: who enters looks first whether another has made it by now.
+
+    The lock is one of POSIX: it goes with its process, however that ends, and a forked child has no part in it. Where there is
+    none to be had, as on Windows or some network disks, each process compiles for itself.
+    """
+    with ExitStack() as stack:
+        with suppress(OSError, ImportError):
+            folder = stack.enter_context(_opened(directory()))
+            file = stack.enter_context(folder.open(LOCKS, "ab"))
+            _wait_for(file, int.from_bytes(hashlib.sha256(name.encode()).digest()[:4]) >> 1)
+        yield
+
+
+def _wait_for(file: Any, byte: int) -> None:
+    import fcntl  # Windows has none
+
+    end = time.monotonic() + WAIT
+    while time.monotonic() < end:
+        with suppress(BlockingIOError, PermissionError):  # which of them: POSIX leaves it to the system
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
+            return
+        time.sleep(0.02)
 
 
 def _prune(folder: _Folder) -> None:

@@ -27,7 +27,7 @@ import llvmlite.binding as llvm
 import numpy as np
 
 from eagerconv.interrupts import once, uninterrupted
-from eagerconv.kernels_cpu.cache import file_name, read_object, write_object
+from eagerconv.kernels_cpu.cache import file_name, read_object, turn, write_object
 from eagerconv.kernels_cpu.compiler import DATA, compiled
 from eagerconv.kernels_cpu.notices import quiet, say
 from eagerconv.kernels_cpu.targets import target_machine
@@ -109,11 +109,13 @@ def _found(name: str, function: str, dtype: np.dtype[Any]) -> Kernel:
     file = file_name(function, dtype)
     if cached := read_object(file):
         return Kernel(name, cached)
-    _check_numba_compiles(name)
-    with _notice(function, dtype):
+    with _notice(function, dtype), turn(file):
+        if cached := read_object(file):  # of the process that was waited for
+            return Kernel(name, cached)
+        _check_numba_compiles(name)
         native_object = compiled(name, function, dtype)
+        write_object(file, native_object)
     compiled_here.append(name)
-    write_object(file, native_object)
     return Kernel(name, native_object)
 
 
