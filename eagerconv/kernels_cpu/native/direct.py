@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
-
 from eagerconv.kernels_cpu.blocks import DIRECT_ROW
+from eagerconv.kernels_cpu.native.loops import P, clear, helper, window
 from eagerconv.kernels_cpu.native.vector import offset, zero
 from eagerconv.kernels_cpu.table import (
     BATCH,
@@ -35,10 +34,6 @@ from eagerconv.kernels_cpu.table import (
     Y_N,
     Y_O,
 )
-from eagerconv.kernels_cpu.targets import OPTIONS
-
-helper = numba.njit(**OPTIONS)
-P = Any  # a pointer
 
 
 @helper
@@ -69,25 +64,6 @@ def dot(a: P, ai: int, as_: int, b: P, bi: int, bs: int, n: int, r: P) -> Any:
         for j in range(m):
             total += left[j] * right[j]
     return total
-
-
-@helper
-def ceil_div(a: int, b: int) -> int:
-    """Quotient, rounded up."""
-    return -((-a) // b)
-
-
-@helper
-def window(base: int, stride: int, first: int, last: int, limit: int) -> tuple[int, int]:
-    """The indices j, 0 <= j < limit, with first <= j*stride + base < last, as a half-open range (empty: end <= start)."""
-    return max(0, ceil_div(first - base, stride)), min(limit, (last - 1 - base) // stride + 1)
-
-
-@helper
-def clear(r: P, n: int) -> None:
-    """r[:n] = 0."""
-    for j in range(n):
-        r[j] = zero(r)
 
 
 @helper
@@ -125,18 +101,8 @@ def forward(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P)
                             a, b = window(base, stride, 0, g[SIZE + 2], g[OUT + 2])
                             a, b = max(a, o0), min(b, o1)
                             if a < b:
-                                add_products(
-                                    r,
-                                    a - o0,
-                                    1,
-                                    w,
-                                    wi + a * g[W_O + 2] + kx * g[W_K + 2],
-                                    g[W_O + 2],
-                                    x,
-                                    xi + (a * stride + base) * g[X_I + 2],
-                                    stride * g[X_I + 2],
-                                    b - a,
-                                )
+                                add_products(r, a - o0, 1, w, wi + a * g[W_O + 2] + kx * g[W_K + 2], g[W_O + 2], x,
+                                             xi + (a * stride + base) * g[X_I + 2], stride * g[X_I + 2], b - a)  # fmt: skip
             start = n * g[Y_N] + f * g[Y_F] + oz * g[Y_O] + oy * g[Y_O + 1] + o0 * g[Y_O + 2]
             store(y, start, g[Y_O + 2], r, 1, o1 - o0)
 
@@ -173,18 +139,9 @@ def inputs(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) 
                             base = kx * step + g[ORIGIN + 2]
                             a, b = window(base, stride, i0, i1, g[OUT + 2])
                             if a < b:
-                                add_products(
-                                    r,
-                                    a * stride + base - i0,
-                                    stride,
-                                    w,
-                                    wi + a * g[W_O + 2] + kx * g[W_K + 2],
-                                    g[W_O + 2],
-                                    y,
-                                    yi + a * g[Y_O + 2],
-                                    g[Y_O + 2],
-                                    b - a,
-                                )
+                                add_products(r, a * stride + base - i0, stride, w,
+                                             wi + a * g[W_O + 2] + kx * g[W_K + 2], g[W_O + 2], y,
+                                             yi + a * g[Y_O + 2], g[Y_O + 2], b - a)  # fmt: skip
             start = n * g[X_N] + channel * g[X_C] + iz * g[X_I] + iy * g[X_I + 1] + i0 * g[X_I + 2]
             store(x, start, g[X_I + 2], r, 1, i1 - i0)
 
@@ -239,16 +196,6 @@ def weights_unshared(first: int, last: int, thread: int, x: P, w: P, y: P, work:
                                 xi = channel * g[X_C] + iz * g[X_I] + iy * g[X_I + 1] + (a * stride + base) * g[X_I + 2]
                                 yi = f * g[Y_F] + oz * g[Y_O] + oy * g[Y_O + 1] + a * g[Y_O + 2]
                                 for n in range(g[BATCH]):
-                                    add_products(
-                                        r,
-                                        a - o0,
-                                        1,
-                                        x,
-                                        xi + n * g[X_N],
-                                        stride * g[X_I + 2],
-                                        y,
-                                        yi + n * g[Y_N],
-                                        g[Y_O + 2],
-                                        b - a,
-                                    )
+                                    add_products(r, a - o0, 1, x, xi + n * g[X_N], stride * g[X_I + 2], y,
+                                                 yi + n * g[Y_N], g[Y_O + 2], b - a)  # fmt: skip
                             store(w, wi + kx * g[W_K + 2] + o0 * g[W_O + 2], g[W_O + 2], r, 1, o1 - o0)

@@ -27,12 +27,12 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from numba.extending import intrinsic
-
 from eagerconv.kernels_cpu import table as at
 from eagerconv.kernels_cpu.blocks import DWM_FEW_ROWS, DWM_ROWS, SUM_ROWS
 from eagerconv.kernels_cpu.cooktoom import form, transposed
-from eagerconv.kernels_cpu.native.direct import ceil_div, helper
+from eagerconv.kernels_cpu.native.emit import Vectors, emits
+from eagerconv.kernels_cpu.native.loops import P, ceil_div, helper
+from eagerconv.kernels_cpu.native.products import listed_product, strided_product
 from eagerconv.kernels_cpu.native.transforms import (
     add_vectors,
     clear_vectors,
@@ -40,64 +40,20 @@ from eagerconv.kernels_cpu.native.transforms import (
     rows_to_lanes,
     sandwich,
     store_pixels,
-    tile_product,
 )
-from eagerconv.kernels_cpu.native.vector import I64, Loop, Vectors, _void, copy_every_second, copy_rows, offset
+from eagerconv.kernels_cpu.native.vector import copy_every_second, copy_rows, offset
 
-P = Any  # a pointer
 Pair = tuple[int, int]  # down, across
 
 
-def terms_product(rows: int, vectors: int) -> Any:
-    """Microkernel c[i, j] (+)= sum over terms e and lanes t of a[i*lanes + A(e) + t] * b[B(e) + t, j], lanes along j.
-
-    (A, B) of a term are two elements of `terms`; b and c are packed in rows of `vectors` vectors.
-    """
-
-    @intrinsic
-    def product(typingctx: Any, a: Any, terms: Any, count: Any, b: Any, c: Any, add: Any) -> Any:
-        def codegen(builder: Any, a: Any, terms: Any, count: Any, b: Any, c: Any, add: Any) -> None:
-            v = Vectors(builder, element)
-            all_or_none = v.lanes_below(builder.select(builder.icmp_signed("!=", add, I64(0)), I64(v.lanes), I64(0)))
-            cells = [v.at(c, k * v.lanes) for k in range(rows * vectors)]
-            sums = [v.masked_load(cell, all_or_none) for cell in cells]
-            unroll = min(4, v.lanes)  # more makes LLVM hoist broadcasts until registers spill
-            with Loop(builder, count, sums) as outer:
-                entry = v.at(terms, builder.mul(outer.index, I64(2)))
-                starts = [v.at(a, builder.load(entry)), v.at(b, builder.load(v.at(entry, 1)))]
-                with Loop(builder, I64(v.lanes // unroll), [*starts, *outer.values]) as inner:
-                    a_at, b_at, *new = inner.values
-                    for t in range(unroll):
-                        columns = [v.load(v.at(b_at, (t * vectors + j) * v.lanes)) for j in range(vectors)]
-                        for i in range(rows):
-                            factor = v.broadcast(v.at(a_at, i * v.lanes + t))
-                            for j in range(vectors):
-                                new[i * vectors + j] = v.fma(factor, columns[j], new[i * vectors + j])
-                    inner.next = [v.at(a_at, unroll), v.at(b_at, unroll * vectors * v.lanes), *new]
-                outer.next = inner.results[2:]
-            for cell, total in zip(cells, outer.results, strict=True):
-                v.store(total, cell)
-
-        element = a.dtype
-        return _void(codegen, a, terms, count, b, c, add)
-
-    return product
-
-
-@intrinsic
-def move_vector(typingctx: Any, to: Any, source: Any) -> Any:
+@emits
+def move_vector(v: Vectors, to: Any, source: Any) -> None:
     """Copy one vector."""
-
-    def codegen(builder: Any, to: Any, source: Any) -> None:
-        v = Vectors(builder, element)
-        v.store(v.load(source), to)
-
-    element = to.dtype
-    return _void(codegen, to, source)
+    v.store(v.load(source), to)
 
 
-ONE, TWO, TWO_FEW = terms_product(DWM_ROWS, 1), terms_product(DWM_ROWS, 2), terms_product(DWM_FEW_ROWS, 2)
-SUM = tile_product(SUM_ROWS, 2)
+ONE, TWO, TWO_FEW = (emits(listed_product(*block)) for block in ((DWM_ROWS, 1), (DWM_ROWS, 2), (DWM_FEW_ROWS, 2)))
+SUM = emits(strided_product(SUM_ROWS, 2))
 
 
 @helper
@@ -159,9 +115,8 @@ def gathering(transform: Any, m: Pair, window: Pair, n: Pair) -> Any:
         chunk = vector // phases
         per_phase = min(lanes, channels - chunk * lanes)
         end = min((vector % phases + 1) * lanes, per_phase * phases)
-        a = offset(
-            a, image * g[view + at.V_N] + (group * channels + chunk * lanes) * g[view + at.V_C] + z * g[view + at.V_I]
-        )
+        channel = group * channels + chunk * lanes
+        a = offset(a, image * g[view + at.V_N] + channel * g[view + at.V_C] + z * g[view + at.V_I])
         there = 0 <= z < g[view + at.V_SIZE]
         across = (windows - 1) * mx + long
         row = ceil_div(across, lanes) * lanes
@@ -257,25 +212,8 @@ def kernels(m: Pair, r: Pair) -> dict[str, Any]:
             image, z = seen(g, plane, tap)
             sy, sx, lanes, channels = g[at.D_IN], g[at.D_IN + 1], g[at.LANES], g[at.CHANNELS]
             y0, x0 = line * my * sy + g[at.D_START], tx * mx * sx + g[at.D_START + 1]
-            gather(
-                source,
-                g,
-                at.SOURCE,
-                sy,
-                sx,
-                group,
-                channels,
-                vector,
-                image,
-                z,
-                y0,
-                x0,
-                windows,
-                strip,
-                v,
-                lanes,
-                g[at.V_XI],
-            )
+            gather(source, g, at.SOURCE, sy, sx, group, channels, vector, image, z, y0, x0, windows, strip, v, lanes,
+                   g[at.V_XI])  # fmt: skip
 
     @helper
     def multiply(g: P, v: P, u: P, first: int, count: int, p: P, windows: int, part: int) -> None:
@@ -378,12 +316,8 @@ def kernels(m: Pair, r: Pair) -> dict[str, Any]:
         u = offset(work, g[at.SHARED] + thread * g[at.WORK])
         p = offset(u, frequencies * g[at.U_XI])
         taps = offset(p, frequencies * g[at.P_XI])
-        chunks, wide, each, part = (
-            ceil_div(g[at.ROWS], lanes),
-            g[at.D_COLUMNS] + g[at.D_PIECES + 1] - 1,
-            g[at.D_EACH],
-            g[at.D_RANGE],
-        )
+        chunks, wide = ceil_div(g[at.ROWS], lanes), g[at.D_COLUMNS] + g[at.D_PIECES + 1] - 1
+        each, part = g[at.D_EACH], g[at.D_RANGE]
         per_tap = ceil_div(each, part)
         per_group = ceil_div(chunks, halves)
         lines = g[at.BATCH] * g[at.D_PITCH] - g[at.D_PIECES] + 1
@@ -434,11 +368,8 @@ def weight_kernels(m: Pair, r: Pair) -> dict[str, Any]:
             image, z = seen(g, plane, c // g[at.D_EACH])
             lanes, sy, sx = g[at.LANES], g[at.D_IN], g[at.D_IN + 1]
             wide = g[at.D_COLUMNS] + g[at.D_PIECES + 1] - 1
-            y0, x0, to = (
-                line * my * sy + g[at.D_START],
-                g[at.D_START + 1],
-                offset(v, c * g[at.V_BLOCK] + i * wide * lanes),
-            )
+            y0, x0 = line * my * sy + g[at.D_START], g[at.D_START + 1]
+            to = offset(v, c * g[at.V_BLOCK] + i * wide * lanes)
             c, cin = c % g[at.D_EACH], g[at.CIN]
             gather_x(x, g, at.X_VIEW, sy, sx, group, cin, c, image, z, y0, x0, wide, strip, to, lanes, g[at.V_XI])
 

@@ -16,19 +16,17 @@ phases, so no zeros are inserted and nothing is added into memory that another t
 
 from __future__ import annotations
 
-from typing import Any
-
 from eagerconv.kernels_cpu import table as at
 from eagerconv.kernels_cpu.blocks import GEMM_DEPTH, GEMM_ROWS, GEMM_VECTORS
-from eagerconv.kernels_cpu.native.direct import ceil_div, helper, window
+from eagerconv.kernels_cpu.native.emit import emits, switch
+from eagerconv.kernels_cpu.native.loops import P, ceil_div, helper, window
+from eagerconv.kernels_cpu.native.products import gathered_product
 from eagerconv.kernels_cpu.native.transforms import rows_to_lanes, store_pixels
-from eagerconv.kernels_cpu.native.vector import as_integers, broadcast_product, copy_rows, offset, zero
-
-P = Any  # a pointer
+from eagerconv.kernels_cpu.native.vector import as_integers, copy_rows, offset, zero
 
 FEW_ROWS = GEMM_ROWS // 2
-FULL, FULL_PAIR, FULL_ONE = (broadcast_product(GEMM_ROWS, n) for n in (GEMM_VECTORS, 2, 1))
-FEW, FEW_PAIR, FEW_ONE = (broadcast_product(FEW_ROWS, n) for n in (GEMM_VECTORS, 2, 1))
+WIDTHS = dict.fromkeys((GEMM_VECTORS, 1, 2))  # vectors of a panel
+FULL, FEW = (emits(switch({n: gathered_product(rows, n) for n in WIDTHS})) for rows in (GEMM_ROWS, FEW_ROWS))
 
 
 @helper
@@ -38,20 +36,10 @@ def multiply(a: P, places: P, n_places: int, steps: P, n_steps: int, b: P, c: P,
     while i < n_places:
         some, present = offset(places, 2 * i), n_places - i
         if present > FEW_ROWS:
-            if vectors == GEMM_VECTORS:
-                FULL(a, some, present, steps, n_steps, b, c, add)
-            elif vectors == 1:
-                FULL_ONE(a, some, present, steps, n_steps, b, c, add)
-            else:
-                FULL_PAIR(a, some, present, steps, n_steps, b, c, add)
+            FULL(vectors, a, some, present, steps, n_steps, b, c, add)
             i += GEMM_ROWS
         else:
-            if vectors == GEMM_VECTORS:
-                FEW(a, some, present, steps, n_steps, b, c, add)
-            elif vectors == 1:
-                FEW_ONE(a, some, present, steps, n_steps, b, c, add)
-            else:
-                FEW_PAIR(a, some, present, steps, n_steps, b, c, add)
+            FEW(vectors, a, some, present, steps, n_steps, b, c, add)
             i += FEW_ROWS
 
 

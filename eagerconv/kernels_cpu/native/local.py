@@ -19,10 +19,9 @@ Second, patches are made of these runs.
 
 from __future__ import annotations
 
-from typing import Any
-
 from eagerconv.kernels_cpu import table as at
-from eagerconv.kernels_cpu.native.direct import ceil_div, clear, helper, window
+from eagerconv.kernels_cpu.native.emit import REGISTER_BYTES, emits, switch
+from eagerconv.kernels_cpu.native.loops import P, ceil_div, clear, helper, window
 from eagerconv.kernels_cpu.native.patches import (
     add_runs,
     copy_rows_reversed,
@@ -31,20 +30,16 @@ from eagerconv.kernels_cpu.native.patches import (
     outer_sums,
     scaled_sums,
 )
-from eagerconv.kernels_cpu.native.vector import REGISTER_BYTES, copy_rows, element_bytes, offset, zero
-
-P = Any  # a pointer
+from eagerconv.kernels_cpu.native.vector import copy_rows, element_bytes, offset, zero
 
 FILTERS, IMAGES = 4, 4  # of one microkernel; what remains is done one by one
 
 HALF_BYTES = min(32, REGISTER_BYTES)
 copy_short, copy_half, copy_long = copy_runs(16), copy_runs(HALF_BYTES), copy_runs(REGISTER_BYTES)
 add_short, add_half, add_long = add_runs(16), add_runs(HALF_BYTES), add_runs(REGISTER_BYTES)
-dots, dots_one_image = dot_products(FILTERS, IMAGES), dot_products(FILTERS, 1)
-dots_one_filter, dots_one = dot_products(1, IMAGES), dot_products(1, 1)
-outer, outer_one_filter = outer_sums(FILTERS, 3), outer_sums(1, 4)
-scaled, scaled_one_image = scaled_sums(FILTERS, IMAGES, 2), scaled_sums(FILTERS, 1, 4)
-scaled_one_filter, scaled_one = scaled_sums(1, IMAGES, 2), scaled_sums(1, 1, 4)
+DOTS = emits(switch({f: switch({i: dot_products(f, i) for i in (IMAGES, 1)}) for f in (FILTERS, 1)}))
+OUTER = emits(switch({FILTERS: outer_sums(FILTERS, 3), 1: outer_sums(1, 4)}))
+SCALED = emits(switch({f: switch({IMAGES: scaled_sums(f, IMAGES, 2), 1: scaled_sums(f, 1, 4)}) for f in (FILTERS, 1)}))
 
 
 # ------------------------------------------------------------------------------------------------------- rows of an image
@@ -68,22 +63,8 @@ def first_index(g: P, o0: int, positions: int, k0: int) -> int:
 
 
 @helper
-def load_rows(
-    rows: P,
-    x: P,
-    g: P,
-    n0: int,
-    images: int,
-    c0: int,
-    channels: int,
-    r0: int,
-    runs: int,
-    oz: int,
-    oy: int,
-    i0: int,
-    z0: int,
-    z1: int,
-) -> None:
+def load_rows(rows: P, x: P, g: P, n0: int, images: int, c0: int, channels: int, r0: int, runs: int, oz: int, oy: int,
+              i0: int, z0: int, z1: int) -> None:  # fmt: skip
     """rows[n, c, r, class, m] = x[n0 + n, c0 + c, iz, iy, i0 + class*.. + m*step], r0 + r = (kz, ky).
 
     Zero outside of the image and of z0 <= iz < z1.
@@ -121,22 +102,8 @@ def load_rows(
 
 
 @helper
-def store_rows(
-    rows: P,
-    x: P,
-    g: P,
-    n0: int,
-    images: int,
-    c0: int,
-    channels: int,
-    r0: int,
-    runs: int,
-    oz: int,
-    oy: int,
-    i0: int,
-    z0: int,
-    z1: int,
-) -> None:
+def store_rows(rows: P, x: P, g: P, n0: int, images: int, c0: int, channels: int, r0: int, runs: int, oz: int,
+               oy: int, i0: int, z0: int, z1: int) -> None:  # fmt: skip
     """The inverse of load_rows: what lies outside is dropped."""
     length, row, step = g[at.L_LENGTH], g[at.L_ROW], g[at.STEP + 2]
     along = step * g[at.X_I + 2]
@@ -155,27 +122,11 @@ def store_rows(
                 to = offset(x, target + n * g[at.X_N])
                 of = offset(rows, (n * channels * runs + r) * row + part * length)
                 if along == 1:
-                    copy_rows(
-                        offset(to, start),
-                        g[at.X_C],
-                        offset(of, start),
-                        runs * row,
-                        channels,
-                        0,
-                        end - start,
-                        end - start,
-                    )
+                    copy_rows(offset(to, start), g[at.X_C], offset(of, start), runs * row, channels, 0, end - start,
+                              end - start)  # fmt: skip
                 elif along == -1:
-                    copy_rows_reversed(
-                        offset(to, 1 - end),
-                        g[at.X_C],
-                        offset(of, end - 1),
-                        runs * row,
-                        channels,
-                        0,
-                        end - start,
-                        end - start,
-                    )
+                    copy_rows_reversed(offset(to, 1 - end), g[at.X_C], offset(of, end - 1), runs * row, channels, 0,
+                                       end - start, end - start)  # fmt: skip
                 else:
                     for c in range(channels):
                         for m in range(start, end):
@@ -194,24 +145,8 @@ def run_start(g: P, p: int, positions: int) -> int:
 
 
 @helper
-def gather_patches(
-    patches: P,
-    rows: P,
-    x: P,
-    g: P,
-    n0: int,
-    images: int,
-    c0: int,
-    channels: int,
-    r0: int,
-    runs: int,
-    k0: int,
-    taps: int,
-    oz: int,
-    oy: int,
-    o0: int,
-    positions: int,
-) -> None:
+def gather_patches(patches: P, rows: P, x: P, g: P, n0: int, images: int, c0: int, channels: int, r0: int, runs: int,
+                   k0: int, taps: int, oz: int, oy: int, o0: int, positions: int) -> None:  # fmt: skip
     """patches[p, n, q] = x[n0 + n] where position (oz, oy, o0 + p) sees it through piece q = (c, r, k) of its filter."""
     load_rows(rows, x, g, n0, images, c0, channels, r0, runs, oz, oy, first_index(g, o0, positions, k0), 0, g[at.SIZE])
     patch, row = g[at.L_PATCH], g[at.L_ROW]
@@ -228,26 +163,8 @@ def gather_patches(
 
 
 @helper
-def add_patches(
-    patches: P,
-    rows: P,
-    x: P,
-    g: P,
-    n0: int,
-    images: int,
-    c0: int,
-    channels: int,
-    r0: int,
-    runs: int,
-    k0: int,
-    taps: int,
-    oz: int,
-    oy: int,
-    o0: int,
-    positions: int,
-    z0: int,
-    z1: int,
-) -> None:
+def add_patches(patches: P, rows: P, x: P, g: P, n0: int, images: int, c0: int, channels: int, r0: int, runs: int,
+                k0: int, taps: int, oz: int, oy: int, o0: int, positions: int, z0: int, z1: int) -> None:  # fmt: skip
     """The adjoint of gather_patches: x += patches for z0 <= iz < z1, position after position, whatever the blocks."""
     i0 = first_index(g, o0, positions, k0)
     load_rows(rows, x, g, n0, images, c0, channels, r0, runs, oz, oy, i0, z0, z1)
@@ -275,26 +192,17 @@ def multiply_forward(y: P, w: P, patches: P, g: P, filters: int, images: int, po
     patch = g[at.L_PATCH]
     f = 0
     while f < filters:
-        four = filters - f >= FILTERS
+        some = FILTERS if filters - f >= FILTERS else 1
         for p in range(positions):
             filter_ = offset(w, f * w_f + p * w_o)
             i = 0
             while i < images:
+                few = IMAGES if images - i >= IMAGES else 1
                 seen = offset(patches, (p * images + i) * patch)
                 to = offset(y, i * y_n + f * y_f + p * y_o)
-                if images - i >= IMAGES:
-                    if four:
-                        dots(filter_, w_f, seen, patch, n, to, y_f, y_n, add)
-                    else:
-                        dots_one_filter(filter_, w_f, seen, patch, n, to, y_f, y_n, add)
-                    i += IMAGES
-                else:
-                    if four:
-                        dots_one_image(filter_, w_f, seen, patch, n, to, y_f, y_n, add)
-                    else:
-                        dots_one(filter_, w_f, seen, patch, n, to, y_f, y_n, add)
-                    i += 1
-        f += FILTERS if four else 1
+                DOTS(some, few, filter_, w_f, seen, patch, n, to, y_f, y_n, add)
+                i += few
+        f += some
 
 
 @helper
@@ -304,18 +212,11 @@ def multiply_weights(w: P, y: P, patches: P, g: P, filters: int, images: int, po
     patch = g[at.L_PATCH]
     f = 0
     while f < filters:
-        four = filters - f >= FILTERS
+        some = FILTERS if filters - f >= FILTERS else 1
         for p in range(positions):
-            of, seen, to = (
-                offset(y, f * y_f + p * y_o),
-                offset(patches, p * images * patch),
-                offset(w, f * w_f + p * w_o),
-            )
-            if four:
-                outer(of, y_f, y_n, seen, patch, images, n, to, w_f, add)
-            else:
-                outer_one_filter(of, y_f, y_n, seen, patch, images, n, to, w_f, add)
-        f += FILTERS if four else 1
+            of, seen = offset(y, f * y_f + p * y_o), offset(patches, p * images * patch)
+            OUTER(some, of, y_f, y_n, seen, patch, images, n, offset(w, f * w_f + p * w_o), w_f, add)
+        f += some
 
 
 @helper
@@ -325,26 +226,17 @@ def multiply_inputs(patches: P, y: P, w: P, g: P, filters: int, images: int, pos
     patch = g[at.L_PATCH]
     f = 0
     while f < filters:
-        four = filters - f >= FILTERS
+        some = FILTERS if filters - f >= FILTERS else 1
         for p in range(positions):
             filter_ = offset(w, f * w_f + p * w_o)
             i = 0
             while i < images:
+                few = IMAGES if images - i >= IMAGES else 1
                 of = offset(y, i * y_n + f * y_f + p * y_o)
                 to = offset(patches, (p * images + i) * patch)
-                if images - i >= IMAGES:
-                    if four:
-                        scaled(of, y_f, y_n, filter_, w_f, n, to, patch, f)
-                    else:
-                        scaled_one_filter(of, y_f, y_n, filter_, w_f, n, to, patch, f)
-                    i += IMAGES
-                else:
-                    if four:
-                        scaled_one_image(of, y_f, y_n, filter_, w_f, n, to, patch, f)
-                    else:
-                        scaled_one(of, y_f, y_n, filter_, w_f, n, to, patch, f)
-                    i += 1
-        f += FILTERS if four else 1
+                SCALED(some, few, of, y_f, y_n, filter_, w_f, n, to, patch, f)
+                i += few
+        f += some
 
 
 # ---------------------------------------------------------------------------------------------------------------- kernels
@@ -379,24 +271,8 @@ def forward_or_weights(first: int, last: int, thread: int, x: P, w: P, y: P, wor
                     n, piece = channels * runs * taps, offset(w, wo + (c0 * all_runs + r0) * all_taps + k0)
                     for n0 in range(0, g[at.BATCH], g[at.L_IMAGES]):
                         images = min(g[at.L_IMAGES], g[at.BATCH] - n0)
-                        gather_patches(
-                            patches,
-                            rows,
-                            x,
-                            g,
-                            n0,
-                            images,
-                            group * g[at.CIN] + c0,
-                            channels,
-                            r0,
-                            runs,
-                            k0,
-                            taps,
-                            oz,
-                            oy,
-                            o0,
-                            positions,
-                        )
+                        gather_patches(patches, rows, x, g, n0, images, group * g[at.CIN] + c0, channels, r0, runs,
+                                       k0, taps, oz, oy, o0, positions)  # fmt: skip
                         results = offset(y, yo + n0 * g[at.Y_N])
                         if forward:
                             multiply_forward(results, piece, patches, g, filters, images, positions, n, later_piece)
@@ -416,21 +292,8 @@ def weights(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P)
 
 
 @helper
-def inputs_row(
-    rows: P,
-    patches: P,
-    x: P,
-    w: P,
-    y: P,
-    g: P,
-    group: int,
-    first_channel: int,
-    end_channel: int,
-    oz: int,
-    oy: int,
-    z0: int,
-    z1: int,
-) -> None:
+def inputs_row(rows: P, patches: P, x: P, w: P, y: P, g: P, group: int, first_channel: int, end_channel: int, oz: int,
+               oy: int, z0: int, z1: int) -> None:  # fmt: skip
     """Add what one row of output positions gives to the channels named, for z0 <= iz < z1.
 
     Pieces come outside of blocks of positions: within a piece x-indices meet in the order of positions, whatever the
@@ -452,35 +315,10 @@ def inputs_row(
                     for n0 in range(0, g[at.BATCH], g[at.L_IMAGES]):
                         images = min(g[at.L_IMAGES], g[at.BATCH] - n0)
                         multiply_inputs(
-                            patches,
-                            offset(y, yo + n0 * g[at.Y_N]),
-                            offset(w, wo),
-                            g,
-                            g[at.COUT],
-                            images,
-                            positions,
-                            n,
+                            patches, offset(y, yo + n0 * g[at.Y_N]), offset(w, wo), g, g[at.COUT], images, positions, n
                         )
-                        add_patches(
-                            patches,
-                            rows,
-                            x,
-                            g,
-                            n0,
-                            images,
-                            group * g[at.CIN] + c0,
-                            channels,
-                            r0,
-                            runs,
-                            k0,
-                            taps,
-                            oz,
-                            oy,
-                            o0,
-                            positions,
-                            z0,
-                            z1,
-                        )
+                        add_patches(patches, rows, x, g, n0, images, group * g[at.CIN] + c0, channels, r0, runs, k0,
+                                    taps, oz, oy, o0, positions, z0, z1)  # fmt: skip
 
 
 def inputs(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) -> None:

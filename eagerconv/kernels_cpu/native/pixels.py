@@ -7,41 +7,35 @@ image is always read from a strip, which has room for whole vectors behind every
 
 from __future__ import annotations
 
-from typing import Any
-
 from eagerconv.kernels_cpu import table as at
-from eagerconv.kernels_cpu.native.direct import ceil_div, helper
+from eagerconv.kernels_cpu.native.emit import REGISTERS, emits, switch
 from eagerconv.kernels_cpu.native.gemm import box, image_of
-from eagerconv.kernels_cpu.native.vector import REGISTERS, as_integers, copy_rows, offset, shifted_product
+from eagerconv.kernels_cpu.native.loops import P, ceil_div, helper
+from eagerconv.kernels_cpu.native.products import shifted_product
+from eagerconv.kernels_cpu.native.vector import as_integers, copy_rows, offset
 
-P = Any  # a pointer
-
+ROWS = 4
 # Registers hold the sums, and for each row a factor; one is for the pixels. Eight vectors hide the latency of sums.
-SPAN, SPAN_2, SPAN_3, SPAN_4 = (min(8, (REGISTERS - 1 - rows) // rows) for rows in (1, 2, 3, 4))
-ONE, TWO, THREE, FOUR = (shifted_product(*block) for block in ((1, SPAN), (2, SPAN_2), (3, SPAN_3), (4, SPAN_4)))
+SPAN, SPAN_2, SPAN_3, SPAN_4 = SPANS = [min(8, (REGISTERS - 1 - rows) // rows) for rows in range(1, ROWS + 1)]
+PRODUCT = emits(switch({rows: shifted_product(rows, span) for rows, span in enumerate(SPANS, 1)}))
+
+
+@helper
+def span(rows: int) -> int:
+    """How many vectors one call multiplies with so many rows."""
+    return SPAN if rows == 1 else SPAN_2 if rows == 2 else SPAN_3 if rows == 3 else SPAN_4
 
 
 @helper
 def multiply_rows(b: P, places: P, n_places: int, steps: P, n_steps: int, a: P, a_row: int, rows: int, c: P, c_row: int,
                   add: int) -> None:  # fmt: skip
     """c[i, m(j)] (+)= sum over t of a[i, q(t)] * b[p(j) + s(t)]: up to four rows at a time."""
-    for i in range(0, rows, 4):
-        ai, ci, count = offset(a, i * a_row), offset(c, i * c_row), min(4, rows - i)
+    for i in range(0, rows, ROWS):
+        ai, ci, count = offset(a, i * a_row), offset(c, i * c_row), min(ROWS, rows - i)
         j = 0
         while j < n_places:
-            some, present = offset(places, 2 * j), n_places - j
-            if count == 1:
-                ONE(b, some, present, steps, n_steps, ai, a_row, ci, c_row, add)
-                j += SPAN
-            elif count == 2:
-                TWO(b, some, present, steps, n_steps, ai, a_row, ci, c_row, add)
-                j += SPAN_2
-            elif count == 3:
-                THREE(b, some, present, steps, n_steps, ai, a_row, ci, c_row, add)
-                j += SPAN_3
-            else:
-                FOUR(b, some, present, steps, n_steps, ai, a_row, ci, c_row, add)
-                j += SPAN_4
+            PRODUCT(count, b, offset(places, 2 * j), n_places - j, steps, n_steps, ai, a_row, ci, c_row, add)
+            j += span(count)
 
 
 @helper

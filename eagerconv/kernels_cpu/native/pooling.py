@@ -6,13 +6,9 @@ window meets the plane.
 
 from __future__ import annotations
 
-from typing import Any
-
 from eagerconv.kernels_cpu import table as at
-from eagerconv.kernels_cpu.native.direct import helper
+from eagerconv.kernels_cpu.native.loops import P, helper
 from eagerconv.kernels_cpu.native.vector import choose, offset, zero
-
-P = Any  # a pointer
 
 
 @helper
@@ -54,11 +50,8 @@ def max_gradients(first: int, last: int, thread: int, x: P, w: P, y: P, work: P,
     line = offset(work, thread * g[at.M_WORK])
     rows = offset(line, g[at.M_WORK] // 2)  # numbers of rows, as elements
     for task in range(first, last):
-        plane, to, cotangent = (
-            offset(x, task * height * width),
-            offset(y, task * height * width),
-            offset(w, task * out_y * out_x),
-        )
+        plane, to = offset(x, task * height * width), offset(y, task * height * width)
+        cotangent = offset(w, task * out_y * out_x)
         for i in range(height * width):
             to[i] = zero(to)
         for oy in range(out_y):

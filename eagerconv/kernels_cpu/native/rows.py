@@ -19,41 +19,29 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba.extending import intrinsic
-
 from eagerconv.kernels_cpu import table as at
 from eagerconv.kernels_cpu.blocks import HEIGHTS, LINES, VECTORS, tap_blocks
-from eagerconv.kernels_cpu.native.direct import ceil_div, clear, helper
+from eagerconv.kernels_cpu.native.emit import I64, Emit, Loop, Vectors, emits, returning, switch
+from eagerconv.kernels_cpu.native.loops import P, ceil_div, clear, helper
+from eagerconv.kernels_cpu.native.products import add_outer
 from eagerconv.kernels_cpu.native.vector import (
-    I64,
-    Loop,
-    Vectors,
-    _void,
     as_integers,
     copy_every_second,
+    copy_non_temporal,
     copy_rows,
     offset,
     prefetch,
-    stream_row,
     zero,
 )
 
-P = Any  # a pointer
 
-
-@intrinsic
-def lane_sum(typingctx: Any, pointer: Any) -> Any:
+@returning(lambda pointer: pointer.dtype)
+def lane_sum(v: Vectors, pointer: Any) -> Any:
     """Sum of one vector in memory."""
-    element = pointer.dtype
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        v = Vectors(builder, element)
-        return v.sum(v.load(args[0]))
-
-    return element(pointer), codegen
+    return v.sum(v.load(pointer))
 
 
-def sum_block(height: int, vectors: int) -> Any:
+def sum_block(height: int, vectors: int) -> Emit:
     """Microkernel out[r, j] = sum over entries e, columns k, h < height of w[e][k][h] * source[e][r + h, j + columns[k]].
 
     `entries` holds the places of source[e] and w[e]; source rows are `pitch` elements apart. LINES rows (one, if height is 1)
@@ -61,36 +49,30 @@ def sum_block(height: int, vectors: int) -> Any:
     """
     rows = LINES if height > 1 else 1
 
-    @intrinsic
-    def block(typingctx: Any, out: Any, out_row: Any, n_rows: Any, n: Any, source: Any, pitch: Any, w: Any,
-              entries: Any, n_entries: Any, columns: Any, n_columns: Any) -> Any:  # fmt: skip
-        def codegen(builder: Any, out: Any, out_row: Any, n_rows: Any, n: Any, source: Any, pitch: Any, w: Any,
-                    entries: Any, n_entries: Any, columns: Any, n_columns: Any) -> None:  # fmt: skip
-            v = Vectors(builder, element)
-            with Loop(builder, n_entries, [v.zeros] * (rows * vectors)) as entry:
-                place = v.at(entries, builder.mul(entry.index, I64(2)))
-                image, filters = v.at(source, builder.load(place)), v.at(w, builder.load(v.at(place, 1)))
-                with Loop(builder, n_columns, [filters, *entry.values]) as column:
-                    taps, *sums = column.values
-                    line = v.at(image, builder.load(v.at(columns, builder.mul(column.index, I64(2)))))
-                    factors = [v.broadcast(v.at(taps, h)) for h in range(height)]
-                    for t in range(rows + height - 1):
-                        pixels = [v.load(v.at(line, q * v.lanes)) for q in range(vectors)]
-                        for r in range(max(0, t - height + 1), min(rows, t + 1)):
-                            for q in range(vectors):
-                                sums[r * vectors + q] = v.fma(factors[t - r], pixels[q], sums[r * vectors + q])
-                        line = v.at(line, pitch)
-                    column.next = [v.at(taps, height), *sums]
-                entry.next = column.results[1:]
-            for r in range(rows):
-                with builder.if_then(builder.icmp_signed("<", I64(r), n_rows)):
-                    line = v.at(out, builder.mul(out_row, I64(r)))
-                    for q in range(vectors):
-                        limit = builder.sub(n, I64(q * v.lanes))
-                        v.store_below([(entry.results[r * vectors + q], v.at(line, q * v.lanes))], limit)
-
-        element = out.dtype
-        return _void(codegen, out, out_row, n_rows, n, source, pitch, w, entries, n_entries, columns, n_columns)
+    def block(v: Vectors, out: Any, out_row: Any, n_rows: Any, n: Any, source: Any, pitch: Any, w: Any,
+              entries: Any, n_entries: Any, columns: Any, n_columns: Any) -> None:  # fmt: skip
+        b = v.builder
+        with Loop(b, n_entries, [v.zeros] * (rows * vectors)) as entry:
+            place = v.at(entries, b.mul(entry.index, I64(2)))
+            image, filters = v.at(source, b.load(place)), v.at(w, b.load(v.at(place, 1)))
+            with Loop(b, n_columns, [filters, *entry.values]) as column:
+                taps, *sums = column.values
+                line = v.at(image, b.load(v.at(columns, b.mul(column.index, I64(2)))))
+                factors = [v.broadcast(v.at(taps, h)) for h in range(height)]
+                for t in range(rows + height - 1):
+                    pixels = [v.load(v.at(line, q * v.lanes)) for q in range(vectors)]
+                    first, last = max(0, t - height + 1), min(rows, t + 1)  # the result rows that this one meets
+                    met = slice(first * vectors, last * vectors)
+                    sums[met] = add_outer(v, sums[met], [factors[t - r] for r in range(first, last)], pixels)
+                    line = v.at(line, pitch)
+                column.next = [v.at(taps, height), *sums]
+            entry.next = column.results[1:]
+        for r in range(rows):
+            with b.if_then(b.icmp_signed("<", I64(r), n_rows)):
+                line = v.at(out, b.mul(out_row, I64(r)))
+                for q in range(vectors):
+                    limit = b.sub(n, I64(q * v.lanes))
+                    v.store_below([(entry.results[r * vectors + q], v.at(line, q * v.lanes))], limit)
 
     return block
 
@@ -98,32 +80,22 @@ def sum_block(height: int, vectors: int) -> Any:
 def dot_block(height: int, columns: int) -> Any:
     """Microkernel sums[h, k] += sum over rows t and vectors of y[t - h] * x[t, offsets[k]:], a vector of sums each."""
 
-    @intrinsic
-    def block(typingctx: Any, sums: Any, y: Any, x: Any, row: Any, offsets: Any, n_rows: Any, n_vectors: Any) -> Any:
-        def codegen(
-            builder: Any, sums: Any, y: Any, x: Any, row: Any, offsets: Any, n_rows: Any, n_vectors: Any
-        ) -> None:
-            v = Vectors(builder, element)
-            places = [v.at(sums, n * v.lanes) for n in range(height * columns)]
-            starts = [builder.load(v.at(offsets, k)) for k in range(columns)]
-            with Loop(builder, n_rows, [x, y, *map(v.load, places)]) as line:
-                with Loop(builder, n_vectors, list(line.values)) as piece:
-                    x_at, y_at, *new = piece.values
-                    above = [v.load(v.at(y_at, builder.mul(row, I64(-h)))) for h in range(height)]
-                    for k in range(columns):
-                        pixels = v.load(v.at(x_at, starts[k]))
-                        for h in range(height):
-                            new[h * columns + k] = v.fma(above[h], pixels, new[h * columns + k])
-                    piece.next = [v.at(x_at, v.lanes), v.at(y_at, v.lanes), *new]
-                x_at, y_at = (v.at(pointer, row) for pointer in line.values[:2])
-                line.next = [x_at, y_at, *piece.results[2:]]
-            for place, total in zip(places, line.results[2:], strict=True):
-                v.store(total, place)
+    def block(v: Vectors, sums: Any, y: Any, x: Any, row: Any, offsets: Any, n_rows: Any, n_vectors: Any) -> None:
+        b = v.builder
+        places = [v.at(sums, (h * columns + k) * v.lanes) for k in range(columns) for h in range(height)]
+        starts = [b.load(v.at(offsets, k)) for k in range(columns)]
+        with Loop(b, n_rows, [x, y, *map(v.load, places)]) as line:
+            with Loop(b, n_vectors, list(line.values)) as piece:
+                x_at, y_at, *new = piece.values
+                above = [v.load(v.at(y_at, b.mul(row, I64(-h)))) for h in range(height)]
+                new = add_outer(v, new, (v.load(v.at(x_at, start)) for start in starts), above)
+                piece.next = [v.at(x_at, v.lanes), v.at(y_at, v.lanes), *new]
+            x_at, y_at = (v.at(pointer, row) for pointer in line.values[:2])
+            line.next = [x_at, y_at, *piece.results[2:]]
+        for place, total in zip(places, line.results[2:], strict=True):
+            v.store(total, place)
 
-        element = sums.dtype
-        return _void(codegen, sums, y, x, row, offsets, n_rows, n_vectors)
-
-    return block
+    return emits(block)
 
 
 @helper
@@ -239,7 +211,7 @@ def pixels_of(source: P, task: int, g: P) -> P:
 
 def images(height: int) -> Any:
     """The forward pass or the gradient with respect to inputs: a task is a strip of all result channels of one group."""
-    one, two, three, four = (sum_block(height, min(q, VECTORS)) for q in (1, 2, 3, 4))
+    block = emits(switch({q: sum_block(height, q) for q in range(VECTORS, 0, -1)}))
     rows_at_once = LINES if height > 1 else 1
 
     @helper
@@ -248,16 +220,9 @@ def images(height: int) -> Any:
         pitch, lanes = g[at.R_PITCH], g[at.R_LANES]
         x = 0
         while x < n:
-            to, here = offset(out, x), offset(source, x)
             q = min(VECTORS, ceil_div(n - x, lanes))
-            if q == 4:
-                four(to, out_row, n_rows, n - x, here, pitch, w, entries, n_entries, columns, n_columns)
-            elif q == 3:
-                three(to, out_row, n_rows, n - x, here, pitch, w, entries, n_entries, columns, n_columns)
-            elif q == 2:
-                two(to, out_row, n_rows, n - x, here, pitch, w, entries, n_entries, columns, n_columns)
-            else:
-                one(to, out_row, n_rows, n - x, here, pitch, w, entries, n_entries, columns, n_columns)
+            block(q, offset(out, x), out_row, n_rows, n - x, offset(source, x), pitch, w, entries, n_entries, columns,
+                  n_columns)  # fmt: skip
             x += q * lanes
 
     def kernel(first: int, last: int, thread: int, source: P, w: P, result: P, work: P, g: P) -> None:
@@ -317,7 +282,7 @@ def images(height: int) -> Any:
                     if phases_x > 1:
                         interleave(to, to_row, flat, phase, phases_x, n_rows, n_columns, pitch)
                     elif stream:
-                        stream_row(to, flat, n_rows * n_columns)
+                        copy_non_temporal(to, flat, n_rows * n_columns)
                     elif not direct:
                         copy_rows(to, to_row, flat, pitch, n_rows, 0, n_columns, n_columns)
 
@@ -363,13 +328,8 @@ def weights(height: int, columns: int) -> Any:
                         if iz < 0:
                             continue
                         channel = (group * g[at.CHANNELS] + c) * g[at.SOURCE + at.V_C] + iz * g[at.SOURCE + at.V_I]
-                        fill(
-                            slab,
-                            offset(x, n * g[at.SOURCE + at.V_N] + channel),
-                            y0 + g[at.R_LOW_Y],
-                            x0 + g[at.R_LOW_X],
-                            g,
-                        )
+                        image = offset(x, n * g[at.SOURCE + at.V_N] + channel)
+                        fill(slab, image, y0 + g[at.R_LOW_Y], x0 + g[at.R_LOW_X], g)
                         for f in range(filters):
                             here = offset(sums, (f * g[at.CHANNELS] + c) * pair_sums + kz * tiles * tile_sums)
                             for tile in range(tiles):
@@ -380,15 +340,8 @@ def weights(height: int, columns: int) -> Any:
                                     t1 = min(n_rows + height - 1, size_y - y0 - entry[1])
                                 y_at = offset(ys, f * y_slab + above + t0 * pitch)
                                 x_at = offset(slab, entry[0] + t0 * pitch)
-                                block(
-                                    offset(here, tile * tile_sums),
-                                    y_at,
-                                    x_at,
-                                    pitch,
-                                    offset(entry, 2),
-                                    t1 - t0,
-                                    n_vectors,
-                                )
+                                tile_at = offset(here, tile * tile_sums)
+                                block(tile_at, y_at, x_at, pitch, offset(entry, 2), t1 - t0, n_vectors)
             for f in range(filters):
                 for c in range(g[at.CHANNELS]):
                     for kz in range(g[at.R_DEPTH]):

@@ -30,24 +30,23 @@ from typing import Any, NamedTuple
 from eagerconv.kernels_cpu import table as at
 from eagerconv.kernels_cpu.blocks import SUM_ROWS, WINOGRAD_ROWS
 from eagerconv.kernels_cpu.cooktoom import form, transposed
-from eagerconv.kernels_cpu.native.direct import ceil_div, helper
+from eagerconv.kernels_cpu.native.emit import emits, switch
+from eagerconv.kernels_cpu.native.loops import P, ceil_div, helper
+from eagerconv.kernels_cpu.native.products import blocked_product, strided_product
 from eagerconv.kernels_cpu.native.transforms import (
     add_vectors,
-    block_products,
     clear_vectors,
     lanes_to_rows,
     rows_to_lanes,
     sandwich,
     store_pixels,
-    tile_product,
 )
 from eagerconv.kernels_cpu.native.vector import offset, prefetch
 
-P = Any  # a pointer
 Pair = tuple[int, int]  # down, across
 
-BLOCK = block_products(WINOGRAD_ROWS, 2)
-SUM = tile_product(SUM_ROWS, 2)
+BLOCK = emits(switch({rows: blocked_product(rows, 2) for rows in WINOGRAD_ROWS}))
+SUM = emits(strided_product(SUM_ROWS, 2))
 
 
 @helper
@@ -198,14 +197,8 @@ def kernels(m: Pair, r: Pair) -> dict[str, Any]:
                 prefetch(offset(a, i * g[at.A_CHANNEL]), n_taps * min(lanes, rows))
         load_taps(a, g, rows, count, taps)
         for i in range(count):
-            filter_(
-                offset(taps, n_taps * i * lanes + begin),
-                rx * step,
-                step,
-                offset(u, i * 2 * lanes),
-                nx * g[at.U_XI],
-                g[at.U_XI],
-            )
+            from_, to = offset(taps, n_taps * i * lanes + begin), offset(u, i * 2 * lanes)
+            filter_(from_, rx * step, step, to, nx * g[at.U_XI], g[at.U_XI])
         for i in range(count, lanes):  # lanes without a channel must meet zeros, not leftovers
             for xi in range(frequencies):
                 clear_vectors(offset(u, i * 2 * lanes + xi * g[at.U_XI]), 1)
@@ -451,11 +444,8 @@ def weight_kernels(m: Pair, r: Pair) -> dict[str, Any]:
         c_blocks, f_blocks = ceil_div(c_vectors * lanes, g[at.CHANNEL_BLOCK]), ceil_div(g[at.COUT], g[at.FILTER_BLOCK])
         strip = offset(work, g[at.SHARED] + thread * g[at.WORK])
         for task in range(first, last):
-            group, c, f = (
-                task // (c_vectors * f_vectors),
-                task // f_vectors % c_vectors * lanes,
-                task % f_vectors * lanes,
-            )
+            group = task // (c_vectors * f_vectors)
+            c, f = task // f_vectors % c_vectors * lanes, task % f_vectors * lanes
             blocks = (group * c_blocks + c // g[at.CHANNEL_BLOCK]) * f_blocks + f // g[at.FILTER_BLOCK]
             c_in, f_in = c % g[at.CHANNEL_BLOCK], f % g[at.FILTER_BLOCK]
             within = (f_in // (2 * lanes) * g[at.CHANNEL_BLOCK] + c_in) * 2 * lanes + f_in % (2 * lanes)
