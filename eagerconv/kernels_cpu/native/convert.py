@@ -12,6 +12,7 @@ import llvmlite.ir as ir
 from eagerconv.kernels_cpu.blocks import CONVERT_PIECE
 from eagerconv.kernels_cpu.native.emit import I8, I16, I32, I64, REGISTER_BYTES, Loop, Vectors, emits, returning
 from eagerconv.kernels_cpu.native.loops import P
+from eagerconv.kernels_cpu.table import CONVERT as at
 
 LANES = REGISTER_BYTES // 4
 HALF, FLOAT = ir.HalfType(), ir.FloatType()
@@ -79,7 +80,7 @@ def _converting(name: str, widen: bool) -> Any:
     def kernel(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) -> None:
         for task in range(first, last):
             start = task * CONVERT_PIECE
-            convert(moved(y, start, to_bytes), moved(x, start, from_bytes), min(CONVERT_PIECE, g[0] - start))
+            convert(moved(y, start, to_bytes), moved(x, start, from_bytes), min(CONVERT_PIECE, g[at.SIZE] - start))
 
     return kernel
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from eagerconv.kernels_cpu import table as at
 from eagerconv.kernels_cpu.blocks import PLANE_TAPS
 from eagerconv.kernels_cpu.native.emit import I64, Emit, Loop, Vectors, emits, switch
 from eagerconv.kernels_cpu.native.loops import P, ceil_div
 from eagerconv.kernels_cpu.native.products import add_outer
 from eagerconv.kernels_cpu.native.vector import offset
+from eagerconv.kernels_cpu.table import PLANES as at
 
 MOST = 8  # vectors summed at once
 
@@ -76,21 +76,21 @@ sum_vectors = emits(switch({vectors: sum_plane(vectors) for vectors in range(1, 
 
 def images(first: int, last: int, thread: int, source: P, w: P, result: P, work: P, g: P) -> None:
     """The forward pass or the gradient with respect to inputs; a task is one channel of one image."""
-    n, lanes, vectors = g[at.N_PIXELS], g[at.N_LANES], g[at.N_VECTORS]
-    taps, masks = offset(g, at.PLANES_LENGTH), offset(g, at.PLANES_LENGTH + 2 * g[at.N_TAPS])
+    n, lanes, vectors = g[at.PIXELS], g[at.LANES], g[at.VECTORS]
+    taps, masks = offset(g, at.LENGTH), offset(g, at.LENGTH + 2 * g[at.TAPS])
     pieces = ceil_div(vectors, MOST)
     per_image = g[at.GROUPS] * g[at.ROWS]
     image, channel = first // per_image, first % per_image
     group, m = channel // g[at.ROWS], channel % g[at.ROWS]
     for task in range(first, last):
-        planes = offset(source, image * g[at.N_SOURCE] + group * g[at.CHANNELS] * g[at.N_SOURCE + 1])
+        planes = offset(source, image * g[at.SOURCE] + group * g[at.CHANNELS] * g[at.SOURCE + 1])
         filters = offset(w, group * g[at.A_GROUP] + m * g[at.A_ROW])
         start = 0
         for piece in range(pieces):
             end = vectors * (piece + 1) // pieces
             p = start * lanes
-            sum_vectors(end - start, offset(result, task * n + p), n - p, offset(planes, p), g[at.N_SOURCE + 1], filters,
-                        g[at.A_CHANNEL], g[at.CHANNELS], taps, g[at.N_TAPS], offset(masks, start), vectors)  # fmt: skip
+            sum_vectors(end - start, offset(result, task * n + p), n - p, offset(planes, p), g[at.SOURCE + 1], filters,
+                        g[at.A_CHANNEL], g[at.CHANNELS], taps, g[at.TAPS], offset(masks, start), vectors)  # fmt: skip
             start = end
         m += 1
         if m == g[at.ROWS]:
@@ -104,17 +104,15 @@ def weights(taps_at_once: int) -> Any:
     block = dot_planes(taps_at_once)
 
     def kernel(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) -> None:
-        n, n_taps = g[at.N_PIXELS], g[at.N_TAPS]
-        taps, masks = offset(g, at.PLANES_LENGTH), offset(g, at.PLANES_LENGTH + 2 * n_taps)
+        n, n_taps = g[at.PIXELS], g[at.TAPS]
+        taps, masks = offset(g, at.LENGTH), offset(g, at.LENGTH + 2 * n_taps)
         for task in range(first, last):
             f, c = task // g[at.CHANNELS], task % g[at.CHANNELS]
-            xs = offset(x, (f // g[at.ROWS] * g[at.CHANNELS] + c) * g[at.N_SOURCE + 1])
-            ys, to = offset(y, f * g[at.N_Y + 1]), offset(w, f * g[at.A_ROW] + c * g[at.A_CHANNEL])
+            xs = offset(x, (f // g[at.ROWS] * g[at.CHANNELS] + c) * g[at.SOURCE + 1])
+            ys, to = offset(y, f * g[at.Y + 1]), offset(w, f * g[at.A_ROW] + c * g[at.A_CHANNEL])
             for start in range(0, n_taps, taps_at_once):
                 t = min(start, n_taps - taps_at_once)
-                block(
-                    to, xs, g[at.N_SOURCE], ys, g[at.N_Y], g[at.BATCH], n, offset(taps, 2 * t), offset(masks, t), n_taps
-                )
+                block(to, xs, g[at.SOURCE], ys, g[at.Y], g[at.BATCH], n, offset(taps, 2 * t), offset(masks, t), n_taps)
 
     return kernel
 

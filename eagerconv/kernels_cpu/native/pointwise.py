@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from eagerconv.kernels_cpu import table as at
 from eagerconv.kernels_cpu.native.emit import I64, Loop, Vectors, emits, returning
 from eagerconv.kernels_cpu.native.loops import P
 from eagerconv.kernels_cpu.native.vector import lanes_before_line, offset
+from eagerconv.kernels_cpu.table import POINTWISE as at
 
 Combine = Callable[[Vectors, Any, Any], Any]
 
@@ -56,10 +56,10 @@ def same_shape(combine: Combine) -> Any:
 
     def kernel(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) -> None:
         for task in range(first, last):
-            begin = task * g[at.E_PIECE]
-            n = min(g[at.E_PIECE], g[at.E_SIZE] - begin)
+            begin = task * g[at.PIECE]
+            n = min(g[at.PIECE], g[at.SIZE] - begin)
             to = offset(y, begin)
-            if g[at.E_STREAM] and lanes_before_line(to) == 0:
+            if g[at.NON_TEMPORAL] and lanes_before_line(to) == 0:
                 non_temporal(to, offset(x, begin), offset(w, begin), n)
             else:
                 plain(to, offset(x, begin), offset(w, begin), n)
@@ -73,12 +73,12 @@ def per_channel(combine: Combine) -> Any:
 
     def kernel(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) -> None:
         for task in range(first, last):
-            begin, number = task * g[at.E_PIECE], offset(w, task % g[at.E_CHANNELS])
+            begin, number = task * g[at.PIECE], offset(w, task % g[at.CHANNELS])
             to = offset(y, begin)
-            if g[at.E_STREAM] and lanes_before_line(to) == 0:
-                non_temporal(to, offset(x, begin), number, g[at.E_PIECE])
+            if g[at.NON_TEMPORAL] and lanes_before_line(to) == 0:
+                non_temporal(to, offset(x, begin), number, g[at.PIECE])
             else:
-                plain(to, offset(x, begin), number, g[at.E_PIECE])
+                plain(to, offset(x, begin), number, g[at.PIECE])
 
     return kernel
 
@@ -106,9 +106,9 @@ def row_sum(v: Vectors, a: Any, n: Any) -> Any:
 def channel_sums(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) -> None:
     """A task is one channel, whose rows are summed, in order."""
     for task in range(first, last):
-        total = row_sum(offset(x, task * g[at.E_PIECE]), g[at.E_PIECE])
-        for row in range(task + g[at.E_CHANNELS], g[at.E_SIZE], g[at.E_CHANNELS]):
-            total += row_sum(offset(x, row * g[at.E_PIECE]), g[at.E_PIECE])
+        total = row_sum(offset(x, task * g[at.PIECE]), g[at.PIECE])
+        for row in range(task + g[at.CHANNELS], g[at.SIZE], g[at.CHANNELS]):
+            total += row_sum(offset(x, row * g[at.PIECE]), g[at.PIECE])
         y[task] = total
 
 

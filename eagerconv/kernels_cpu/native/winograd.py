@@ -27,7 +27,6 @@ from __future__ import annotations
 import re
 from typing import Any, NamedTuple
 
-from eagerconv.kernels_cpu import table as at
 from eagerconv.kernels_cpu.blocks import SUM_ROWS, WINOGRAD_ROWS
 from eagerconv.kernels_cpu.cooktoom import form, transposed
 from eagerconv.kernels_cpu.native.emit import emits, switch
@@ -42,6 +41,7 @@ from eagerconv.kernels_cpu.native.transforms import (
     store_pixels,
 )
 from eagerconv.kernels_cpu.native.vector import offset, prefetch
+from eagerconv.kernels_cpu.table import VIEW, WINOGRAD, WINOGRAD_IMAGES, WINOGRAD_WEIGHTS
 
 Pair = tuple[int, int]  # down, across
 
@@ -91,15 +91,15 @@ def tiling(m: Pair) -> Tiling:
 
     @helper
     def down(g: P) -> Any:
-        return ceil_div(g[at.GRID_Y], my * g[at.APART_Y]) * g[at.APART_Y]
+        return ceil_div(g[WINOGRAD.GRID_Y], my * g[WINOGRAD.APART_Y]) * g[WINOGRAD.APART_Y]
 
     @helper
     def across(g: P) -> Any:
-        return ceil_div(g[at.GRID_X], mx * g[at.APART_X]) * g[at.APART_X]
+        return ceil_div(g[WINOGRAD.GRID_X], mx * g[WINOGRAD.APART_X]) * g[WINOGRAD.APART_X]
 
     @helper
     def total(g: P) -> Any:
-        return g[at.BATCH] * g[at.GRID_Z] * down(g) * across(g)
+        return g[WINOGRAD.BATCH] * g[WINOGRAD.GRID_Z] * down(g) * across(g)
 
     @helper
     def run(g: P, t: int, last: int) -> tuple[int, int, int, int, int, int]:
@@ -107,7 +107,7 @@ def tiling(m: Pair) -> Tiling:
 
         A run is some whole groups of a line, or some phases of one of them.
         """
-        dy, dx = g[at.APART_Y], g[at.APART_X]
+        dy, dx = g[WINOGRAD.APART_Y], g[WINOGRAD.APART_X]
         line, tx = t // across(g), t % across(g)
         plane, line = line // down(g), line % down(g)
         left, phase = min(across(g) - tx, last - t), tx % dx
@@ -115,7 +115,7 @@ def tiling(m: Pair) -> Tiling:
         if phase > 0 or groups == 0:
             groups, phases = 1, min(dx - phase, left)
         y, x = line // dy * my * dy + line % dy, tx // dx * mx * dx + phase
-        return plane // g[at.GRID_Z], plane % g[at.GRID_Z], y, x, groups, phases
+        return plane // g[WINOGRAD.GRID_Z], plane % g[WINOGRAD.GRID_Z], y, x, groups, phases
 
     return Tiling(total, across, run)
 
@@ -131,15 +131,15 @@ def gathering(transform: Any, step: Pair, window: Pair, n: Pair) -> Any:
     def gather(a: P, g: P, view: int, image: int, z: int, channel: int, count: int, y0: int, x0: int, groups: int,
                phases: int, strip: P, v: P, tile_step: int, xi_step: int) -> None:  # fmt: skip
         """V at v + tile*tile_step + xi*xi_step, of windows from (z, y0, x0 + X*m*d + p); zeros outside the image."""
-        lanes, height, width = g[at.LANES], g[view + at.V_SIZE + 1], g[view + at.V_SIZE + 2]
-        dy, dx = g[at.APART_Y], g[at.APART_X]
-        row_step, pixel_step, channel_step = g[view + at.V_I + 1], g[view + at.V_I + 2], g[view + at.V_C]
-        a = offset(a, image * g[view + at.V_N] + channel * channel_step + z * g[view + at.V_I])
+        lanes, height, width = g[WINOGRAD.LANES], g[view + VIEW.SIZE + 1], g[view + VIEW.SIZE + 2]
+        dy, dx = g[WINOGRAD.APART_Y], g[WINOGRAD.APART_X]
+        row_step, pixel_step, channel_step = g[view + VIEW.I + 1], g[view + VIEW.I + 2], g[view + VIEW.C]
+        a = offset(a, image * g[view + VIEW.N] + channel * channel_step + z * g[view + VIEW.I])
         long = (groups - 1) * m + wide  # pixels of one phase
         pieces, length = (1, long * phases) if phases == dx else (long, phases)  # all phases are neighbours
         for i in range(high):
             y, row = y0 + i * dy, offset(strip, i * long * phases * lanes)
-            if y < 0 or y >= height or z < 0 or z >= g[view + at.V_SIZE]:
+            if y < 0 or y >= height or z < 0 or z >= g[view + VIEW.SIZE]:
                 clear_vectors(row, long * phases)
             else:
                 line = offset(a, y * row_step)
@@ -155,6 +155,7 @@ def gathering(transform: Any, step: Pair, window: Pair, n: Pair) -> Any:
 
 def kernels(m: Pair, r: Pair) -> dict[str, Any]:
     """The four kernels of F(m, r) on each axis, forward and gradient with respect to inputs."""
+    at = WINOGRAD_IMAGES
     n = (m[0] + r[0] - 1, m[1] + r[1] - 1)
     data, filter_, output = (sandwich(*pair) for pair in zip(form(m[0], r[0]), form(m[1], r[1]), strict=True))
     gather, (total_of, across_of, run_of) = gathering(data, m, n, n), tiling(m)
@@ -238,7 +239,7 @@ def kernels(m: Pair, r: Pair) -> dict[str, Any]:
                     x0, vectors = x + k * dx, offset(strip, i * width + k * length * lanes)
                     pixels = offset(to, (y + i * dy) * g[at.GRID_X] + x0)
                     n_pixels = min(length, g[at.GRID_X] - x0)
-                    store_pixels(vectors, lanes, pixels, g[at.RESULT_C], count, n_pixels, lanes, g[at.STREAM])
+                    store_pixels(vectors, lanes, pixels, g[at.RESULT_C], count, n_pixels, lanes, g[at.NON_TEMPORAL])
             t += groups * phases
 
     @helper
@@ -336,6 +337,7 @@ def weight_kernels(m: Pair, r: Pair) -> dict[str, Any]:
     fills V and Z for all tiles (or for as many as memory should hold, in several rounds), then a task of `sums` owns a
     pair of blocks. Parts, rounds and the order of the sums never depend on the number of threads.
     """
+    at = WINOGRAD_WEIGHTS
     n = (m[0] + r[0] - 1, m[1] + r[1] - 1)
     down, right = form(m[0], r[0]), form(m[1], r[1])
     gather_x = gathering(sandwich(down.data, right.data), m, n, n)
