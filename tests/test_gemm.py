@@ -65,11 +65,11 @@ def request_of(x, w, threads=2, slot="y", **options):
 @pytest.mark.plans
 def test_unpadded_images_are_not_copied():
     lies_in_place = {
-        kernel: gemm.cut(request_of((2, 64, 28, 28), (64, 64, *kernel))).entries[gemm.at.G_IN_PLACE][0]
+        kernel: gemm.cut(request_of((2, 64, 28, 28), (64, 64, *kernel))).fields["IN_PLACE"]
         for kernel in ((1, 1), (3, 3))
     }
     assert lies_in_place == {(1, 1): 1, (3, 3): 1}
-    assert gemm.cut(request_of((2, 64, 28, 28), (64, 64, 3, 3), border_mode=1)).entries[gemm.at.G_IN_PLACE][0] == 0
+    assert gemm.cut(request_of((2, 64, 28, 28), (64, 64, 3, 3), border_mode=1)).fields["IN_PLACE"] == 0
 
 
 @pytest.mark.plans

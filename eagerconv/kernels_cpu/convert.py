@@ -9,7 +9,7 @@ import numpy as np
 
 from eagerconv.kernels_cpu.blocks import CONVERT_PIECE
 from eagerconv.kernels_cpu.jit import kernel
-from eagerconv.kernels_cpu.table import as_table
+from eagerconv.kernels_cpu.table import CONVERT, as_table
 from eagerconv.kernels_cpu.targets import host, register_bytes
 from eagerconv.kernels_cpu.threads import Launch, get_num_threads, worthwhile
 from eagerconv.memory import empty
@@ -33,7 +33,7 @@ def convert(source: Any, dtype: np.dtype[Any], to: Any = None) -> Any:
 def _launch(direction: str, name: str, count: int, threads: int) -> Launch:
     native = kernel(f"convert:{direction}_{name}", np.dtype(np.float32))
     threads = worthwhile(threads, count * SECONDS_PER_ELEMENT)
-    return Launch([(native, range(-(-count // CONVERT_PIECE)))], threads, 0, as_table([count]))
+    return Launch([(native, range(-(-count // CONVERT_PIECE)))], threads, 0, as_table(CONVERT.pack(SIZE=count)))
 
 
 @lru_cache(maxsize=8)

@@ -13,12 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from eagerconv.kernels_cpu import table as at
 from eagerconv.kernels_cpu.blocks import DWM_FEW_ROWS, DWM_ROWS
 from eagerconv.kernels_cpu.cooktoom import Matrix, form
 from eagerconv.kernels_cpu.jit import kernel
 from eagerconv.kernels_cpu.ranges import range_of_forms
-from eagerconv.kernels_cpu.table import as_table, streams, three, view
+from eagerconv.kernels_cpu.table import DWM_IMAGES, DWM_WEIGHTS, Fields, as_table, non_temporal, three, view
 from eagerconv.kernels_cpu.targets import lanes
 from eagerconv.kernels_cpu.threads import Launch
 from eagerconv.record import Algorithm, Plan, Range, Request
@@ -188,7 +187,7 @@ class Layout(NamedTuple):
     """Sizes and distances of one plan."""
 
     first: bool  # of the two ways to divide the work, the one that the kernels' names begin with
-    entries: dict[int, int]
+    fields: dict[str, int]
     rounds: int  # of the terms, or of the lines
     tasks: tuple[int, int]  # of the two kernels
 
@@ -250,16 +249,16 @@ def _layout(request: Request) -> Layout:
         shared, work = spec.groups * frequencies * u_xi, frequencies * (v_xi + p_xi) + strip
         line_blocks = -(-planes * pitch // lines)
         tasks = (spec.groups * chunks, spec.groups * line_blocks * column_blocks)
-    entries = {
-        at.LANES: n_lanes, at.SHARED: shared, at.WORK: work,
-        at.U_GROUP: frequencies * u_xi, at.U_BLOCK: u_block, at.U_XI: u_xi,
-        at.V_GROUP: frequencies * v_xi, at.V_BLOCK: v_block, at.V_XI: v_xi, at.P_BLOCK: p_block, at.P_XI: p_xi,
-        at.D_LINES: lines, at.D_COLUMNS: columns, at.D_PITCH: pitch, at.D_RUN_ON: int(cut or ay.pieces == 1),
-        at.D_LINE_BLOCKS: 1 if cut else line_blocks, at.D_COLUMN_BLOCKS: 1 if cut else column_blocks,
-        at.D_BLOCKS: pairs * out_phases, at.D_WIDTH: width, at.D_VECTORS: vectors, at.D_TERM: term, at.D_RANGE: part,
-        at.D_EACH: each, at.D_WIDE: ax.places, at.D_GRID: taps // n_lanes, at.D_TAPS: taps_at,
+    fields = {
+        "LANES": n_lanes, "SHARED": shared, "WORK": work,
+        "U_GROUP": frequencies * u_xi, "U_BLOCK": u_block, "U_XI": u_xi,
+        "V_GROUP": frequencies * v_xi, "V_BLOCK": v_block, "V_XI": v_xi, "P_BLOCK": p_block, "P_XI": p_xi,
+        "LINES": lines, "COLUMNS": columns, "PITCH": pitch, "RUN_ON": int(cut or ay.pieces == 1),
+        "LINE_BLOCKS": 1 if cut else line_blocks, "COLUMN_BLOCKS": 1 if cut else column_blocks,
+        "BLOCKS": pairs * out_phases, "WIDTH": width, "VECTORS": vectors, "TERM": term, "RANGE": part,
+        "EACH": each, "WIDE": ax.places, "GRID": taps // n_lanes, "TAPS": taps_at,
     }  # fmt: skip
-    return Layout(cut, entries, depth * -(-each // part), tasks)
+    return Layout(cut, fields, depth * -(-each // part), tasks)
 
 
 def _phases_of(vector: int, channels: int, phases: int, n_lanes: int) -> range:
@@ -343,19 +342,17 @@ def _images_plan(request: Request, shape: Shape) -> Plan:
     source, w = request.strides
     layout = _layout(request)
     row, channel = (w[0], w[1]) if forward else (w[1], w[0])
-    table = [0] * at.D_LISTS
-    table[: at.A_CHANNEL + 1] = [spec.batch, spec.groups, rows, channels, spec.cout * w[0], row, channel]
-    table[at.SOURCE : at.SOURCE + at.V_LENGTH] = view(source, spec.size if forward else spec.out, (1, 1))
-    result_shape = spec.shape(request.slot)
-    table[at.RESULT_N : at.RESULT_C + 1] = contiguous(result_shape)[:2]
-    table[at.D_W_Z] = w[2]
-    _set_axes(table, request, axes, result_shape[3:])
-    for entry, value in (layout.entries | {at.STREAM: streams(result_shape, dtype)}).items():
-        table[entry] = value
+    result_shape, fields = spec.shape(request.slot), layout.fields
+    image, channel_of_result = contiguous(result_shape)[:2]
+    table = DWM_IMAGES.pack(
+        **fields, **_axes(request, axes, result_shape[3:]), GROUPS=spec.groups, ROWS=rows, CHANNELS=channels,
+        SOURCE=view(source, spec.size if forward else spec.out, (1, 1)), RESULT_N=image, RESULT_C=channel_of_result,
+        A_GROUP=spec.cout * w[0], A_ROW=row, A_CHANNEL=channel, W_Z=w[2], NON_TEMPORAL=non_temporal(result_shape, dtype),
+    )  # fmt: skip
 
-    v_block, term, n_lanes, part = (table[i] for i in (at.V_BLOCK, at.D_TERM, at.LANES, at.D_RANGE))
-    wide, pieces = table[at.D_COLUMNS] + axes[1].pieces - 1, axes[0].pieces * axes[1].pieces
-    each, depth, phases = table[at.D_EACH], table[at.D_DEPTH], range(axes[0].result_stride * axes[1].result_stride)
+    v_block, term, n_lanes, part, each = (fields[name] for name in ("V_BLOCK", "TERM", "LANES", "RANGE", "EACH"))
+    wide, pieces = fields["COLUMNS"] + axes[1].pieces - 1, axes[0].pieces * axes[1].pieces
+    depth, phases = _planes(request).taps, range(axes[0].result_stride * axes[1].result_stride)
     rounds = [[(tap, i)] for tap in range(depth) for i in range(0, each, part)]  # (tap along z, first vector)
     if not layout.first:
         rounds = [[(tap, 0) for tap in range(depth)]]
@@ -372,10 +369,10 @@ def _images_plan(request: Request, shape: Shape) -> Plan:
                     )
                     for t in terms
                 ]
-        lists += [pairs for block in range(table[at.D_BLOCKS]) for pairs in by_phase[block % len(phases)]]
+        lists += [pairs for block in range(fields["BLOCKS"]) for pairs in by_phase[block % len(phases)]]
     stages = zip(("inputs", "products") if layout.first else ("filters", "tiles"), layout.tasks, strict=True)
     kernels = [(kernel(f"dwm:{name}_{scheme.name}", dtype), range(tasks)) for name, tasks in stages]
-    work, shared = table[at.WORK] * dtype.itemsize, table[at.SHARED] * dtype.itemsize
+    work, shared = fields["WORK"] * dtype.itemsize, fields["SHARED"] * dtype.itemsize
     launch = Launch(kernels, request.threads, work, as_table(_with_lists(table, lists)), shared)
 
     return launch.plan(shape, dtype)
@@ -425,16 +422,16 @@ def _weights_layout(request: Request) -> Layout:
         tasks = spec.groups * ((lines + halo) * vectors + lines * y_vectors), spec.groups * chunks * ranges
         shared = spec.groups * held + (tasks[1] * few * sums if blocks > 1 else 0)
         work = max(strip, taps + (few * sums if blocks == 1 else 0))
-    entries = {
-        at.LANES: n_lanes, at.FILTER: math.prod(spec.kernel), at.SHARED: shared, at.WORK: work,
-        at.V_GROUP: held, at.V_BLOCK: v_block, at.V_XI: v_xi,
-        at.Z_START: frequencies * v_xi, at.P_BLOCK: p_block, at.P_XI: p_xi,
-        at.U_START: spec.groups * held, at.U_GROUP: owned * sums, at.U_BLOCK: sums, at.U_XI: u_xi,
-        at.D_LINES: lines, at.D_COLUMNS: ax.tiles, at.D_PITCH: pitch, at.D_RUN_ON: int(ay.pieces == 1),
-        at.D_VECTORS: vectors, at.D_RANGE: few, at.D_WIDE: ax.places, at.D_GRID: taps // n_lanes, at.D_TAPS: taps_at,
-        at.D_EACH: each,
+    fields = {
+        "LANES": n_lanes, "FILTER": math.prod(spec.kernel), "SHARED": shared, "WORK": work,
+        "V_GROUP": held, "V_BLOCK": v_block, "V_XI": v_xi,
+        "Z_START": frequencies * v_xi, "P_BLOCK": p_block, "P_XI": p_xi,
+        "U_START": spec.groups * held, "U_GROUP": owned * sums, "U_BLOCK": sums, "U_XI": u_xi,
+        "LINES": lines, "COLUMNS": ax.tiles, "PITCH": pitch, "RUN_ON": int(ay.pieces == 1),
+        "VECTORS": vectors, "RANGE": few, "WIDE": ax.places, "GRID": taps // n_lanes, "TAPS": taps_at,
+        "EACH": each,
     }  # fmt: skip
-    return Layout(by_parts, entries, blocks, tasks)
+    return Layout(by_parts, fields, blocks, tasks)
 
 
 def _weights_plan(request: Request, shape: Shape) -> Plan:
@@ -443,25 +440,23 @@ def _weights_plan(request: Request, shape: Shape) -> Plan:
     scheme = _scheme(request)
     axes = scheme.axes
     layout = _weights_layout(request)
-    table = [0] * at.D_LISTS
-    table[: at.COUT + 1] = [spec.batch, spec.groups, spec.cin, spec.cout]
-    table[at.X_VIEW : at.X_VIEW + at.V_LENGTH] = view(x, spec.size, (1, 1))
-    table[at.Y_VIEW : at.Y_VIEW + at.V_LENGTH] = view(y, spec.out, (1, 1))
-    _set_axes(table, request, axes, spec.kernel[1:])
-    for entry, value in layout.entries.items():
-        table[entry] = value
+    fields = layout.fields
+    table = DWM_WEIGHTS.pack(
+        **fields, **_axes(request, axes, spec.kernel[1:]), GROUPS=spec.groups, CIN=spec.cin, COUT=spec.cout,
+        X_VIEW=view(x, spec.size, (1, 1)), Y_VIEW=view(y, spec.out, (1, 1)),
+    )  # fmt: skip
 
-    n_lanes, v_block, squared = table[at.LANES], table[at.V_BLOCK], math.prod(scheme.n)
+    n_lanes, v_block, squared = fields["LANES"], fields["V_BLOCK"], math.prod(scheme.n)
     pieces, phases = axes[0].pieces * axes[1].pieces, axes[0].source_stride * axes[1].source_stride
-    step = squared * table[at.U_XI]
-    wide = table[at.D_COLUMNS] + axes[1].pieces - 1
-    each = table[at.D_EACH]
+    step = squared * fields["U_XI"]
+    wide = fields["COLUMNS"] + axes[1].pieces - 1
+    each = fields["EACH"]
     lists = [
         [
             ((tap * each + t.vector) * v_block + t.ahead * n_lanes, ((t.vector - first) * pieces + t.piece) * step)
             for t in terms
         ]
-        for tap in range(table[at.D_DEPTH])
+        for tap in range(_planes(request).taps)
         for first in range(0, each, phases)  # a chunk of channels
         for terms in _terms(request, range(first, min(first + phases, each)), 0, wide)
     ]
@@ -472,24 +467,23 @@ def _weights_plan(request: Request, shape: Shape) -> Plan:
         for i in range(layout.rounds)
         for native, tasks in zip(kernels, layout.tasks, strict=True)
     ]
-    work, shared = table[at.WORK] * dtype.itemsize, table[at.SHARED] * dtype.itemsize
+    work, shared = fields["WORK"] * dtype.itemsize, fields["SHARED"] * dtype.itemsize
     launch = Launch(stages, request.threads, work, as_table(_with_lists(table, lists)), shared)
 
     return launch.plan(shape, dtype, "w")
 
 
-def _set_axes(table: list[int], request: Request, axes: tuple[Axis, ...], size: Shape) -> None:
-    """The entries of the axis of planes and of the two of tiles."""
-    depth = _planes(request)
-    table[at.BATCH], table[at.D_DEPTH], table[at.D_PLANES] = request.spec.batch * depth.planes, depth.taps, depth.planes
-    table[at.D_Z_STRIDE : at.D_Z_BASE + 1] = depth[2:]
-    for i, a in enumerate(axes):
-        for entry, value in (
-            (at.D_SIZE, size[i]), (at.D_SHIFT, a.shift), (at.D_START, a.start), (at.D_TILES, a.tiles),
-            (at.D_PIECES, a.pieces), (at.D_IN, a.source_stride), (at.D_OUT, a.result_stride),
-            (at.D_KERNEL, request.spec.kernel[i + 1]), (at.D_FIRST, a.first), (at.D_DIRECTION, a.direction),
-        ):  # fmt: skip
-            table[entry + i] = value
+def _axes(request: Request, axes: tuple[Axis, Axis], size: Shape) -> Fields:
+    """The fields of the axis of planes and of the two of tiles."""
+    z, (ay, ax), (_, ky, kx) = _planes(request), axes, request.spec.kernel
+    return {
+        "BATCH": request.spec.batch * z.planes, "DEPTH": z.taps, "PLANES": z.planes,
+        "Z_STRIDE": z.stride, "Z_STEP": z.step, "Z_BASE": z.base,
+        "SIZE": size, "SHIFT": (ay.shift, ax.shift), "START": (ay.start, ax.start), "TILES": (ay.tiles, ax.tiles),
+        "PIECES": (ay.pieces, ax.pieces), "IN": (ay.source_stride, ax.source_stride),
+        "OUT": (ay.result_stride, ax.result_stride), "KERNEL": (ky, kx), "FIRST": (ay.first, ax.first),
+        "DIRECTION": (ay.direction, ax.direction),
+    }  # fmt: skip
 
 
 # --------------------------------------------------------------------------------------------------------- the algorithm
@@ -533,13 +527,13 @@ def _cost(request: Request) -> float:
     needed = 1  # of the pairs of terms and frequencies, for one chunk of channels
     for need in _needed_of(spec, scheme):
         needed *= sum(sum(some) for phase in need for some in phase)
-    columns, side = layout.entries[at.D_COLUMNS], ax.pieces - 1
-    lines = planes * (ay.tiles if weights else layout.entries[at.D_PITCH])
+    columns, side = layout.fields["COLUMNS"], ax.pieces - 1
+    lines = planes * (ay.tiles if weights else layout.fields["PITCH"])
     tiles = planes * ay.tiles * ax.tiles
-    windows = lines * (columns + side) * layout.entries.get(at.D_COLUMN_BLOCKS, 1)
+    windows = lines * (columns + side) * layout.fields.get("COLUMN_BLOCKS", 1)
     if not weights:
         windows = _round(windows, DWM_FEW_ROWS)
-    halo = 1 + (ay.pieces - 1) / layout.entries[at.D_LINES]
+    halo = 1 + (ay.pieces - 1) / layout.fields["LINES"]
     paired = _round(chunks, 2) if chunks > 1 or weights else 1
     products = needed * windows * (vectors / in_phases) * n_lanes * paired
     seconds = products * SECONDS_PER_FMA * (SUMS if weights else 1)
@@ -556,7 +550,7 @@ def _cost(request: Request) -> float:
 def _workspace(request: Request) -> int:
     request = _three_axes(request)
     layout = _weights_layout(request) if request.slot == "w" else _layout(request)
-    return (layout.entries[at.SHARED] + layout.entries[at.WORK] * request.threads) * request.dtype.itemsize
+    return (layout.fields["SHARED"] + layout.fields["WORK"] * request.threads) * request.dtype.itemsize
 
 
 def _plan(request: Request) -> Plan:

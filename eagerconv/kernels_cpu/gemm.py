@@ -12,10 +12,19 @@ from operator import mul
 import numpy as np
 import numpy.typing as npt
 
-from eagerconv.kernels_cpu import table as at
 from eagerconv.kernels_cpu.blocks import GEMM_DEPTH, GEMM_VECTORS
 from eagerconv.kernels_cpu.jit import kernel
-from eagerconv.kernels_cpu.table import as_table, streams, three, view
+from eagerconv.kernels_cpu.table import (
+    GEMM_IMAGES,
+    GEMM_WEIGHTS,
+    PHASE,
+    Fields,
+    Table,
+    as_table,
+    non_temporal,
+    three,
+    view,
+)
 from eagerconv.kernels_cpu.targets import lanes
 from eagerconv.kernels_cpu.threads import Launch, worthwhile
 from eagerconv.record import FEATURES, Algorithm, Plan, Request
@@ -82,13 +91,15 @@ def _box(grid: Shape, step: Shape, pixels: int) -> Shape:
 
 @dataclass(frozen=True)
 class Cut:
-    """How a product with channels in the lanes is cut into tasks; entries as in table.py, workspaces in elements."""
+    """How a product with channels in the lanes is cut into tasks; fields as in table.py, workspaces in elements."""
 
     panels: int  # of all groups
     tasks: int
     shared: int
     work: int
-    entries: dict[int, Sequence[int]]
+    fields: Fields
+    chunk: int  # of channels
+    base: Shape  # the first image pixel that the first of a phase sees
     parts: list[tuple[Shape, Shape, list[Shape]]]
     tap: tuple[int, ...]  # from one channel to the next and along z, y, x in the image that is read
 
@@ -156,37 +167,32 @@ def cut(request: Request) -> Cut:
     sums_at = strip_at + (0 if in_place else strip[0] * box[0])
     sums_at = -(-sums_at // 16) * 16
     work = -(-(sums_at + sums) // 16) * 16 + 16
-    entries: dict[int, Sequence[int]] = {
-        at.BATCH: [spec.batch, spec.groups, rows, channels],
-        at.SOURCE: view(source, size, stride),
-        at.SHARED: [shared], at.LANES: [n_lanes, chunk], at.WORK: [work],
-        at.G_GRID: grid, at.G_BOX: box, at.G_TILES: tiles,
-        at.G_STEP: three(step, 1), at.G_BASE: three(base, 0), at.G_REACH: reach,
-        at.G_STRIP: strip, at.G_IN_PLACE: [int(in_place), vectors, panels, block, group, vector, spec.groups * group],
-        at.G_SEGMENTS: [segments, strip_at, sums_at, n_taps, *three(spec.kernel, 1)],
-        at.G_N_PHASES: [len(parts)],
+    fields: Fields = {
+        "BATCH": spec.batch, "GROUPS": spec.groups, "ROWS": rows, "CHANNELS": channels, "CHANNEL_CHUNK": chunk,
+        "SOURCE": view(source, size, stride), "SHARED": shared, "LANES": n_lanes, "WORK": work,
+        "GRID": grid, "BOX": box, "TILES": tiles, "STEP": three(step, 1), "BASE": three(base, 0), "REACH": reach,
+        "STRIP": strip, "IN_PLACE": int(in_place), "VECTORS": vectors, "PANELS": panels, "BLOCK": block,
+        "GROUP": group, "VECTOR": vector, "SEGMENT": spec.groups * group, "SEGMENTS": segments,
+        "STRIP_AT": strip_at, "SUMS_AT": sums_at, "N_TAPS": n_taps, "KERNEL": three(spec.kernel, 1), "N_PHASES": len(parts),
     }  # fmt: skip
-    return Cut(spec.groups * panels, tasks, shared, work, entries, parts, strip[1:])
+    return Cut(spec.groups * panels, tasks, shared, work, fields, chunk, three(base, 0), parts, strip[1:])
 
 
-def _table(cut: Cut, filter_: Shape, more: dict[int, Sequence[int]]) -> npt.NDArray[np.int64]:
-    """The kernels' table: the entries, and for each phase a pair of offsets for each (channel, tap).
+def _table(kind: Table, cut: Cut, filter_: Shape, **more: int | Sequence[int]) -> npt.NDArray[np.int64]:
+    """The kernels' table: the fields, and for each phase a pair of offsets for each (channel, tap).
 
     The first is that in the image, the second that in what `filter_` has the strides of: channel, then the kernel's axes.
     """
-    base, chunk = cut.entries[at.G_BASE], cut.entries[at.LANES][1]
-    table = [0] * (at.G_PHASES + len(cut.parts) * at.G_LENGTH)
-    for entry, values in (cut.entries | more).items():
-        table[entry : entry + len(values)] = values
+    table = kind.pack(**cut.fields, **more) + [0] * (len(cut.parts) * PHASE.LENGTH)
     nd = len(filter_) - 1
     for i, (_, start, taps) in enumerate(cut.parts):
-        phase = at.G_PHASES + i * at.G_LENGTH
-        table[phase : phase + at.G_LENGTH] = [*three(start, 0), len(table), len(taps)]
+        phase = kind.LENGTH + i * PHASE.LENGTH
+        table[phase : phase + PHASE.LENGTH] = PHASE.pack(START=three(start, 0), TAPS_AT=len(table), TAPS=len(taps))
         places = []
         for tap in taps:
-            away = zip(cut.tap[1:], three(tap[nd:], 0), base, strict=True)
+            away = zip(cut.tap[1:], three(tap[nd:], 0), cut.base, strict=True)
             places.append((sum(s * (t - b) for s, t, b in away), sum(map(mul, tap[:nd], filter_[1:]))))
-        for r in range(chunk):
+        for r in range(cut.chunk):
             for place, k in places:
                 table += [r * cut.tap[0] + place, r * filter_[0] + k]
     return as_table(table)
@@ -200,12 +206,11 @@ def _images_plan(request: Request) -> Plan:
     result = contiguous(shape)
     row, channel = w[:2] if request.slot == "y" else (w[1], w[0])
     panels = contiguous((1, 1, *spec.kernel))[1:]  # of w, packed; channels in the lanes
-    table = _table(parts, panels if broadcasts(request) else (channel, *w[2:]), {
-        at.A_GROUP: [spec.cout * w[0], row, channel],
-        at.RESULT_N: [*result[:2], *three(result[2:], 0)],
-        at.G_TAP_STEP: three(w[2:], 0),
-        at.STREAM: [streams(shape, dtype)],
-    })  # fmt: skip
+    table = _table(
+        GEMM_IMAGES, parts, panels if broadcasts(request) else (channel, *w[2:]),
+        A_GROUP=spec.cout * w[0], A_ROW=row, A_CHANNEL=channel, TAP_STEP=three(w[2:], 0),
+        RESULT_N=result[0], RESULT_C=result[1], RESULT_I=three(result[2:], 0), NON_TEMPORAL=non_temporal(shape, dtype),
+    )  # fmt: skip
     stages = [(kernel("pixels:images", dtype), range(parts.tasks))]
     if broadcasts(request):
         filters = (kernel("gemm:filters", dtype), range(parts.panels))
@@ -236,10 +241,11 @@ def _weights_plan(request: Request) -> Plan:
     spec, dtype, image = request.spec, request.dtype, mirrored(request)
     y, parts = image.strides[1], cut(image)
     group, rows = spec.cout * spec.cin * math.prod(spec.kernel), spec.cin * math.prod(spec.kernel)
-    table = _table(parts, contiguous((1, 1, *spec.kernel))[1:], {
-        at.A_GROUP: [group, *((rows, 1) if image is request else (1, rows))],
-        at.G_PANEL_VIEW: [*y[:2], *three(y[2:], 0)],
-    })  # fmt: skip
+    row, channel = (rows, 1) if image is request else (1, rows)
+    table = _table(
+        GEMM_WEIGHTS, parts, contiguous((1, 1, *spec.kernel))[1:],
+        A_GROUP=group, A_ROW=row, A_CHANNEL=channel, PANEL_VIEW=(*y[:2], *three(y[2:], 0)),
+    )  # fmt: skip
     stages = [(kernel("gemm:weights", dtype), range(parts.tasks)), (kernel("gemm:finish", dtype), range(parts.panels))]
     threads = worthwhile(request.threads, _seconds(request))
     launch = Launch(stages, threads, parts.work * dtype.itemsize, table, parts.shared * dtype.itemsize)

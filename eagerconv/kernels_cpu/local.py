@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 
-from eagerconv.kernels_cpu import table as at
 from eagerconv.kernels_cpu.jit import kernel
+from eagerconv.kernels_cpu.table import LOCAL as TABLE
 from eagerconv.kernels_cpu.table import as_table, middle
 from eagerconv.kernels_cpu.targets import lanes
 from eagerconv.kernels_cpu.threads import Launch, worthwhile
@@ -143,29 +143,16 @@ def _forward_tasks(request: Request) -> tuple[int, int]:
 def _table(request: Request) -> list[int]:
     spec, cut = request.spec, _blocks(request)
     a, b = request.strides
-    table = middle(spec, *arrange(request.slot, a, b, contiguous(spec.shape(request.slot))))
+    fields = middle(spec, *arrange(request.slot, a, b, contiguous(spec.shape(request.slot))))
     patches_at, work = _elements(request)
     filters = _forward_tasks(request)[0] if request.slot != "x" else spec.cout
     channels, slab = _inputs_tasks(request)[:2] if request.slot == "x" else (spec.cin, 1)
-    entries = {
-        at.L_POSITIONS: cut.positions,
-        at.L_IMAGES: cut.images,
-        at.L_FILTERS: filters,
-        at.L_CHANNELS: cut.channels,
-        at.L_RUNS: cut.runs,
-        at.L_TAPS: cut.taps,
-        at.L_CLASSES: cut.classes,
-        at.L_LENGTH: cut.length,
-        at.L_ROW: cut.classes * cut.length,
-        at.L_COMMON: cut.common,
-        at.L_STRIDE: spec.stride[-1] // cut.common,
-        at.L_PATCH: cut.patch,
-        at.L_PATCHES_AT: patches_at,
-        at.L_WORK: work,
-        at.L_BLOCK: channels,
-        at.L_SLAB: slab,
-    }
-    return table + [entries[i] for i in range(len(table), len(table) + len(entries))]
+    return TABLE.pack(
+        **fields, POSITIONS=cut.positions, IMAGES=cut.images, FILTERS=filters, CHANNELS=cut.channels, RUNS=cut.runs,
+        TAPS=cut.taps, CLASSES=cut.classes, LENGTH_OF_CLASS=cut.length, ROW=cut.classes * cut.length, COMMON=cut.common,
+        STRIDE_OF_RUNS=spec.stride[-1] // cut.common, PATCH=cut.patch, PATCHES_AT=patches_at, WORK=work,
+        BLOCK=channels, SLAB=slab,
+    )  # fmt: skip
 
 
 def _cost(request: Request) -> float:

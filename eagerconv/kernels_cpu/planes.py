@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from eagerconv.kernels_cpu import table as at
 from eagerconv.kernels_cpu.blocks import PLANE_TAPS
 from eagerconv.kernels_cpu.jit import kernel
-from eagerconv.kernels_cpu.table import as_table
+from eagerconv.kernels_cpu.table import PLANES, as_table
 from eagerconv.kernels_cpu.targets import lanes
 from eagerconv.kernels_cpu.threads import Launch
 from eagerconv.record import Plan, Request
@@ -101,14 +100,11 @@ def plan(request: Request, threads: int) -> Plan:
     along = contiguous((1, 1, *size))[2:]
     rows, channels = (spec.cin, spec.cout) if inputs else (spec.cout, spec.cin)
     row, channel = (w[1], w[0]) if inputs else (w[0], w[1])
-    table = [0] * at.PLANES_LENGTH
-    table[: at.A_CHANNEL + 1] = [spec.batch, spec.groups, rows, channels, spec.cout * w[0], row, channel]
-    table[at.N_SOURCE : at.N_SOURCE + 2] = request.strides[0][:2]
-    table[at.N_Y : at.N_Y + 2] = request.strides[1][:2]
-    for entry, value in (
-        (at.N_PIXELS, math.prod(grid)), (at.N_LANES, lanes(dtype)), (at.N_VECTORS, masks.shape[1]), (at.N_TAPS, len(ks)),
-    ):  # fmt: skip
-        table[entry] = value
+    table = PLANES.pack(
+        BATCH=spec.batch, GROUPS=spec.groups, ROWS=rows, CHANNELS=channels, A_GROUP=spec.cout * w[0], A_ROW=row,
+        A_CHANNEL=channel, SOURCE=request.strides[0][:2], Y=request.strides[1][:2], PIXELS=math.prod(grid),
+        LANES=lanes(dtype), VECTORS=masks.shape[1], TAPS=len(ks),
+    )  # fmt: skip
     for k, offset in zip(ks, offsets, strict=True):
         table += [sum(map(mul, offset, along)), sum(map(mul, k, w[2:]))]
     bits = masks.T if slot == "w" else masks

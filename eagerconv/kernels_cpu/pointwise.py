@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from eagerconv.kernels_cpu.jit import kernel
-from eagerconv.kernels_cpu.table import STREAM_BYTES, as_table
+from eagerconv.kernels_cpu.table import POINTWISE, STREAM_BYTES, as_table
 from eagerconv.kernels_cpu.threads import Launch, get_num_threads
 from eagerconv.memory import empty
 from eagerconv.spec import Shape
@@ -123,5 +123,5 @@ def _rows(name: str, a: Any, numbers: Any, out: Any, channels: int, inner: int) 
 def _launch(
     name: str, dtype: np.dtype[Any], tasks: int, size: int, piece: int, channels: int, stream: bool, threads: int
 ) -> Launch:
-    table = as_table([size, piece, channels, int(stream)])
+    table = as_table(POINTWISE.pack(SIZE=size, PIECE=piece, CHANNELS=channels, NON_TEMPORAL=int(stream)))
     return Launch([(kernel(f"pointwise:{name}", dtype), range(tasks))], threads, 0, table)

@@ -10,7 +10,7 @@ import numpy as np
 
 from eagerconv.kernels_cpu import pointwise
 from eagerconv.kernels_cpu.jit import kernel
-from eagerconv.kernels_cpu.table import as_table
+from eagerconv.kernels_cpu.table import POOLING, as_table
 from eagerconv.kernels_cpu.threads import Launch, get_num_threads
 from eagerconv.memory import empty
 from eagerconv.spec import Shape
@@ -48,10 +48,9 @@ def _suits(x: Any, windows: Windows) -> bool:
 @lru_cache(maxsize=256)
 def _launch(name: str, dtype: np.dtype[Any], windows: Windows, planes: int, threads: int) -> Launch:
     fillers = (1, 1, 1, 1, 0)  # one axis is the only row of a plane
-    entries = [
-        v for values, filler in zip(windows, fillers, strict=True) for v in (*(filler,) * (2 - len(values)), *values)
-    ]
-    work = 2 * (-(-windows[0][-1] // 16) * 16 + 16)
-    return Launch(
-        [(kernel(f"pooling:{name}", dtype), range(planes))], threads, work * dtype.itemsize, as_table([*entries, work])
+    size, out, window, stride, pad = (
+        (*(filler,) * (2 - len(values)), *values) for values, filler in zip(windows, fillers, strict=True)
     )
+    work = 2 * (-(-windows[0][-1] // 16) * 16 + 16)
+    table = as_table(POOLING.pack(SIZE=size, OUT=out, WINDOW=window, STRIDE=stride, PAD=pad, WORK=work))
+    return Launch([(kernel(f"pooling:{name}", dtype), range(planes))], threads, work * dtype.itemsize, table)

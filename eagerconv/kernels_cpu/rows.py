@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 
 from eagerconv.kernels_cpu import planes
-from eagerconv.kernels_cpu import table as at
 from eagerconv.kernels_cpu.blocks import HEIGHTS, LINES, VECTORS, tap_blocks
 from eagerconv.kernels_cpu.jit import kernel
-from eagerconv.kernels_cpu.table import as_table, streams, three, view
+from eagerconv.kernels_cpu.table import ROWS_IMAGES, ROWS_WEIGHTS, Fields, as_table, non_temporal, three, view
 from eagerconv.kernels_cpu.targets import lanes
 from eagerconv.kernels_cpu.threads import Launch, worthwhile
 from eagerconv.record import FEATURES, OPERANDS, TYPICAL_BATCH, Algorithm, Plan, Request
@@ -172,31 +171,30 @@ def _axis_grid(spec: ConvSpec, slot: Slot) -> Shape:
     return three(spec.size if slot == "x" else spec.out, 1)
 
 
-def _common(request: Request, layout: Layout, w: Shape) -> list[int]:
-    """The entries that all kernels read, given the strides of w; forward and for the weights the source is x."""
+def _common(request: Request, layout: Layout, w: Shape) -> Fields:
+    """The fields that all kernels read, given the strides of w; forward and for the weights the source is x."""
     spec, slot, nd = request.spec, request.slot, request.spec.ndim
     inputs = slot == "x"
     rows, channels = (spec.cin, spec.cout) if inputs else (spec.cout, spec.cin)
     size = spec.out if inputs else spec.size
     row, channel = (w[1], w[0]) if inputs else (w[0], w[1])
     y, x = layout.y, layout.x
-    table = [0] * at.ROWS_LENGTH
-    table[: at.A_CHANNEL + 1] = [spec.batch, spec.groups, rows, channels, spec.cout * w[0], row, channel]
-    sources = (1, y.sources, x.sources)
-    table[at.SOURCE : at.SOURCE + at.V_LENGTH] = view(request.strides[0], size, sources)
     z = (1, 0, 0, 1)  # multiply, step, origin, divide: forward iz = oz*stride + kz*step + origin
     if nd == 3:
         stride, step, origin = spec.stride[0], spec.step[0], spec.origin[0]
         z = (1, -step, -origin, stride) if inputs else (stride, step, origin, 1)
-    for entry, values in (
-        (at.R_GRID, _axis_grid(spec, slot)), (at.R_PHASES, (1, y.phases, x.phases)), (at.R_TAP, three(w[2:], 0)),
-        (at.R_Z, z), (at.R_STRIP_Y, (*layout.strip, *layout.strips)),
-        (at.R_PITCH, (layout.pitch, layout.plane, layout.slab, layout.fill, y.low, x.low)),
-        (at.R_SECOND_AT, layout.parts[:3]), (at.R_DEPTH, three(spec.kernel, 1)[:1]), (at.R_LANES, (lanes(request.dtype),)),
-        (at.WORK, (layout.parts[-1],)), (at.R_KERNEL, three(spec.kernel, 1)),
-    ):  # fmt: skip
-        table[entry : entry + len(values)] = values
-    return table
+    (high, wide), (down, across) = layout.strip, layout.strips
+    second, third, fourth, work = layout.parts
+    return {
+        "BATCH": spec.batch, "GROUPS": spec.groups, "ROWS": rows, "CHANNELS": channels,
+        "A_GROUP": spec.cout * w[0], "A_ROW": row, "A_CHANNEL": channel, "TAP": three(w[2:], 0),
+        "SOURCE": view(request.strides[0], size, (1, y.sources, x.sources)),
+        "GRID": _axis_grid(spec, slot), "PHASES": (1, y.phases, x.phases), "Z": z,
+        "STRIP_Y": high, "STRIP_X": wide, "STRIPS_Y": down, "STRIPS_X": across, "PITCH": layout.pitch,
+        "PLANE": layout.plane, "SLAB": layout.slab, "FILL": layout.fill, "LOW_Y": y.low, "LOW_X": x.low,
+        "SECOND_AT": second, "THIRD_AT": third, "FOURTH_AT": fourth, "WORK": work,
+        "KERNEL": three(spec.kernel, 1), "DEPTH": three(spec.kernel, 1)[0], "LANES": lanes(request.dtype),
+    }  # fmt: skip
 
 
 def _place(layout: Layout, y: int, x: int) -> int:
@@ -221,13 +219,15 @@ def _images_plan(request: Request, threads: int) -> Plan:
     spec, slot, dtype = request.spec, request.slot, request.dtype
     layout = _layout(spec, slot, dtype, *_block(request))
     w = request.strides[1]
-    table = _common(request, layout, w)
-    table[at.R_STREAM] = streams(spec.shape(slot), dtype)
     y0 = layout.y.low * layout.y.sources
     columns = [[(_place(layout, y0, t), k) for k, t in taps] for taps in layout.x.taps]
     lists = [(5, _chunks(layout, taps)) for taps in layout.y.taps]
     lists += [(2, [entry for column in some for entry in column]) for some in columns]
-    table[at.R_CHUNKS], table[at.R_COLUMNS] = len(table), len(table) + 2 * layout.y.phases
+    chunks = ROWS_IMAGES.LENGTH
+    table = ROWS_IMAGES.pack(
+        **_common(request, layout, w), CHUNKS=chunks, COLUMNS=chunks + 2 * layout.y.phases,
+        NON_TEMPORAL=non_temporal(spec.shape(slot), dtype),
+    )  # fmt: skip
     start = len(table) + 2 * len(lists)
     for length, entries in lists:
         table += [start, len(entries) // length]
@@ -247,11 +247,7 @@ def _weights_plan(request: Request, threads: int) -> Plan:
     layout = _layout(spec, "w", dtype, height, columns)
     shape = spec.shape("w")
     y_taps, x_taps = layout.y.taps[0], layout.x.taps[0]
-    y = request.strides[1]
-    table = _common(request, layout, contiguous(shape))
-    table[at.R_Y_N : at.R_Y_O + 3] = [*y[:2], *three(y[2:], 0)]
-    table[at.R_BLOCK] = filters = _filters(spec)
-    table[at.R_CHUNKS] = (layout.parts[1] - layout.parts[0]) // filters
+    y, filters = request.strides[1], _filters(spec)
     entries: list[int] = []
     tiles: list[tuple[tuple[int, ...], list[tuple[tuple[int, int], tuple[int, int]]]]]
     place = {}  # of the sums of each tap
@@ -273,8 +269,11 @@ def _weights_plan(request: Request, threads: int) -> Plan:
             for k, (ty, tx) in enumerate(some):
                 ky = y_taps[row][0] if height > 1 else ty[0]
                 place[ky, tx[0]] = n * height * columns + h * columns + k
-    table[at.R_TILES], table[at.R_COLUMNS] = len(tiles), len(table)
-    table[at.R_PLACES] = len(table) + len(entries)
+    behind = ROWS_WEIGHTS.LENGTH
+    table = ROWS_WEIGHTS.pack(
+        **_common(request, layout, contiguous(shape)), COLUMNS=behind, TILES=len(tiles), PLACES=behind + len(entries),
+        Y_N=y[0], Y_F=y[1], Y_O=three(y[2:], 0), Y_SLAB=(layout.parts[1] - layout.parts[0]) // filters, BLOCK=filters,
+    )  # fmt: skip
     table += [*entries, *(place[tap] for tap in sorted(place))]
     tasks = spec.groups * -(-spec.cout // filters)
     stage = (kernel(f"rows:weights_{height}_{columns}", dtype), range(tasks))

@@ -8,11 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from eagerconv.kernels_cpu import table as at
 from eagerconv.kernels_cpu.blocks import WINOGRAD_ROWS
 from eagerconv.kernels_cpu.jit import kernel
 from eagerconv.kernels_cpu.ranges import range_of_forms
-from eagerconv.kernels_cpu.table import as_table, streams, three, view
+from eagerconv.kernels_cpu.table import WINOGRAD_IMAGES, WINOGRAD_WEIGHTS, as_table, non_temporal, three, view
 from eagerconv.kernels_cpu.targets import lanes
 from eagerconv.kernels_cpu.threads import Launch
 from eagerconv.record import Algorithm, Plan, Range, Request
@@ -159,8 +158,8 @@ def _strip(form: Form, tiles: int, apart: int, n_lanes: int) -> int:
     return (max(pixels, (n_lanes + 1) * prod(form.r)) + 2 * n_lanes) * n_lanes
 
 
-def _layout(request: Request, form: Form) -> dict[int, int]:
-    """Sizes and distances in the workspace, as entries of the table."""
+def _layout(request: Request, form: Form) -> dict[str, int]:
+    """Sizes and distances in the workspace, as fields of the table."""
     spec, n_lanes, n = request.spec, lanes(request.dtype), prod(form.n)
     of = _geometry(request, form)
     padded, out_blocks = of.vectors * n_lanes, -(-of.rows // (2 * n_lanes))
@@ -185,15 +184,15 @@ def _layout(request: Request, form: Form) -> dict[int, int]:
         shared = spec.groups * n * u_xi
         work = n * (v_xi + p_xi) + _strip(form, min(of.across, tiles), apart, n_lanes)
     return {
-        at.TILES: tiles, at.ROW_BLOCK: block, at.CHANNEL_CHUNK: chunk // n_lanes, at.LANES: n_lanes,
-        at.SHARED: shared, at.WORK: work, at.STREAM: streams(spec.shape(request.slot), request.dtype),
-        at.U_GROUP: n * u_xi, at.U_BLOCK: padded * 2 * n_lanes, at.U_XI: u_xi,
-        at.V_GROUP: n * v_xi, at.V_BLOCK: held * n_lanes, at.V_XI: v_xi,
-        at.P_BLOCK: held * 2 * n_lanes, at.P_XI: p_xi,
+        "TILES": tiles, "ROW_BLOCK": block, "CHANNEL_CHUNK": chunk // n_lanes, "LANES": n_lanes,
+        "SHARED": shared, "WORK": work, "NON_TEMPORAL": non_temporal(spec.shape(request.slot), request.dtype),
+        "U_GROUP": n * u_xi, "U_BLOCK": padded * 2 * n_lanes, "U_XI": u_xi,
+        "V_GROUP": n * v_xi, "V_BLOCK": held * n_lanes, "V_XI": v_xi,
+        "P_BLOCK": held * 2 * n_lanes, "P_XI": p_xi,
     }  # fmt: skip
 
 
-def _places(spec: ConvSpec, grid: Shape, sign: int) -> dict[int, int]:
+def _places(spec: ConvSpec, grid: Shape, sign: int) -> dict[str, int]:
     """How a place of the grid and a tap make a place of the source: place + sign * (tap*step + origin)."""
     axes = _axes(spec)
     steps = [sign * d for d in axes.step]
@@ -202,9 +201,9 @@ def _places(spec: ConvSpec, grid: Shape, sign: int) -> dict[int, int]:
         base[axis] += min(0, (axes.kernel[axis] - 1) * steps[axis])
     backwards = any(k > 1 and d < 0 for k, d in zip(axes.kernel[1:], steps[1:], strict=True))
     return {
-        at.GRID_Z: grid[0], at.GRID_Y: grid[1], at.GRID_X: grid[2], at.BASE_Z: base[0], at.BASE_Y: base[1],
-        at.BASE_X: base[2], at.BACKWARDS: int(backwards), at.DEPTH: axes.kernel[0], at.STEP_Z: steps[0],
-        at.APART_Y: axes.apart[0], at.APART_X: axes.apart[1],
+        "GRID_Z": grid[0], "GRID_Y": grid[1], "GRID_X": grid[2], "BASE_Z": base[0], "BASE_Y": base[1],
+        "BASE_X": base[2], "BACKWARDS": int(backwards), "DEPTH": axes.kernel[0], "STEP_Z": steps[0],
+        "APART_Y": axes.apart[0], "APART_X": axes.apart[1],
     }  # fmt: skip
 
 
@@ -216,16 +215,16 @@ def _images_plan(request: Request, form: Form) -> Plan:
     of, layout = _geometry(request, form), _layout(request, form)
     shape = spec.shape(request.slot)
 
-    table = [0] * at.WINOGRAD_LENGTH
     row, channel = (w[0], w[1]) if forward else (w[1], w[0])
-    table[: at.A_CHANNEL + 1] = [spec.batch, spec.groups, of.rows, of.channels, spec.cout * w[0], row, channel]
-    table[at.SOURCE : at.SOURCE + at.V_LENGTH] = view(source, of.size, (1, 1))
-    table[at.RESULT_N : at.RESULT_C + 1] = contiguous(shape)[:2]
-    table[at.W_Z : at.W_X + 1] = w[2:]
-    for entry, value in (layout | _places(spec, of.grid, 1 if forward else -1)).items():
-        table[entry] = value
+    image, channel_of_result = contiguous(shape)[:2]
+    table = WINOGRAD_IMAGES.pack(
+        **layout, **_places(spec, of.grid, 1 if forward else -1),
+        BATCH=spec.batch, GROUPS=spec.groups, ROWS=of.rows, CHANNELS=of.channels, SOURCE=view(source, of.size, (1, 1)),
+        A_GROUP=spec.cout * w[0], A_ROW=row, A_CHANNEL=channel, W_Z=w[2], W_Y=w[3], W_X=w[4],
+        RESULT_N=image, RESULT_C=channel_of_result,
+    )  # fmt: skip
 
-    n_lanes = layout[at.LANES]
+    n_lanes = layout["LANES"]
     if _cut(request, form):
         stages = [
             ("inputs", spec.groups * of.vectors * of.lines),
@@ -234,10 +233,10 @@ def _images_plan(request: Request, form: Form) -> Plan:
     else:
         stages = [
             ("filters", spec.groups * -(-of.rows // n_lanes)),
-            ("tiles", spec.groups * -(-of.lines * of.across // layout[at.TILES])),
+            ("tiles", spec.groups * -(-of.lines * of.across // layout["TILES"])),
         ]
     kernels = [(kernel(f"winograd:{name}_{form.name}", dtype), range(tasks)) for name, tasks in stages]
-    work, shared = layout[at.WORK] * dtype.itemsize, layout[at.SHARED] * dtype.itemsize
+    work, shared = layout["WORK"] * dtype.itemsize, layout["SHARED"] * dtype.itemsize
     launch = Launch(kernels, request.threads, work, as_table(table), shared)
 
     return launch.plan(shape, dtype)
@@ -264,7 +263,7 @@ def _in_parts(request: Request, form: Form) -> bool:
     return of.lines * of.across >= FEW_WEIGHT_TILES and max(of.channels, request.spec.cout) <= 2 * PART_CHANNELS
 
 
-def _weights_layout(request: Request, form: Form) -> dict[int, int]:
+def _weights_layout(request: Request, form: Form) -> dict[str, int]:
     spec, n_lanes, n = request.spec, lanes(request.dtype), prod(form.n)
     of = _weights_geometry(request, form)
     total = of.lines * of.across
@@ -294,12 +293,12 @@ def _weights_layout(request: Request, form: Form) -> dict[int, int]:
         held = spec.groups * (c_blocks * v_block + f_blocks * p_block)
         waiting, work = owned * n * u_xi if tiles < total else 0, n * u_xi
     return {
-        at.TILES: tiles, at.LANES: n_lanes, at.SHARED: held + waiting,
-        at.WORK: work + _strip(form, min(of.across, tiles), apart, n_lanes), at.FILTER: spec.cin * prod(spec.kernel),
-        at.U_BLOCK: n * u_xi, at.U_XI: u_xi, at.U_START: held,
-        at.V_GROUP: c_blocks * v_block + f_blocks * p_block, at.V_BLOCK: v_block, at.V_XI: v_xi,
-        at.Z_START: c_blocks * v_block, at.P_BLOCK: p_block, at.P_XI: p_xi,
-        at.CHANNEL_BLOCK: c_block, at.FILTER_BLOCK: f_block, at.PART: part, at.PARTS: parts,
+        "TILES": tiles, "LANES": n_lanes, "SHARED": held + waiting,
+        "WORK": work + _strip(form, min(of.across, tiles), apart, n_lanes), "FILTER": spec.cin * prod(spec.kernel),
+        "U_BLOCK": n * u_xi, "U_XI": u_xi, "U_START": held,
+        "V_GROUP": c_blocks * v_block + f_blocks * p_block, "V_BLOCK": v_block, "V_XI": v_xi,
+        "Z_START": c_blocks * v_block, "P_BLOCK": p_block, "P_XI": p_xi,
+        "CHANNEL_BLOCK": c_block, "FILTER_BLOCK": f_block, "PART": part, "PARTS": parts,
     }  # fmt: skip
 
 
@@ -307,27 +306,25 @@ def _weights_plan(request: Request, form: Form) -> Plan:
     spec, dtype = request.spec, request.dtype
     axes, of, layout = _axes(spec), _weights_geometry(request, form), _weights_layout(request, form)
     x, y = (_strides(spec, strides) for strides in request.strides)
-    table = [0] * at.WINOGRAD_LENGTH
-    table[: at.COUT + 1] = [spec.batch, spec.groups, spec.cin, spec.cout]
-    table[at.X_VIEW : at.X_VIEW + at.V_LENGTH] = view(x, axes.size, (1, 1))
-    table[at.Y_VIEW : at.Y_VIEW + at.V_LENGTH] = view(y, axes.out, (1, 1))
-    for entry, value in (layout | _places(spec, axes.out, 1)).items():
-        table[entry] = value
+    table = WINOGRAD_WEIGHTS.pack(
+        **layout, **_places(spec, axes.out, 1), BATCH=spec.batch, GROUPS=spec.groups, CIN=spec.cin, COUT=spec.cout,
+        X_VIEW=view(x, axes.size, (1, 1)), Y_VIEW=view(y, axes.out, (1, 1)),
+    )  # fmt: skip
 
-    n_lanes = layout[at.LANES]
+    n_lanes = layout["LANES"]
     c_vectors, f_vectors = of.channels // n_lanes, -(-spec.cout // n_lanes)
-    owned = spec.groups * -(-of.channels // layout[at.CHANNEL_BLOCK]) * -(-spec.cout // layout[at.FILTER_BLOCK])
+    owned = spec.groups * -(-of.channels // layout["CHANNEL_BLOCK"]) * -(-spec.cout // layout["FILTER_BLOCK"])
     stages: list[tuple[str, range]]
     if _in_parts(request, form):
-        stages = [("parts", range(layout[at.PARTS] * owned)), ("join", range(spec.groups * c_vectors * f_vectors))]
+        stages = [("parts", range(layout["PARTS"] * owned)), ("join", range(spec.groups * c_vectors * f_vectors))]
     else:
-        block, vectors = layout[at.TILES] // of.across, spec.groups * (c_vectors + f_vectors)
+        block, vectors = layout["TILES"] // of.across, spec.groups * (c_vectors + f_vectors)
         stages = []
         for i, first in enumerate(range(0, of.lines, block)):
             stages.append(("transforms", range(first * vectors, min(first + block, of.lines) * vectors)))
             stages.append(("sums", range(i * owned, (i + 1) * owned)))
     kernels = [(kernel(f"winograd:{name}_{form.name}", dtype), tasks) for name, tasks in stages]
-    work, shared = layout[at.WORK] * dtype.itemsize, layout[at.SHARED] * dtype.itemsize
+    work, shared = layout["WORK"] * dtype.itemsize, layout["SHARED"] * dtype.itemsize
     launch = Launch(kernels, request.threads, work, as_table(table), shared)
 
     return launch.plan(spec.shape("w"), dtype, "w")
@@ -379,19 +376,19 @@ def _cost(request: Request, forms: Forms) -> float:
         tiles = w_of.lines * w_of.across
         c, f = w_of.channels // n_lanes, -(-spec.cout // n_lanes)
         c_blocks, f_blocks = (
-            -(-a // layout[block]) for a, block in ((w_of.channels, at.CHANNEL_BLOCK), (spec.cout, at.FILTER_BLOCK))
+            -(-a // layout[block]) for a, block in ((w_of.channels, "CHANNEL_BLOCK"), (spec.cout, "FILTER_BLOCK"))
         )
-        tasks = c_blocks * f_blocks * layout[at.PARTS]
+        tasks = c_blocks * f_blocks * layout["PARTS"]
         again_c, again_f = (f_blocks, c_blocks) if _in_parts(request, form) else (2, 2)  # through memory: as if twice
         seconds += tiles * (c * again_c + f * again_f) * n * SECONDS_IN
         seconds += tiles * n * c * n_lanes * -(-f // 2) * 2 * SECONDS_PER_FMA * SUMS
-        seconds += w_of.channels * f * n * SECONDS_FILTER * (1 + layout[at.PARTS])
+        seconds += w_of.channels * f * n * SECONDS_FILTER * (1 + layout["PARTS"])
     else:
         of, layout = _geometry(request, form), _layout(request, form)
         tiles, rows, blocks = of.lines * of.across, -(-of.rows // n_lanes), -(-of.rows // (2 * n_lanes))
         filters = n * of.vectors * n_lanes * blocks * 2 * n_lanes * request.dtype.itemsize
-        tasks = blocks if _cut(request, form) else -(-tiles // layout[at.TILES])
-        block = layout[at.ROW_BLOCK]
+        tasks = blocks if _cut(request, form) else -(-tiles // layout["TILES"])
+        block = layout["ROW_BLOCK"]
         seconds += tiles * n * (of.vectors * SECONDS_IN + rows * SECONDS_OUT)
         seconds += -(-tiles // block) * block * n * of.vectors * n_lanes * 2 * blocks * SECONDS_PER_FMA
         seconds += of.vectors * n_lanes * rows * n * SECONDS_FILTER
@@ -404,7 +401,7 @@ def _workspace(request: Request, forms: Forms) -> int:
     form = _form(request.spec, forms)
     assert form is not None
     layout = _weights_layout(request, form) if request.slot == "w" else _layout(request, form)
-    return (layout[at.SHARED] + layout[at.WORK] * request.threads) * request.dtype.itemsize
+    return (layout["SHARED"] + layout["WORK"] * request.threads) * request.dtype.itemsize
 
 
 def _plan(request: Request, forms: Forms) -> Plan:

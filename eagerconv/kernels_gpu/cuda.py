@@ -100,7 +100,7 @@ class Runtime(Protocol):
 def source(dtype: str) -> str:
     """The CUDA source of all kernels for one dtype."""
     element, total = TYPES[dtype]
-    lines = [f"#define {name} {getattr(table, name)}" for name in ENTRIES]
+    lines = [f"#define {name} {getattr(table.DIRECT, name)}" for name in ENTRIES]
     lines += [f"#define ELEMENT_TYPE {element}", f"#define SUM_TYPE {total}"]
     text = resources.files("eagerconv.kernels_gpu").joinpath("conv.cu").read_text(encoding="utf-8")
     return "\n".join([*lines, text])

@@ -8,13 +8,14 @@ from __future__ import annotations
 from typing import Any
 
 import llvmlite.ir as ir
-from numba.extending import intrinsic
 
 from eagerconv.kernels_cpu.blocks import CONVERT_PIECE
-from eagerconv.kernels_cpu.native.vector import I64, REGISTER_BYTES, Loop, _void
+from eagerconv.kernels_cpu.native.emit import I8, I16, I32, I64, REGISTER_BYTES, Loop, Vectors, emits, returning
+from eagerconv.kernels_cpu.native.loops import P
+from eagerconv.kernels_cpu.table import CONVERT as at
 
 LANES = REGISTER_BYTES // 4
-I16, I32, HALF, FLOAT = ir.IntType(16), ir.IntType(32), ir.HalfType(), ir.FloatType()
+HALF, FLOAT = ir.HalfType(), ir.FloatType()
 
 
 def _many(scalar: Any, lanes: int) -> Any:
@@ -43,46 +44,43 @@ def _narrow(b: Any, value: Any, name: str, lanes: int) -> Any:
     return b.trunc(b.lshr(chosen, _number(16, lanes)), _many(I16, lanes))
 
 
+@returning(lambda pointer, elements, nbytes: pointer)
+def moved(v: Vectors, pointer: Any, elements: Any, nbytes: Any) -> Any:
+    """The pointer moved by a number of elements of so many bytes."""
+    b = v.builder
+    start = b.bitcast(pointer, I8.as_pointer())
+    return b.bitcast(b.gep(start, [b.mul(elements, nbytes)]), pointer.type)
+
+
 def _converting(name: str, widen: bool) -> Any:
     """to[i] = source[i] for i < n."""
 
-    @intrinsic
-    def convert(typingctx: Any, to: Any, source: Any, n: Any) -> Any:
-        def codegen(b: Any, to: Any, source: Any, n: Any) -> None:
-            read, write = (I16, FLOAT) if widen else (FLOAT, I16)
-            to, source = b.bitcast(to, write.as_pointer()), b.bitcast(source, read.as_pointer())
+    @emits
+    def convert(v: Vectors, to: Any, source: Any, n: Any) -> None:
+        b = v.builder
+        read, write = (I16, FLOAT) if widen else (FLOAT, I16)
+        to, source = b.bitcast(to, write.as_pointer()), b.bitcast(source, read.as_pointer())
 
-            def step(at: Any, lanes: int) -> None:
-                place = b.bitcast(b.gep(source, [at]), _many(read, lanes).as_pointer())
-                loaded = b.load(place)
-                loaded.align = 2 if widen else 4
-                value = _wide(b, loaded, name, lanes) if widen else _narrow(b, loaded, name, lanes)
-                b.store(value, b.bitcast(b.gep(to, [at]), value.type.as_pointer())).align = 4 if widen else 2
+        def step(at: Any, lanes: int) -> None:
+            place = b.bitcast(b.gep(source, [at]), _many(read, lanes).as_pointer())
+            loaded = b.load(place)
+            loaded.align = 2 if widen else 4
+            value = _wide(b, loaded, name, lanes) if widen else _narrow(b, loaded, name, lanes)
+            b.store(value, b.bitcast(b.gep(to, [at]), value.type.as_pointer())).align = 4 if widen else 2
 
-            whole = b.sdiv(n, I64(LANES))
-            with Loop(b, whole, []) as vector:
-                step(b.mul(vector.index, I64(LANES)), LANES)
-            done = b.mul(whole, I64(LANES))
-            with Loop(b, b.sub(n, done), []) as rest:
-                step(b.add(done, rest.index), 1)
-
-        return _void(codegen, to, source, n)
-
-    @intrinsic
-    def moved(typingctx: Any, pointer: Any, elements: Any, nbytes: Any) -> Any:
-        def codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
-            pointer, elements, nbytes = args
-            start = b.bitcast(pointer, ir.IntType(8).as_pointer())
-            return b.bitcast(b.gep(start, [b.mul(elements, nbytes)]), pointer.type)
-
-        return pointer(pointer, elements, nbytes), codegen
+        whole = b.sdiv(n, I64(LANES))
+        with Loop(b, whole, []) as vector:
+            step(b.mul(vector.index, I64(LANES)), LANES)
+        done = b.mul(whole, I64(LANES))
+        with Loop(b, b.sub(n, done), []) as rest:
+            step(b.add(done, rest.index), 1)
 
     from_bytes, to_bytes = (2, 4) if widen else (4, 2)
 
-    def kernel(first: int, last: int, thread: int, x: Any, w: Any, y: Any, work: Any, g: Any) -> None:
+    def kernel(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) -> None:
         for task in range(first, last):
             start = task * CONVERT_PIECE
-            convert(moved(y, start, to_bytes), moved(x, start, from_bytes), min(CONVERT_PIECE, g[0] - start))
+            convert(moved(y, start, to_bytes), moved(x, start, from_bytes), min(CONVERT_PIECE, g[at.SIZE] - start))
 
     return kernel
 

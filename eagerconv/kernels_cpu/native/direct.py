@@ -9,36 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
-
 from eagerconv.kernels_cpu.blocks import DIRECT_ROW
+from eagerconv.kernels_cpu.native.loops import P, clear, helper, window
 from eagerconv.kernels_cpu.native.vector import offset, zero
-from eagerconv.kernels_cpu.table import (
-    BATCH,
-    CIN,
-    COUT,
-    GROUPS,
-    KERNEL,
-    ORIGIN,
-    OUT,
-    SIZE,
-    STEP,
-    STRIDE,
-    W_C,
-    W_F,
-    W_K,
-    W_O,
-    X_C,
-    X_I,
-    X_N,
-    Y_F,
-    Y_N,
-    Y_O,
-)
-from eagerconv.kernels_cpu.targets import OPTIONS
-
-helper = numba.njit(**OPTIONS)
-P = Any  # a pointer
+from eagerconv.kernels_cpu.table import DIRECT as at
 
 
 @helper
@@ -72,22 +46,12 @@ def dot(a: P, ai: int, as_: int, b: P, bi: int, bs: int, n: int, r: P) -> Any:
 
 
 @helper
-def ceil_div(a: int, b: int) -> int:
-    """Quotient, rounded up."""
-    return -((-a) // b)
-
-
-@helper
-def window(base: int, stride: int, first: int, last: int, limit: int) -> tuple[int, int]:
-    """The indices j, 0 <= j < limit, with first <= j*stride + base < last, as a half-open range (empty: end <= start)."""
-    return max(0, ceil_div(first - base, stride)), min(limit, (last - 1 - base) // stride + 1)
-
-
-@helper
-def clear(r: P, n: int) -> None:
-    """r[:n] = 0."""
-    for j in range(n):
-        r[j] = zero(r)
+def filter_row(g: P, f: int, oz: int, oy: int, c: int, kz: int, ky: int) -> int:
+    """Where the taps w[f, oz, oy, 0, c, kz, ky, :] begin."""
+    place: int = (
+        f * g[at.W_F] + oz * g[at.W_O] + oy * g[at.W_O + 1] + c * g[at.W_C] + kz * g[at.W_K] + ky * g[at.W_K + 1]
+    )
+    return place
 
 
 @helper
@@ -99,46 +63,37 @@ def store(out: P, start: int, step: int, r: P, r_step: int, n: int) -> None:
 
 def forward(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) -> None:
     """y[n, f, oz, oy, :] = sum over c, kz, ky, kx of w * x[n, c, iz, iy, :], one task per (n, f, oz, oy)."""
-    rows = g[OUT] * g[OUT + 1]
-    stride, step = g[STRIDE + 2], g[STEP + 2]
+    rows = g[at.OUT] * g[at.OUT + 1]
+    stride, step = g[at.STRIDE + 2], g[at.STEP + 2]
     r = offset(work, thread * 2 * DIRECT_ROW)
     for task in range(first, last):
         image, o = task // rows, task % rows
-        n, f = image // (g[GROUPS] * g[COUT]), image % (g[GROUPS] * g[COUT])
-        group, oz, oy = f // g[COUT], o // g[OUT + 1], o % g[OUT + 1]
-        for o0 in range(0, g[OUT + 2], DIRECT_ROW):
-            o1 = min(o0 + DIRECT_ROW, g[OUT + 2])
+        n, f = image // (g[at.GROUPS] * g[at.COUT]), image % (g[at.GROUPS] * g[at.COUT])
+        group, oz, oy = f // g[at.COUT], o // g[at.OUT + 1], o % g[at.OUT + 1]
+        for o0 in range(0, g[at.OUT + 2], DIRECT_ROW):
+            o1 = min(o0 + DIRECT_ROW, g[at.OUT + 2])
             clear(r, o1 - o0)
-            for c in range(g[CIN]):
-                for kz in range(g[KERNEL]):
-                    iz = oz * g[STRIDE] + kz * g[STEP] + g[ORIGIN]
-                    if iz < 0 or iz >= g[SIZE]:
+            for c in range(g[at.CIN]):
+                for kz in range(g[at.KERNEL]):
+                    iz = oz * g[at.STRIDE] + kz * g[at.STEP] + g[at.ORIGIN]
+                    if iz < 0 or iz >= g[at.SIZE]:
                         continue
-                    for ky in range(g[KERNEL + 1]):
-                        iy = oy * g[STRIDE + 1] + ky * g[STEP + 1] + g[ORIGIN + 1]
-                        if iy < 0 or iy >= g[SIZE + 1]:
+                    for ky in range(g[at.KERNEL + 1]):
+                        iy = oy * g[at.STRIDE + 1] + ky * g[at.STEP + 1] + g[at.ORIGIN + 1]
+                        if iy < 0 or iy >= g[at.SIZE + 1]:
                             continue
-                        xi = n * g[X_N] + (group * g[CIN] + c) * g[X_C] + iz * g[X_I] + iy * g[X_I + 1]
-                        wi = f * g[W_F] + oz * g[W_O] + oy * g[W_O + 1] + c * g[W_C] + kz * g[W_K] + ky * g[W_K + 1]
-                        for kx in range(g[KERNEL + 2]):
-                            base = kx * step + g[ORIGIN + 2]
-                            a, b = window(base, stride, 0, g[SIZE + 2], g[OUT + 2])
+                        xi = n * g[at.X_N] + (group * g[at.CIN] + c) * g[at.X_C] + iz * g[at.X_I] + iy * g[at.X_I + 1]
+                        wi = filter_row(g, f, oz, oy, c, kz, ky)
+                        for kx in range(g[at.KERNEL + 2]):
+                            base = kx * step + g[at.ORIGIN + 2]
+                            a, b = window(base, stride, 0, g[at.SIZE + 2], g[at.OUT + 2])
                             a, b = max(a, o0), min(b, o1)
                             if a < b:
-                                add_products(
-                                    r,
-                                    a - o0,
-                                    1,
-                                    w,
-                                    wi + a * g[W_O + 2] + kx * g[W_K + 2],
-                                    g[W_O + 2],
-                                    x,
-                                    xi + (a * stride + base) * g[X_I + 2],
-                                    stride * g[X_I + 2],
-                                    b - a,
-                                )
-            start = n * g[Y_N] + f * g[Y_F] + oz * g[Y_O] + oy * g[Y_O + 1] + o0 * g[Y_O + 2]
-            store(y, start, g[Y_O + 2], r, 1, o1 - o0)
+                                add_products(r, a - o0, 1, w, wi + a * g[at.W_O + 2] + kx * g[at.W_K + 2], g[at.W_O + 2], x,
+                                             xi + (a * stride + base) * g[at.X_I + 2], stride * g[at.X_I + 2],
+                                             b - a)  # fmt: skip
+            start = n * g[at.Y_N] + f * g[at.Y_F] + oz * g[at.Y_O] + oy * g[at.Y_O + 1] + o0 * g[at.Y_O + 2]
+            store(y, start, g[at.Y_O + 2], r, 1, o1 - o0)
 
 
 def inputs(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) -> None:
@@ -146,109 +101,92 @@ def inputs(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) 
 
     Along the row, y[o] lands on i = o*stride + base; across rows, oz and oy exist only where the stride divides.
     """
-    rows = g[SIZE] * g[SIZE + 1]
-    stride, step = g[STRIDE + 2], g[STEP + 2]
+    rows = g[at.SIZE] * g[at.SIZE + 1]
+    stride, step = g[at.STRIDE + 2], g[at.STEP + 2]
     r = offset(work, thread * 2 * DIRECT_ROW)
     for task in range(first, last):
         image, i = task // rows, task % rows
-        n, channel = image // (g[GROUPS] * g[CIN]), image % (g[GROUPS] * g[CIN])
-        group, c, iz, iy = channel // g[CIN], channel % g[CIN], i // g[SIZE + 1], i % g[SIZE + 1]
-        for i0 in range(0, g[SIZE + 2], DIRECT_ROW):
-            i1 = min(i0 + DIRECT_ROW, g[SIZE + 2])
+        n, channel = image // (g[at.GROUPS] * g[at.CIN]), image % (g[at.GROUPS] * g[at.CIN])
+        group, c, iz, iy = channel // g[at.CIN], channel % g[at.CIN], i // g[at.SIZE + 1], i % g[at.SIZE + 1]
+        for i0 in range(0, g[at.SIZE + 2], DIRECT_ROW):
+            i1 = min(i0 + DIRECT_ROW, g[at.SIZE + 2])
             clear(r, i1 - i0)
-            for f in range(group * g[COUT], (group + 1) * g[COUT]):
-                for kz in range(g[KERNEL]):
-                    z = iz - kz * g[STEP] - g[ORIGIN]
-                    oz = z // g[STRIDE]
-                    if z % g[STRIDE] != 0 or oz < 0 or oz >= g[OUT]:
+            for f in range(group * g[at.COUT], (group + 1) * g[at.COUT]):
+                for kz in range(g[at.KERNEL]):
+                    z = iz - kz * g[at.STEP] - g[at.ORIGIN]
+                    oz = z // g[at.STRIDE]
+                    if z % g[at.STRIDE] != 0 or oz < 0 or oz >= g[at.OUT]:
                         continue
-                    for ky in range(g[KERNEL + 1]):
-                        t = iy - ky * g[STEP + 1] - g[ORIGIN + 1]
-                        oy = t // g[STRIDE + 1]
-                        if t % g[STRIDE + 1] != 0 or oy < 0 or oy >= g[OUT + 1]:
+                    for ky in range(g[at.KERNEL + 1]):
+                        t = iy - ky * g[at.STEP + 1] - g[at.ORIGIN + 1]
+                        oy = t // g[at.STRIDE + 1]
+                        if t % g[at.STRIDE + 1] != 0 or oy < 0 or oy >= g[at.OUT + 1]:
                             continue
-                        yi = n * g[Y_N] + f * g[Y_F] + oz * g[Y_O] + oy * g[Y_O + 1]
-                        wi = f * g[W_F] + oz * g[W_O] + oy * g[W_O + 1] + c * g[W_C] + kz * g[W_K] + ky * g[W_K + 1]
-                        for kx in range(g[KERNEL + 2]):
-                            base = kx * step + g[ORIGIN + 2]
-                            a, b = window(base, stride, i0, i1, g[OUT + 2])
+                        yi = n * g[at.Y_N] + f * g[at.Y_F] + oz * g[at.Y_O] + oy * g[at.Y_O + 1]
+                        wi = filter_row(g, f, oz, oy, c, kz, ky)
+                        for kx in range(g[at.KERNEL + 2]):
+                            base = kx * step + g[at.ORIGIN + 2]
+                            a, b = window(base, stride, i0, i1, g[at.OUT + 2])
                             if a < b:
-                                add_products(
-                                    r,
-                                    a * stride + base - i0,
-                                    stride,
-                                    w,
-                                    wi + a * g[W_O + 2] + kx * g[W_K + 2],
-                                    g[W_O + 2],
-                                    y,
-                                    yi + a * g[Y_O + 2],
-                                    g[Y_O + 2],
-                                    b - a,
-                                )
-            start = n * g[X_N] + channel * g[X_C] + iz * g[X_I] + iy * g[X_I + 1] + i0 * g[X_I + 2]
-            store(x, start, g[X_I + 2], r, 1, i1 - i0)
+                                add_products(r, a * stride + base - i0, stride, w,
+                                             wi + a * g[at.W_O + 2] + kx * g[at.W_K + 2], g[at.W_O + 2], y,
+                                             yi + a * g[at.Y_O + 2], g[at.Y_O + 2], b - a)  # fmt: skip
+            start = n * g[at.X_N] + channel * g[at.X_C] + iz * g[at.X_I] + iy * g[at.X_I + 1] + i0 * g[at.X_I + 2]
+            store(x, start, g[at.X_I + 2], r, 1, i1 - i0)
 
 
 def weights(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) -> None:
     """w[f, c, kz, ky, :] = sum over n, o of x * y, one task per (f, c, kz, ky)."""
-    taps = g[KERNEL] * g[KERNEL + 1]
+    taps = g[at.KERNEL] * g[at.KERNEL + 1]
     r = offset(work, thread * 2 * DIRECT_ROW)
     for task in range(first, last):
         fc, k = task // taps, task % taps
-        f, c, kz, ky = fc // g[CIN], fc % g[CIN], k // g[KERNEL + 1], k % g[KERNEL + 1]
-        channel = f // g[COUT] * g[CIN] + c
-        base_z, base_y = kz * g[STEP] + g[ORIGIN], ky * g[STEP + 1] + g[ORIGIN + 1]
-        z0, z1 = window(base_z, g[STRIDE], 0, g[SIZE], g[OUT])
-        y0, y1 = window(base_y, g[STRIDE + 1], 0, g[SIZE + 1], g[OUT + 1])
-        for kx in range(g[KERNEL + 2]):
-            base = kx * g[STEP + 2] + g[ORIGIN + 2]
-            a, b = window(base, g[STRIDE + 2], 0, g[SIZE + 2], g[OUT + 2])
+        f, c, kz, ky = fc // g[at.CIN], fc % g[at.CIN], k // g[at.KERNEL + 1], k % g[at.KERNEL + 1]
+        channel = f // g[at.COUT] * g[at.CIN] + c
+        base_z, base_y = kz * g[at.STEP] + g[at.ORIGIN], ky * g[at.STEP + 1] + g[at.ORIGIN + 1]
+        z0, z1 = window(base_z, g[at.STRIDE], 0, g[at.SIZE], g[at.OUT])
+        y0, y1 = window(base_y, g[at.STRIDE + 1], 0, g[at.SIZE + 1], g[at.OUT + 1])
+        for kx in range(g[at.KERNEL + 2]):
+            base = kx * g[at.STEP + 2] + g[at.ORIGIN + 2]
+            a, b = window(base, g[at.STRIDE + 2], 0, g[at.SIZE + 2], g[at.OUT + 2])
             total = zero(w)
-            for n in range(g[BATCH]):
+            for n in range(g[at.BATCH]):
                 for oz in range(z0, z1):
                     for oy in range(y0, y1):
-                        xi = n * g[X_N] + channel * g[X_C] + (oz * g[STRIDE] + base_z) * g[X_I]
-                        xi += (oy * g[STRIDE + 1] + base_y) * g[X_I + 1] + (a * g[STRIDE + 2] + base) * g[X_I + 2]
-                        yi = n * g[Y_N] + f * g[Y_F] + oz * g[Y_O] + oy * g[Y_O + 1] + a * g[Y_O + 2]
-                        total += dot(x, xi, g[STRIDE + 2] * g[X_I + 2], y, yi, g[Y_O + 2], b - a, r)
-            w[f * g[W_F] + c * g[W_C] + kz * g[W_K] + ky * g[W_K + 1] + kx * g[W_K + 2]] = total
+                        xi = n * g[at.X_N] + channel * g[at.X_C] + (oz * g[at.STRIDE] + base_z) * g[at.X_I]
+                        xi += (oy * g[at.STRIDE + 1] + base_y) * g[at.X_I + 1]
+                        xi += (a * g[at.STRIDE + 2] + base) * g[at.X_I + 2]
+                        yi = n * g[at.Y_N] + f * g[at.Y_F] + oz * g[at.Y_O] + oy * g[at.Y_O + 1] + a * g[at.Y_O + 2]
+                        total += dot(x, xi, g[at.STRIDE + 2] * g[at.X_I + 2], y, yi, g[at.Y_O + 2], b - a, r)
+            w[f * g[at.W_F] + c * g[at.W_C] + kz * g[at.W_K] + ky * g[at.W_K + 1] + kx * g[at.W_K + 2]] = total
 
 
 def weights_unshared(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) -> None:
     """w[f, oz, oy, :, c, kz, ky, kx] = sum over n of x * y, one task per (f, oz, oy); taps beyond the image get zero."""
-    stride = g[STRIDE + 2]
+    stride = g[at.STRIDE + 2]
     r = offset(work, thread * 2 * DIRECT_ROW)
     for task in range(first, last):
-        f, oz, oy = task // (g[OUT] * g[OUT + 1]), task // g[OUT + 1] % g[OUT], task % g[OUT + 1]
-        for c in range(g[CIN]):
-            channel = f // g[COUT] * g[CIN] + c
-            for kz in range(g[KERNEL]):
-                for ky in range(g[KERNEL + 1]):
-                    iz = oz * g[STRIDE] + kz * g[STEP] + g[ORIGIN]
-                    iy = oy * g[STRIDE + 1] + ky * g[STEP + 1] + g[ORIGIN + 1]
-                    inside = iz >= 0 and iz < g[SIZE] and iy >= 0 and iy < g[SIZE + 1]
-                    for kx in range(g[KERNEL + 2]):
-                        base = kx * g[STEP + 2] + g[ORIGIN + 2]
-                        wi = f * g[W_F] + oz * g[W_O] + oy * g[W_O + 1] + c * g[W_C] + kz * g[W_K] + ky * g[W_K + 1]
-                        for o0 in range(0, g[OUT + 2], DIRECT_ROW):
-                            o1 = min(o0 + DIRECT_ROW, g[OUT + 2])
+        f, oz, oy = task // (g[at.OUT] * g[at.OUT + 1]), task // g[at.OUT + 1] % g[at.OUT], task % g[at.OUT + 1]
+        for c in range(g[at.CIN]):
+            channel = f // g[at.COUT] * g[at.CIN] + c
+            for kz in range(g[at.KERNEL]):
+                for ky in range(g[at.KERNEL + 1]):
+                    iz = oz * g[at.STRIDE] + kz * g[at.STEP] + g[at.ORIGIN]
+                    iy = oy * g[at.STRIDE + 1] + ky * g[at.STEP + 1] + g[at.ORIGIN + 1]
+                    inside = iz >= 0 and iz < g[at.SIZE] and iy >= 0 and iy < g[at.SIZE + 1]
+                    for kx in range(g[at.KERNEL + 2]):
+                        base = kx * g[at.STEP + 2] + g[at.ORIGIN + 2]
+                        wi = filter_row(g, f, oz, oy, c, kz, ky)
+                        for o0 in range(0, g[at.OUT + 2], DIRECT_ROW):
+                            o1 = min(o0 + DIRECT_ROW, g[at.OUT + 2])
                             clear(r, o1 - o0)
-                            a, b = window(base, stride, 0, g[SIZE + 2], g[OUT + 2])
+                            a, b = window(base, stride, 0, g[at.SIZE + 2], g[at.OUT + 2])
                             a, b = max(a, o0), min(b, o1)
                             if inside and a < b:
-                                xi = channel * g[X_C] + iz * g[X_I] + iy * g[X_I + 1] + (a * stride + base) * g[X_I + 2]
-                                yi = f * g[Y_F] + oz * g[Y_O] + oy * g[Y_O + 1] + a * g[Y_O + 2]
-                                for n in range(g[BATCH]):
-                                    add_products(
-                                        r,
-                                        a - o0,
-                                        1,
-                                        x,
-                                        xi + n * g[X_N],
-                                        stride * g[X_I + 2],
-                                        y,
-                                        yi + n * g[Y_N],
-                                        g[Y_O + 2],
-                                        b - a,
-                                    )
-                            store(w, wi + kx * g[W_K + 2] + o0 * g[W_O + 2], g[W_O + 2], r, 1, o1 - o0)
+                                xi = channel * g[at.X_C] + iz * g[at.X_I] + iy * g[at.X_I + 1]
+                                xi += (a * stride + base) * g[at.X_I + 2]
+                                yi = f * g[at.Y_F] + oz * g[at.Y_O] + oy * g[at.Y_O + 1] + a * g[at.Y_O + 2]
+                                for n in range(g[at.BATCH]):
+                                    add_products(r, a - o0, 1, x, xi + n * g[at.X_N], stride * g[at.X_I + 2], y,
+                                                 yi + n * g[at.Y_N], g[at.Y_O + 2], b - a)  # fmt: skip
+                            store(w, wi + kx * g[at.W_K + 2] + o0 * g[at.W_O + 2], g[at.W_O + 2], r, 1, o1 - o0)

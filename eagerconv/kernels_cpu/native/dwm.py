@@ -27,12 +27,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from numba.extending import intrinsic
-
-from eagerconv.kernels_cpu import table as at
 from eagerconv.kernels_cpu.blocks import DWM_FEW_ROWS, DWM_ROWS, SUM_ROWS
 from eagerconv.kernels_cpu.cooktoom import form, transposed
-from eagerconv.kernels_cpu.native.direct import ceil_div, helper
+from eagerconv.kernels_cpu.native.emit import Vectors, emits
+from eagerconv.kernels_cpu.native.loops import P, ceil_div, helper
+from eagerconv.kernels_cpu.native.products import listed_product, strided_product
 from eagerconv.kernels_cpu.native.transforms import (
     add_vectors,
     clear_vectors,
@@ -40,64 +39,21 @@ from eagerconv.kernels_cpu.native.transforms import (
     rows_to_lanes,
     sandwich,
     store_pixels,
-    tile_product,
 )
-from eagerconv.kernels_cpu.native.vector import I64, Loop, Vectors, _void, copy_every_second, copy_rows, offset
+from eagerconv.kernels_cpu.native.vector import copy_every_second, copy_rows, offset
+from eagerconv.kernels_cpu.table import DWM, DWM_IMAGES, DWM_WEIGHTS, VIEW
 
-P = Any  # a pointer
 Pair = tuple[int, int]  # down, across
 
 
-def terms_product(rows: int, vectors: int) -> Any:
-    """Microkernel c[i, j] (+)= sum over terms e and lanes t of a[i*lanes + A(e) + t] * b[B(e) + t, j], lanes along j.
-
-    (A, B) of a term are two elements of `terms`; b and c are packed in rows of `vectors` vectors.
-    """
-
-    @intrinsic
-    def product(typingctx: Any, a: Any, terms: Any, count: Any, b: Any, c: Any, add: Any) -> Any:
-        def codegen(builder: Any, a: Any, terms: Any, count: Any, b: Any, c: Any, add: Any) -> None:
-            v = Vectors(builder, element)
-            all_or_none = v.lanes_below(builder.select(builder.icmp_signed("!=", add, I64(0)), I64(v.lanes), I64(0)))
-            cells = [v.at(c, k * v.lanes) for k in range(rows * vectors)]
-            sums = [v.masked_load(cell, all_or_none) for cell in cells]
-            unroll = min(4, v.lanes)  # more makes LLVM hoist broadcasts until registers spill
-            with Loop(builder, count, sums) as outer:
-                entry = v.at(terms, builder.mul(outer.index, I64(2)))
-                starts = [v.at(a, builder.load(entry)), v.at(b, builder.load(v.at(entry, 1)))]
-                with Loop(builder, I64(v.lanes // unroll), [*starts, *outer.values]) as inner:
-                    a_at, b_at, *new = inner.values
-                    for t in range(unroll):
-                        columns = [v.load(v.at(b_at, (t * vectors + j) * v.lanes)) for j in range(vectors)]
-                        for i in range(rows):
-                            factor = v.broadcast(v.at(a_at, i * v.lanes + t))
-                            for j in range(vectors):
-                                new[i * vectors + j] = v.fma(factor, columns[j], new[i * vectors + j])
-                    inner.next = [v.at(a_at, unroll), v.at(b_at, unroll * vectors * v.lanes), *new]
-                outer.next = inner.results[2:]
-            for cell, total in zip(cells, outer.results, strict=True):
-                v.store(total, cell)
-
-        element = a.dtype
-        return _void(codegen, a, terms, count, b, c, add)
-
-    return product
-
-
-@intrinsic
-def move_vector(typingctx: Any, to: Any, source: Any) -> Any:
+@emits
+def move_vector(v: Vectors, to: Any, source: Any) -> None:
     """Copy one vector."""
-
-    def codegen(builder: Any, to: Any, source: Any) -> None:
-        v = Vectors(builder, element)
-        v.store(v.load(source), to)
-
-    element = to.dtype
-    return _void(codegen, to, source)
+    v.store(v.load(source), to)
 
 
-ONE, TWO, TWO_FEW = terms_product(DWM_ROWS, 1), terms_product(DWM_ROWS, 2), terms_product(DWM_FEW_ROWS, 2)
-SUM = tile_product(SUM_ROWS, 2)
+ONE, TWO, TWO_FEW = (emits(listed_product(*block)) for block in ((DWM_ROWS, 1), (DWM_ROWS, 2), (DWM_FEW_ROWS, 2)))
+SUM = emits(strided_product(SUM_ROWS, 2))
 
 
 @helper
@@ -119,8 +75,8 @@ def copy_strided(to: P, to_row: int, source: P, source_row: int, stride: int, ro
 @helper
 def place_taps(w: P, g: P, row: int, rows: int, work: P) -> None:
     """Taps of `rows` filters that lie `row` apart as vectors of lanes, each at its place of the square behind `work`."""
-    lanes, width = g[at.LANES], g[at.D_KERNEL + 1]
-    taps, grid = g[at.D_KERNEL] * width, offset(work, g[at.D_TAPS])
+    lanes, width = g[DWM.LANES], g[DWM.KERNEL + 1]
+    taps, grid = g[DWM.KERNEL] * width, offset(work, g[DWM.TAPS])
     for k in range(0, taps, lanes):
         rows_to_lanes(offset(w, k), row, rows, min(lanes, taps - k), offset(work, k * lanes), lanes)
     for k in range(taps):
@@ -130,8 +86,8 @@ def place_taps(w: P, g: P, row: int, rows: int, work: P) -> None:
 @helper
 def return_taps(work: P, g: P, w: P, row: int, rows: int) -> None:
     """The reverse of `place_taps`."""
-    lanes, width = g[at.LANES], g[at.D_KERNEL + 1]
-    taps, grid = g[at.D_KERNEL] * width, offset(work, g[at.D_TAPS])
+    lanes, width = g[DWM.LANES], g[DWM.KERNEL + 1]
+    taps, grid = g[DWM.KERNEL] * width, offset(work, g[DWM.TAPS])
     for k in range(taps):
         move_vector(offset(work, k * lanes), offset(grid, place(g, k // width, k % width)))
     for k in range(0, taps, lanes):
@@ -141,9 +97,9 @@ def return_taps(work: P, g: P, w: P, row: int, rows: int) -> None:
 @helper
 def place(g: P, ky: int, kx: int) -> Any:
     """Where filter tap (ky, kx) stands in the square of all phases and pieces."""
-    y = g[at.D_FIRST] + ky * g[at.D_DIRECTION]
-    x = g[at.D_FIRST + 1] + kx * g[at.D_DIRECTION + 1]
-    return (y * g[at.D_WIDE] + x) * g[at.LANES]
+    y = g[DWM.FIRST] + ky * g[DWM.DIRECTION]
+    x = g[DWM.FIRST + 1] + kx * g[DWM.DIRECTION + 1]
+    return (y * g[DWM.WIDE] + x) * g[DWM.LANES]
 
 
 def gathering(transform: Any, m: Pair, window: Pair, n: Pair) -> Any:
@@ -154,15 +110,14 @@ def gathering(transform: Any, m: Pair, window: Pair, n: Pair) -> Any:
     def gather(a: P, g: P, view: int, sy: int, sx: int, group: int, channels: int, vector: int, image: int, z: int, y0: int,
                x0: int, windows: int, strip: P, v: P, step: int, xi_step: int) -> None:  # fmt: skip
         """V at v + i*step + xi*xi_step. Window i begins at (y0, x0 + i*mx*sx) of plane z, its pixels are sy, sx apart."""
-        lanes, height, width = g[at.LANES], g[view + at.V_SIZE + 1], g[view + at.V_SIZE + 2]
+        lanes, height, width = g[DWM.LANES], g[view + VIEW.SIZE + 1], g[view + VIEW.SIZE + 2]
         phases = sy * sx
         chunk = vector // phases
         per_phase = min(lanes, channels - chunk * lanes)
         end = min((vector % phases + 1) * lanes, per_phase * phases)
-        a = offset(
-            a, image * g[view + at.V_N] + (group * channels + chunk * lanes) * g[view + at.V_C] + z * g[view + at.V_I]
-        )
-        there = 0 <= z < g[view + at.V_SIZE]
+        start = image * g[view + VIEW.N] + (group * channels + chunk * lanes) * g[view + VIEW.C]
+        a = offset(a, start + z * g[view + VIEW.I])
+        there = 0 <= z < g[view + VIEW.SIZE]
         across = (windows - 1) * mx + long
         row = ceil_div(across, lanes) * lanes
         rows = offset(strip, high * row * lanes)  # (lanes, row): pixels of the same row, before they are transposed
@@ -175,8 +130,8 @@ def gathering(transform: Any, m: Pair, window: Pair, n: Pair) -> Any:
                 first, last = 0, 0
                 if there and 0 <= y < height:
                     first, last = ceil_div(max(-x, 0), sx), ceil_div(max(width - x, 0), sx)
-                pixels = offset(a, c * g[view + at.V_C] + y * g[view + at.V_I + 1] + x)
-                copy_strided(offset(rows, filled * row), row, pixels, g[view + at.V_C], sx, run, first, last, across)
+                pixels = offset(a, c * g[view + VIEW.C] + y * g[view + VIEW.I + 1] + x)
+                copy_strided(offset(rows, filled * row), row, pixels, g[view + VIEW.C], sx, run, first, last, across)
                 lane, filled = lane + run, filled + run
             for j in range(0, across, lanes):
                 to = offset(strip, (i * row + j) * lanes)
@@ -190,20 +145,21 @@ def gathering(transform: Any, m: Pair, window: Pair, n: Pair) -> Any:
 @helper
 def seen(g: P, plane: int, tap: int) -> Any:
     """(image, plane of the source in it) that a tap along z sees from a plane of the result, counted over all images."""
-    image, z = plane // g[at.D_PLANES], plane % g[at.D_PLANES]
-    return image, z * g[at.D_Z_STRIDE] + tap * g[at.D_Z_STEP] + g[at.D_Z_BASE]
+    image, z = plane // g[DWM.PLANES], plane % g[DWM.PLANES]
+    return image, z * g[DWM.Z_STRIDE] + tap * g[DWM.Z_STEP] + g[DWM.Z_BASE]
 
 
 @helper
 def line_of(g: P, first: int, i: int) -> Any:
     """(plane, line of tiles in it) of line i of a block that begins at line `first`, counted over all planes."""
-    pitch = g[at.D_PITCH]
+    pitch = g[DWM.PITCH]
     plane, line = first // pitch, first % pitch + i
-    return (plane + line // pitch, line % pitch) if g[at.D_RUN_ON] else (plane, line)
+    return (plane + line // pitch, line % pitch) if g[DWM.RUN_ON] else (plane, line)
 
 
 def kernels(m: Pair, r: Pair) -> dict[str, Any]:
     """The four kernels of F(m, r) on each axis, forward and gradient with respect to inputs."""
+    at = DWM_IMAGES
     n = (m[0] + r[0] - 1, m[1] + r[1] - 1)
     data, filter_, output = (sandwich(*pair) for pair in zip(form(m[0], r[0]), form(m[1], r[1]), strict=True))
     gather = gathering(data, m, n, n)
@@ -212,39 +168,39 @@ def kernels(m: Pair, r: Pair) -> dict[str, Any]:
     @helper
     def transform_filters(w: P, g: P, group: int, row: int, tap: int, first: int, last: int, taps: P, u: P) -> None:
         """U of a chunk of result channels, from channel `row`, and of a tap's source vectors first <= vector < last."""
-        lanes, pieces, width = g[at.LANES], g[at.D_PIECES] * g[at.D_PIECES + 1], g[at.D_WIDTH]
-        phases = g[at.D_IN] * g[at.D_IN + 1]
+        lanes, pieces, width = g[at.LANES], g[at.PIECES] * g[at.PIECES + 1], g[at.WIDTH]
+        phases = g[at.IN] * g[at.IN + 1]
         for chunk in range(first // phases, ceil_div(last, phases)):
             per_phase = min(lanes, g[at.CHANNELS] - chunk * lanes)
             used = per_phase * phases
             for c in range(per_phase):
                 a = offset(w, group * g[at.A_GROUP] + row * g[at.A_ROW] + (chunk * lanes + c) * g[at.A_CHANNEL])
-                a = offset(a, tap * g[at.D_W_Z])
+                a = offset(a, tap * g[at.W_Z])
                 place_taps(a, g, g[at.A_ROW], g[at.ROWS] - row, taps)
                 for lane in range(c, used, per_phase):
                     term = (chunk * phases + lane // lanes - first) * pieces
-                    to = offset(u, term * g[at.D_TERM] + lane % lanes * width)
+                    to = offset(u, term * g[at.TERM] + lane % lanes * width)
                     transform_pieces(taps, g, lane // per_phase, to)
             for lane in range(used, ceil_div(used, lanes) * lanes):  # these must meet zeros, not leftovers
                 term = (chunk * phases + lane // lanes - first) * pieces
-                for phase in range(g[at.D_OUT] * g[at.D_OUT + 1]):
+                for phase in range(g[at.OUT] * g[at.OUT + 1]):
                     for i in range(pieces):
-                        to = offset(u, phase * g[at.U_BLOCK] + (term + i) * g[at.D_TERM] + lane % lanes * width)
+                        to = offset(u, phase * g[at.U_BLOCK] + (term + i) * g[at.TERM] + lane % lanes * width)
                         for xi in range(frequencies):
                             clear_vectors(offset(to, xi * g[at.U_XI]), 1)
 
     @helper
     def transform_pieces(taps: P, g: P, phase: int, u: P) -> None:
         """U of all phases of the result and all pieces of one phase of the source, from the square of taps."""
-        lanes, wide, ay, ax = g[at.LANES], g[at.D_WIDE], g[at.D_PIECES], g[at.D_PIECES + 1]
-        in_x, out_y, out_x = g[at.D_IN + 1], g[at.D_OUT], g[at.D_OUT + 1]
-        sy, sx = g[at.D_IN] * out_y, in_x * out_x
+        lanes, wide, ay, ax = g[at.LANES], g[at.WIDE], g[at.PIECES], g[at.PIECES + 1]
+        in_x, out_y, out_x = g[at.IN + 1], g[at.OUT], g[at.OUT + 1]
+        sy, sx = g[at.IN] * out_y, in_x * out_x
         for q in range(out_y * out_x):
             y, x = phase // in_x + out_y - 1 - q // out_x, phase % in_x + out_x - 1 - q % out_x
             for i in range(ay * ax):
                 first = (y + i // ax * ry * sy) * wide + x + i % ax * rx * sx
-                to = offset(u, q * g[at.U_BLOCK] + i * g[at.D_TERM])
-                from_ = offset(taps, g[at.D_TAPS] + first * lanes)
+                to = offset(u, q * g[at.U_BLOCK] + i * g[at.TERM])
+                from_ = offset(taps, g[at.TAPS] + first * lanes)
                 filter_(from_, sy * wide * lanes, sx * lanes, to, nx * g[at.U_XI], g[at.U_XI])
 
     @helper
@@ -253,37 +209,20 @@ def kernels(m: Pair, r: Pair) -> dict[str, Any]:
         """V of the windows from column tx of line i of a block, for one vector of the source."""
         plane, line = line_of(g, first, i)
         if plane < g[at.BATCH]:
-            tap, vector = vector // g[at.D_EACH], vector % g[at.D_EACH]
+            tap, vector = vector // g[at.EACH], vector % g[at.EACH]
             image, z = seen(g, plane, tap)
-            sy, sx, lanes, channels = g[at.D_IN], g[at.D_IN + 1], g[at.LANES], g[at.CHANNELS]
-            y0, x0 = line * my * sy + g[at.D_START], tx * mx * sx + g[at.D_START + 1]
-            gather(
-                source,
-                g,
-                at.SOURCE,
-                sy,
-                sx,
-                group,
-                channels,
-                vector,
-                image,
-                z,
-                y0,
-                x0,
-                windows,
-                strip,
-                v,
-                lanes,
-                g[at.V_XI],
-            )
+            sy, sx, lanes, channels = g[at.IN], g[at.IN + 1], g[at.LANES], g[at.CHANNELS]
+            y0, x0 = line * my * sy + g[at.START], tx * mx * sx + g[at.START + 1]
+            gather(source, g, at.SOURCE, sy, sx, group, channels, vector, image, z, y0, x0, windows, strip, v, lanes,
+                   g[at.V_XI])  # fmt: skip
 
     @helper
     def multiply(g: P, v: P, u: P, first: int, count: int, p: P, windows: int, part: int) -> None:
         """M (+)= U V of the blocks from `first`: all frequencies, `windows` windows, the terms of one part of U."""
-        lanes, width = g[at.LANES], g[at.D_WIDTH]
+        lanes, width = g[at.LANES], g[at.WIDTH]
         for xi in range(frequencies):
             for block in range(count):
-                entry = at.D_LISTS + ((part * g[at.D_BLOCKS] + first + block) * frequencies + xi) * 2
+                entry = at.LENGTH + ((part * g[at.BLOCKS] + first + block) * frequencies + xi) * 2
                 terms, b = offset(g, g[entry]), offset(u, xi * g[at.U_XI] + block * g[at.U_BLOCK])
                 to = offset(p, xi * g[at.P_XI] + block * g[at.P_BLOCK])
                 i = 0
@@ -303,69 +242,69 @@ def kernels(m: Pair, r: Pair) -> dict[str, Any]:
                    p: P) -> None:  # fmt: skip
         """The results of `columns` tiles of line i of a block, for one chunk of channels, from the products of its phases."""
         plane, line = line_of(g, first, i)
-        if line >= g[at.D_TILES]:
+        if line >= g[at.TILES]:
             return
-        image, z = plane // g[at.D_PLANES], plane % g[at.D_PLANES]
-        lanes, sy, sx = g[at.LANES], g[at.D_OUT], g[at.D_OUT + 1]
+        image, z = plane // g[at.PLANES], plane % g[at.PLANES]
+        lanes, sy, sx = g[at.LANES], g[at.OUT], g[at.OUT + 1]
         channel, count = group * g[at.ROWS] + chunk * lanes, g[at.ROWS] - chunk * lanes
         across = columns * mx * sx
         for phase in range(sy * sx):
             to = offset(strip, (phase // sx * across + phase % sx) * lanes)
             for tile in range(columns):
-                products = offset(p, phase * g[at.P_BLOCK] + tile * g[at.D_WIDTH])
+                products = offset(p, phase * g[at.P_BLOCK] + tile * g[at.WIDTH])
                 pixels = offset(to, tile * mx * sx * lanes)
                 output(products, nx * g[at.P_XI], g[at.P_XI], pixels, sy * across * lanes, sx * lanes)
-        y0, x0 = line * my * sy + g[at.D_SHIFT], tx * mx * sx + g[at.D_SHIFT + 1]
-        height, width = g[at.D_SIZE], g[at.D_SIZE + 1]
+        y0, x0 = line * my * sy + g[at.SHIFT], tx * mx * sx + g[at.SHIFT + 1]
+        height, width = g[at.SIZE], g[at.SIZE + 1]
         left, right = max(0, -x0), min(across, width - x0)
         for k in range(max(0, -y0), min(my * sy, height - y0)):
             row = (z * height + y0 + k) * width
             to = offset(result, image * g[at.RESULT_N] + channel * g[at.RESULT_C] + row + x0 + left)
             vectors = offset(strip, (k * across + left) * lanes)
-            store_pixels(vectors, lanes, to, g[at.RESULT_C], count, right - left, lanes, g[at.STREAM])
+            store_pixels(vectors, lanes, to, g[at.RESULT_C], count, right - left, lanes, g[at.NON_TEMPORAL])
 
     def filters(first: int, last: int, thread: int, source: P, w: P, result: P, work: P, g: P) -> None:
         """A task is one chunk of result channels of one group: all its filters, into the shared U."""
         lanes = g[at.LANES]
-        chunks, halves = ceil_div(g[at.ROWS], lanes), g[at.D_WIDTH] // lanes
+        chunks, halves = ceil_div(g[at.ROWS], lanes), g[at.WIDTH] // lanes
         taps = offset(work, g[at.SHARED] + thread * g[at.WORK])
-        clear_vectors(taps, g[at.D_GRID])
+        clear_vectors(taps, g[at.GRID])
         for task in range(first, last):
             group, chunk = task // chunks, task % chunks
-            block = chunk // halves * g[at.D_OUT] * g[at.D_OUT + 1]
+            block = chunk // halves * g[at.OUT] * g[at.OUT + 1]
             u = offset(work, group * g[at.U_GROUP] + block * g[at.U_BLOCK] + chunk % halves * lanes)
-            for tap in range(g[at.D_DEPTH]):
-                transform_filters(w, g, group, chunk * lanes, tap, 0, g[at.D_EACH], taps, u)
-                u = offset(u, g[at.D_EACH] * g[at.D_PIECES] * g[at.D_PIECES + 1] * g[at.D_TERM])
+            for tap in range(g[at.DEPTH]):
+                transform_filters(w, g, group, chunk * lanes, tap, 0, g[at.EACH], taps, u)
+                u = offset(u, g[at.EACH] * g[at.PIECES] * g[at.PIECES + 1] * g[at.TERM])
 
     def tiles(first: int, last: int, thread: int, source: P, w: P, result: P, work: P, g: P) -> None:
         """A task is a rectangle of tiles of one group: everything but the filters' transform."""
-        lanes, halo, side = g[at.LANES], g[at.D_PIECES] - 1, g[at.D_PIECES + 1] - 1
+        lanes, halo, side = g[at.LANES], g[at.PIECES] - 1, g[at.PIECES + 1] - 1
         v = offset(work, g[at.SHARED] + thread * g[at.WORK])
         p = offset(v, frequencies * g[at.V_XI])
         strip = offset(p, frequencies * g[at.P_XI])
-        per_group, wide = g[at.D_LINE_BLOCKS] * g[at.D_COLUMN_BLOCKS], g[at.D_COLUMNS] + side
-        halves, phases = g[at.D_WIDTH] // lanes, g[at.D_OUT] * g[at.D_OUT + 1]
+        per_group, wide = g[at.LINE_BLOCKS] * g[at.COLUMN_BLOCKS], g[at.COLUMNS] + side
+        halves, phases = g[at.WIDTH] // lanes, g[at.OUT] * g[at.OUT + 1]
         for task in range(first, last):
             group, rest = task // per_group, task % per_group
-            l0, tx = rest // g[at.D_COLUMN_BLOCKS] * g[at.D_LINES], rest % g[at.D_COLUMN_BLOCKS] * g[at.D_COLUMNS]
-            lines = min(g[at.D_LINES], g[at.BATCH] * g[at.D_PITCH] - l0)
-            columns = min(g[at.D_COLUMNS], g[at.D_TILES + 1] - tx)
-            for vector in range(g[at.D_VECTORS]):
+            l0, tx = rest // g[at.COLUMN_BLOCKS] * g[at.LINES], rest % g[at.COLUMN_BLOCKS] * g[at.COLUMNS]
+            lines = min(g[at.LINES], g[at.BATCH] * g[at.PITCH] - l0)
+            columns = min(g[at.COLUMNS], g[at.TILES + 1] - tx)
+            for vector in range(g[at.VECTORS]):
                 for i in range(lines + halo):
                     to = offset(v, vector * g[at.V_BLOCK] + i * wide * lanes)
                     transform_line(source, g, group, vector, l0, i, tx, columns + side, strip, to)
             u = offset(work, group * g[at.U_GROUP])
-            multiply(g, v, u, 0, g[at.D_BLOCKS], p, lines * wide - side, 0)
+            multiply(g, v, u, 0, g[at.BLOCKS], p, lines * wide - side, 0)
             for chunk in range(ceil_div(g[at.ROWS], lanes)):
                 products = offset(p, chunk // halves * phases * g[at.P_BLOCK] + chunk % halves * lanes)
                 for i in range(lines):
-                    line = offset(products, i * wide * g[at.D_WIDTH])
+                    line = offset(products, i * wide * g[at.WIDTH])
                     store_line(result, g, group, chunk, l0, i, tx, columns, strip, line)
 
     def inputs(first: int, last: int, thread: int, source: P, w: P, result: P, work: P, g: P) -> None:
         """A task is one line of windows of one image and one vector of the source, into the shared V."""
-        lanes, vectors, wide = g[at.LANES], g[at.D_VECTORS], g[at.D_COLUMNS] + g[at.D_PIECES + 1] - 1
+        lanes, vectors, wide = g[at.LANES], g[at.VECTORS], g[at.COLUMNS] + g[at.PIECES + 1] - 1
         strip = offset(work, g[at.SHARED] + thread * g[at.WORK])
         for task in range(first, last):
             i, group, vector = task // (g[at.GROUPS] * vectors), task // vectors % g[at.GROUPS], task % vectors
@@ -374,34 +313,30 @@ def kernels(m: Pair, r: Pair) -> dict[str, Any]:
 
     def products(first: int, last: int, thread: int, source: P, w: P, result: P, work: P, g: P) -> None:
         """A task is one or two chunks of result channels of one group: their filters, part by part, and all tiles."""
-        lanes, halves, phases = g[at.LANES], g[at.D_WIDTH] // g[at.LANES], g[at.D_OUT] * g[at.D_OUT + 1]
+        lanes, halves, phases = g[at.LANES], g[at.WIDTH] // g[at.LANES], g[at.OUT] * g[at.OUT + 1]
         u = offset(work, g[at.SHARED] + thread * g[at.WORK])
         p = offset(u, frequencies * g[at.U_XI])
         taps = offset(p, frequencies * g[at.P_XI])
-        chunks, wide, each, part = (
-            ceil_div(g[at.ROWS], lanes),
-            g[at.D_COLUMNS] + g[at.D_PIECES + 1] - 1,
-            g[at.D_EACH],
-            g[at.D_RANGE],
-        )
+        chunks, wide = ceil_div(g[at.ROWS], lanes), g[at.COLUMNS] + g[at.PIECES + 1] - 1
+        each, part = g[at.EACH], g[at.RANGE]
         per_tap = ceil_div(each, part)
         per_group = ceil_div(chunks, halves)
-        lines = g[at.BATCH] * g[at.D_PITCH] - g[at.D_PIECES] + 1
+        lines = g[at.BATCH] * g[at.PITCH] - g[at.PIECES] + 1
         for task in range(first, last):
             group, c0 = task // per_group, task % per_group * halves
             c1 = min(c0 + halves, chunks)
-            clear_vectors(taps, g[at.D_GRID])
-            for i in range(g[at.D_DEPTH] * per_tap):
+            clear_vectors(taps, g[at.GRID])
+            for i in range(g[at.DEPTH] * per_tap):
                 tap, begin = i // per_tap, i % per_tap * part
                 for c in range(c0, c1):
                     to = offset(u, (c - c0) * lanes)
                     transform_filters(w, g, group, c * lanes, tap, begin, min(begin + part, each), taps, to)
                 v = offset(work, group * g[at.V_GROUP])
-                multiply(g, v, u, c0 // halves * phases, phases, p, lines * wide - g[at.D_PIECES + 1] + 1, i)
+                multiply(g, v, u, c0 // halves * phases, phases, p, lines * wide - g[at.PIECES + 1] + 1, i)
             for c in range(c0, c1):
                 for i in range(lines):
-                    line = offset(p, (c - c0) * lanes + i * wide * g[at.D_WIDTH])
-                    store_line(result, g, group, c, 0, i, 0, g[at.D_COLUMNS], taps, line)
+                    line = offset(p, (c - c0) * lanes + i * wide * g[at.WIDTH])
+                    store_line(result, g, group, c, 0, i, 0, g[at.COLUMNS], taps, line)
 
     return {"filters": filters, "tiles": tiles, "inputs": inputs, "products": products}
 
@@ -419,6 +354,7 @@ def weight_kernels(m: Pair, r: Pair) -> dict[str, Any]:
     own memory; `join` adds up the parts. Else `transforms` fills V and Z for a block of lines, then a task of `sums` owns one
     chunk of input channels and a few blocks of filters. The order of the sums never depends on the number of threads.
     """
+    at = DWM_WEIGHTS
     n = (m[0] + r[0] - 1, m[1] + r[1] - 1)
     down, right = form(m[0], r[0]), form(m[1], r[1])
     gather_x = gathering(sandwich(down.data, right.data), m, n, n)
@@ -431,15 +367,12 @@ def weight_kernels(m: Pair, r: Pair) -> dict[str, Any]:
         """V of line i of the block that begins at line `first`, of source vector c."""
         plane, line = line_of(g, first, i)
         if plane < g[at.BATCH]:
-            image, z = seen(g, plane, c // g[at.D_EACH])
-            lanes, sy, sx = g[at.LANES], g[at.D_IN], g[at.D_IN + 1]
-            wide = g[at.D_COLUMNS] + g[at.D_PIECES + 1] - 1
-            y0, x0, to = (
-                line * my * sy + g[at.D_START],
-                g[at.D_START + 1],
-                offset(v, c * g[at.V_BLOCK] + i * wide * lanes),
-            )
-            c, cin = c % g[at.D_EACH], g[at.CIN]
+            image, z = seen(g, plane, c // g[at.EACH])
+            lanes, sy, sx = g[at.LANES], g[at.IN], g[at.IN + 1]
+            wide = g[at.COLUMNS] + g[at.PIECES + 1] - 1
+            y0, x0 = line * my * sy + g[at.START], g[at.START + 1]
+            to = offset(v, c * g[at.V_BLOCK] + i * wide * lanes)
+            c, cin = c % g[at.EACH], g[at.CIN]
             gather_x(x, g, at.X_VIEW, sy, sx, group, cin, c, image, z, y0, x0, wide, strip, to, lanes, g[at.V_XI])
 
     @helper
@@ -447,8 +380,8 @@ def weight_kernels(m: Pair, r: Pair) -> dict[str, Any]:
         """Z of line i of the block that begins at line `first`, of the f-th vector of output channels."""
         plane, line = line_of(g, first, i)
         if plane < g[at.BATCH]:
-            image, own = plane // g[at.D_PLANES], plane % g[at.D_PLANES]
-            lanes, wide = g[at.LANES], g[at.D_COLUMNS] + g[at.D_PIECES + 1] - 1
+            image, own = plane // g[at.PLANES], plane % g[at.PLANES]
+            lanes, wide = g[at.LANES], g[at.COLUMNS] + g[at.PIECES + 1] - 1
             to, step = offset(z, f // 2 * g[at.P_BLOCK] + (i * wide * 2 + f % 2) * lanes), 2 * lanes
             gather_y(
                 y, g, at.Y_VIEW, 1, 1, group, g[at.COUT], f, image, own, line * my, 0, wide, strip, to, step, g[at.P_XI]
@@ -457,13 +390,13 @@ def weight_kernels(m: Pair, r: Pair) -> dict[str, Any]:
     @helper
     def add_products(v: P, z: P, g: P, chunk: int, k0: int, k1: int, lines: int, u: P, add: int) -> None:
         """U (+)= V Z^T of `lines` lines, one chunk of input channels and the blocks k0 <= k < k1 of output channels."""
-        lanes, side = g[at.LANES], g[at.D_PIECES + 1] - 1
-        windows = lines * (g[at.D_COLUMNS] + side) - side
+        lanes, side = g[at.LANES], g[at.PIECES + 1] - 1
+        windows = lines * (g[at.COLUMNS] + side) - side
         channels = g[at.CIN] - chunk % ceil_div(g[at.CIN], lanes) * lanes
-        used = min(lanes, min(lanes, channels) * g[at.D_IN] * g[at.D_IN + 1])
+        used = min(lanes, min(lanes, channels) * g[at.IN] * g[at.IN + 1])
         rows = min(SUM_ROWS, lanes)
         for xi in range(frequencies):
-            entry = at.D_LISTS + (chunk * frequencies + xi) * 2
+            entry = at.LENGTH + (chunk * frequencies + xi) * 2
             for k in range(k0, k1):
                 b = offset(z, xi * g[at.P_XI] + k * g[at.P_BLOCK])
                 c = offset(u, (k - k0) * g[at.U_BLOCK] + xi * g[at.U_XI])
@@ -475,10 +408,10 @@ def weight_kernels(m: Pair, r: Pair) -> dict[str, Any]:
     @helper
     def store_filters(w: P, g: P, group: int, chunk: int, k: int, u: P, taps: P) -> None:
         """The filters of one chunk of input channels and two vectors of output channels, from their sums."""
-        lanes, wide, ay, ax = g[at.LANES], g[at.D_WIDE], g[at.D_PIECES], g[at.D_PIECES + 1]
-        sy, sx, cin, cout = g[at.D_IN], g[at.D_IN + 1], g[at.CIN], g[at.COUT]
+        lanes, wide, ay, ax = g[at.LANES], g[at.WIDE], g[at.PIECES], g[at.PIECES + 1]
+        sy, sx, cin, cout = g[at.IN], g[at.IN + 1], g[at.CIN], g[at.COUT]
         tap, chunk = chunk // ceil_div(cin, lanes), chunk % ceil_div(cin, lanes)
-        w = offset(w, tap * g[at.D_KERNEL] * g[at.D_KERNEL + 1])
+        w = offset(w, tap * g[at.KERNEL] * g[at.KERNEL + 1])
         per_phase, step = min(lanes, cin - chunk * lanes), g[at.U_XI]
         for f in range(k * 2 * lanes, min(cout, (k + 1) * 2 * lanes), lanes):
             for c in range(per_phase):
@@ -488,16 +421,16 @@ def weight_kernels(m: Pair, r: Pair) -> dict[str, Any]:
                         from_ = offset(u, (lane // lanes * ay * ax + i) * frequencies * step)
                         from_ = offset(from_, lane % lanes * 2 * lanes + f % (2 * lanes))
                         place = (q // sx + i // ax * ry * sy) * wide + q % sx + i % ax * rx * sx
-                        to = offset(taps, g[at.D_TAPS] + place * lanes)
+                        to = offset(taps, g[at.TAPS] + place * lanes)
                         back(from_, nx * step, step, to, sy * wide * lanes, sx * lanes)
                 to = offset(w, ((group * cout + f) * cin + chunk * lanes + c) * g[at.FILTER])
                 return_taps(taps, g, to, cin * g[at.FILTER], cout - f)
 
     def transforms(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) -> None:
         """A task is one line of windows and one vector of lanes of x, or of y, of one group."""
-        lines, lanes = g[at.D_LINES], g[at.LANES]
-        x_vectors, y_vectors = g[at.D_VECTORS], ceil_div(g[at.COUT], lanes)
-        x_tasks, y_tasks = (lines + g[at.D_PIECES] - 1) * x_vectors, lines * y_vectors
+        lines, lanes = g[at.LINES], g[at.LANES]
+        x_vectors, y_vectors = g[at.VECTORS], ceil_div(g[at.COUT], lanes)
+        x_tasks, y_tasks = (lines + g[at.PIECES] - 1) * x_vectors, lines * y_vectors
         strip = offset(work, g[at.SHARED] + thread * g[at.WORK])
         for task in range(first, last):
             part, rest = task // (x_tasks + y_tasks), task % (x_tasks + y_tasks)
@@ -511,20 +444,20 @@ def weight_kernels(m: Pair, r: Pair) -> dict[str, Any]:
 
     def sums(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) -> None:
         """A task is one block of lines, one group, one chunk of input channels and a few pairs of vectors of filters."""
-        lanes, few = g[at.LANES], g[at.D_RANGE]
-        chunks, y_blocks = g[at.D_DEPTH] * ceil_div(g[at.CIN], lanes), ceil_div(g[at.COUT], 2 * lanes)
-        ranges, total = ceil_div(y_blocks, few), g[at.BATCH] * g[at.D_PITCH]
-        per_block, last_block = g[at.GROUPS] * chunks * ranges, (total - 1) // g[at.D_LINES]
+        lanes, few = g[at.LANES], g[at.RANGE]
+        chunks, y_blocks = g[at.DEPTH] * ceil_div(g[at.CIN], lanes), ceil_div(g[at.COUT], 2 * lanes)
+        ranges, total = ceil_div(y_blocks, few), g[at.BATCH] * g[at.PITCH]
+        per_block, last_block = g[at.GROUPS] * chunks * ranges, (total - 1) // g[at.LINES]
         own = offset(work, g[at.SHARED] + thread * g[at.WORK])
         for task in range(first, last):
             block, owned = task // per_block, task % per_block
             group, chunk, k0 = owned // (chunks * ranges), owned // ranges % chunks, owned % ranges * few
-            lines, k1 = min(g[at.D_LINES], total - block * g[at.D_LINES]), min(k0 + few, y_blocks)
+            lines, k1 = min(g[at.LINES], total - block * g[at.LINES]), min(k0 + few, y_blocks)
             v = offset(work, group * g[at.V_GROUP])
             # With one block the sums stay with the thread, else they wait for the next block.
             u = offset(work, g[at.U_START] + owned * few * g[at.U_BLOCK])
             if last_block == 0:
-                u = offset(own, g[at.D_GRID] * lanes)
+                u = offset(own, g[at.GRID] * lanes)
             add_products(v, offset(v, g[at.Z_START]), g, chunk, k0, k1, lines, u, block)
             if block == last_block:
                 for k in range(k0, k1):
@@ -532,19 +465,19 @@ def weight_kernels(m: Pair, r: Pair) -> dict[str, Any]:
 
     def parts(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) -> None:
         """A task is one part of the lines of one group, into the shared U."""
-        lanes, total = g[at.LANES], g[at.BATCH] * g[at.D_PITCH]
-        chunks, y_blocks = g[at.D_DEPTH] * ceil_div(g[at.CIN], lanes), ceil_div(g[at.COUT], 2 * lanes)
+        lanes, total = g[at.LANES], g[at.BATCH] * g[at.PITCH]
+        chunks, y_blocks = g[at.DEPTH] * ceil_div(g[at.CIN], lanes), ceil_div(g[at.COUT], 2 * lanes)
         v = offset(work, g[at.SHARED] + thread * g[at.WORK])
         z = offset(v, g[at.Z_START])
         strip = offset(v, g[at.V_GROUP])
         for task in range(first, last):
             part, group = task // g[at.GROUPS], task % g[at.GROUPS]
-            begin, end = part * g[at.D_RANGE], min((part + 1) * g[at.D_RANGE], total)
+            begin, end = part * g[at.RANGE], min((part + 1) * g[at.RANGE], total)
             u = offset(work, task * g[at.U_GROUP])
-            for first_line in range(begin, end, g[at.D_LINES]):
-                lines = min(g[at.D_LINES], end - first_line)
+            for first_line in range(begin, end, g[at.LINES]):
+                lines = min(g[at.LINES], end - first_line)
                 for i in range(lines):
-                    for c in range(g[at.D_VECTORS]):
+                    for c in range(g[at.VECTORS]):
                         transform_x(x, g, group, c, first_line, i, strip, v)
                     for f in range(ceil_div(g[at.COUT], lanes)):
                         transform_y(y, g, group, f, first_line, i, strip, z)
@@ -555,12 +488,12 @@ def weight_kernels(m: Pair, r: Pair) -> dict[str, Any]:
     def join(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) -> None:
         """A task is one group, one chunk of input channels and a pair of vectors of filters: adds up their parts, in order."""
         lanes, y_blocks = g[at.LANES], ceil_div(g[at.COUT], 2 * g[at.LANES])
-        chunks = g[at.D_DEPTH] * ceil_div(g[at.CIN], lanes)
+        chunks = g[at.DEPTH] * ceil_div(g[at.CIN], lanes)
         taps = offset(work, g[at.SHARED] + thread * g[at.WORK])
         for task in range(first, last):
             group, owned = task // (chunks * y_blocks), task % (chunks * y_blocks)
             u = offset(work, group * g[at.U_GROUP] + owned * g[at.U_BLOCK])
-            for part in range(1, ceil_div(g[at.BATCH] * g[at.D_PITCH], g[at.D_RANGE])):
+            for part in range(1, ceil_div(g[at.BATCH] * g[at.PITCH], g[at.RANGE])):
                 add_vectors(u, offset(u, part * g[at.GROUPS] * g[at.U_GROUP]), lanes, g[at.U_BLOCK] // lanes)
             store_filters(w, g, group, owned // y_blocks, owned % y_blocks, u, taps)
 

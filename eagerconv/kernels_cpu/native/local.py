@@ -19,10 +19,8 @@ Second, patches are made of these runs.
 
 from __future__ import annotations
 
-from typing import Any
-
-from eagerconv.kernels_cpu import table as at
-from eagerconv.kernels_cpu.native.direct import ceil_div, clear, helper, window
+from eagerconv.kernels_cpu.native.emit import REGISTER_BYTES, emits, switch
+from eagerconv.kernels_cpu.native.loops import P, ceil_div, clear, helper, window
 from eagerconv.kernels_cpu.native.patches import (
     add_runs,
     copy_rows_reversed,
@@ -31,20 +29,17 @@ from eagerconv.kernels_cpu.native.patches import (
     outer_sums,
     scaled_sums,
 )
-from eagerconv.kernels_cpu.native.vector import REGISTER_BYTES, copy_rows, element_bytes, offset, zero
-
-P = Any  # a pointer
+from eagerconv.kernels_cpu.native.vector import copy_rows, element_bytes, offset, zero
+from eagerconv.kernels_cpu.table import LOCAL as at
 
 FILTERS, IMAGES = 4, 4  # of one microkernel; what remains is done one by one
 
 HALF_BYTES = min(32, REGISTER_BYTES)
 copy_short, copy_half, copy_long = copy_runs(16), copy_runs(HALF_BYTES), copy_runs(REGISTER_BYTES)
 add_short, add_half, add_long = add_runs(16), add_runs(HALF_BYTES), add_runs(REGISTER_BYTES)
-dots, dots_one_image = dot_products(FILTERS, IMAGES), dot_products(FILTERS, 1)
-dots_one_filter, dots_one = dot_products(1, IMAGES), dot_products(1, 1)
-outer, outer_one_filter = outer_sums(FILTERS, 3), outer_sums(1, 4)
-scaled, scaled_one_image = scaled_sums(FILTERS, IMAGES, 2), scaled_sums(FILTERS, 1, 4)
-scaled_one_filter, scaled_one = scaled_sums(1, IMAGES, 2), scaled_sums(1, 1, 4)
+DOTS = emits(switch({f: switch({i: dot_products(f, i) for i in (IMAGES, 1)}) for f in (FILTERS, 1)}))
+OUTER = emits(switch({FILTERS: outer_sums(FILTERS, 3), 1: outer_sums(1, 4)}))
+SCALED = emits(switch({f: switch({IMAGES: scaled_sums(f, IMAGES, 2), 1: scaled_sums(f, 1, 4)}) for f in (FILTERS, 1)}))
 
 
 # ------------------------------------------------------------------------------------------------------- rows of an image
@@ -68,29 +63,15 @@ def first_index(g: P, o0: int, positions: int, k0: int) -> int:
 
 
 @helper
-def load_rows(
-    rows: P,
-    x: P,
-    g: P,
-    n0: int,
-    images: int,
-    c0: int,
-    channels: int,
-    r0: int,
-    runs: int,
-    oz: int,
-    oy: int,
-    i0: int,
-    z0: int,
-    z1: int,
-) -> None:
+def load_rows(rows: P, x: P, g: P, n0: int, images: int, c0: int, channels: int, r0: int, runs: int, oz: int, oy: int,
+              i0: int, z0: int, z1: int) -> None:  # fmt: skip
     """rows[n, c, r, class, m] = x[n0 + n, c0 + c, iz, iy, i0 + class*.. + m*step], r0 + r = (kz, ky).
 
     Zero outside of the image and of z0 <= iz < z1.
     """
-    length, row, step = g[at.L_LENGTH], g[at.L_ROW], g[at.STEP + 2]
+    length, row, step = g[at.LENGTH_OF_CLASS], g[at.ROW], g[at.STEP + 2]
     along = step * g[at.X_I + 2]
-    between = g[at.L_COMMON] if step > 0 else -g[at.L_COMMON]
+    between = g[at.COMMON] if step > 0 else -g[at.COMMON]
     # The longer of the two axes (images, channels) goes inside.
     swap = images > channels
     outer_n, inner_n = (channels, images) if swap else (images, channels)
@@ -101,7 +82,7 @@ def load_rows(
         iz = oz * g[at.STRIDE] + kz * g[at.STEP] + g[at.ORIGIN]
         iy = oy * g[at.STRIDE + 1] + ky * g[at.STEP + 1] + g[at.ORIGIN + 1]
         within = iz >= z0 and iz < z1 and iy >= 0 and iy < g[at.SIZE + 1]
-        for part in range(g[at.L_CLASSES]):
+        for part in range(g[at.CLASSES]):
             i = i0 + part * between
             start, end = inside(i, step, 0, g[at.SIZE + 2], length) if within else (0, 0)
             source = n0 * g[at.X_N] + c0 * g[at.X_C] + iz * g[at.X_I] + iy * g[at.X_I + 1] + i * g[at.X_I + 2]
@@ -121,33 +102,19 @@ def load_rows(
 
 
 @helper
-def store_rows(
-    rows: P,
-    x: P,
-    g: P,
-    n0: int,
-    images: int,
-    c0: int,
-    channels: int,
-    r0: int,
-    runs: int,
-    oz: int,
-    oy: int,
-    i0: int,
-    z0: int,
-    z1: int,
-) -> None:
+def store_rows(rows: P, x: P, g: P, n0: int, images: int, c0: int, channels: int, r0: int, runs: int, oz: int,
+               oy: int, i0: int, z0: int, z1: int) -> None:  # fmt: skip
     """The inverse of load_rows: what lies outside is dropped."""
-    length, row, step = g[at.L_LENGTH], g[at.L_ROW], g[at.STEP + 2]
+    length, row, step = g[at.LENGTH_OF_CLASS], g[at.ROW], g[at.STEP + 2]
     along = step * g[at.X_I + 2]
-    between = g[at.L_COMMON] if step > 0 else -g[at.L_COMMON]
+    between = g[at.COMMON] if step > 0 else -g[at.COMMON]
     for r in range(runs):
         kz, ky = (r0 + r) // g[at.KERNEL + 1], (r0 + r) % g[at.KERNEL + 1]
         iz = oz * g[at.STRIDE] + kz * g[at.STEP] + g[at.ORIGIN]
         iy = oy * g[at.STRIDE + 1] + ky * g[at.STEP + 1] + g[at.ORIGIN + 1]
         if iz < z0 or iz >= z1 or iy < 0 or iy >= g[at.SIZE + 1]:
             continue
-        for part in range(g[at.L_CLASSES]):
+        for part in range(g[at.CLASSES]):
             i = i0 + part * between
             start, end = inside(i, step, 0, g[at.SIZE + 2], length)
             target = n0 * g[at.X_N] + c0 * g[at.X_C] + iz * g[at.X_I] + iy * g[at.X_I + 1] + i * g[at.X_I + 2]
@@ -155,27 +122,11 @@ def store_rows(
                 to = offset(x, target + n * g[at.X_N])
                 of = offset(rows, (n * channels * runs + r) * row + part * length)
                 if along == 1:
-                    copy_rows(
-                        offset(to, start),
-                        g[at.X_C],
-                        offset(of, start),
-                        runs * row,
-                        channels,
-                        0,
-                        end - start,
-                        end - start,
-                    )
+                    copy_rows(offset(to, start), g[at.X_C], offset(of, start), runs * row, channels, 0, end - start,
+                              end - start)  # fmt: skip
                 elif along == -1:
-                    copy_rows_reversed(
-                        offset(to, 1 - end),
-                        g[at.X_C],
-                        offset(of, end - 1),
-                        runs * row,
-                        channels,
-                        0,
-                        end - start,
-                        end - start,
-                    )
+                    copy_rows_reversed(offset(to, 1 - end), g[at.X_C], offset(of, end - 1), runs * row, channels, 0,
+                                       end - start, end - start)  # fmt: skip
                 else:
                     for c in range(channels):
                         for m in range(start, end):
@@ -185,36 +136,20 @@ def store_rows(
 @helper
 def run_start(g: P, p: int, positions: int) -> int:
     """Where in a row of `rows` the run of the block's position p starts."""
-    j: int = (p if g[at.STEP + 2] > 0 else positions - 1 - p) * g[at.L_STRIDE]
-    classes = g[at.L_CLASSES]
-    return j if classes == 1 else j % classes * g[at.L_LENGTH] + j // classes
+    j: int = (p if g[at.STEP + 2] > 0 else positions - 1 - p) * g[at.STRIDE_OF_RUNS]
+    classes = g[at.CLASSES]
+    return j if classes == 1 else j % classes * g[at.LENGTH_OF_CLASS] + j // classes
 
 
 # ---------------------------------------------------------------------------------------------------------------- patches
 
 
 @helper
-def gather_patches(
-    patches: P,
-    rows: P,
-    x: P,
-    g: P,
-    n0: int,
-    images: int,
-    c0: int,
-    channels: int,
-    r0: int,
-    runs: int,
-    k0: int,
-    taps: int,
-    oz: int,
-    oy: int,
-    o0: int,
-    positions: int,
-) -> None:
+def gather_patches(patches: P, rows: P, x: P, g: P, n0: int, images: int, c0: int, channels: int, r0: int, runs: int,
+                   k0: int, taps: int, oz: int, oy: int, o0: int, positions: int) -> None:  # fmt: skip
     """patches[p, n, q] = x[n0 + n] where position (oz, oy, o0 + p) sees it through piece q = (c, r, k) of its filter."""
     load_rows(rows, x, g, n0, images, c0, channels, r0, runs, oz, oy, first_index(g, o0, positions, k0), 0, g[at.SIZE])
-    patch, row = g[at.L_PATCH], g[at.L_ROW]
+    patch, row = g[at.PATCH], g[at.ROW]
     for n in range(images):  # outside: the rows of one image stay in the first-level cache
         for p in range(positions):
             to = offset(patches, (p * images + n) * patch)
@@ -228,30 +163,12 @@ def gather_patches(
 
 
 @helper
-def add_patches(
-    patches: P,
-    rows: P,
-    x: P,
-    g: P,
-    n0: int,
-    images: int,
-    c0: int,
-    channels: int,
-    r0: int,
-    runs: int,
-    k0: int,
-    taps: int,
-    oz: int,
-    oy: int,
-    o0: int,
-    positions: int,
-    z0: int,
-    z1: int,
-) -> None:
+def add_patches(patches: P, rows: P, x: P, g: P, n0: int, images: int, c0: int, channels: int, r0: int, runs: int,
+                k0: int, taps: int, oz: int, oy: int, o0: int, positions: int, z0: int, z1: int) -> None:  # fmt: skip
     """The adjoint of gather_patches: x += patches for z0 <= iz < z1, position after position, whatever the blocks."""
     i0 = first_index(g, o0, positions, k0)
     load_rows(rows, x, g, n0, images, c0, channels, r0, runs, oz, oy, i0, z0, z1)
-    patch, row = g[at.L_PATCH], g[at.L_ROW]
+    patch, row = g[at.PATCH], g[at.ROW]
     for n in range(images):
         for p in range(positions):
             of = offset(patches, (p * images + n) * patch)
@@ -272,79 +189,54 @@ def add_patches(
 def multiply_forward(y: P, w: P, patches: P, g: P, filters: int, images: int, positions: int, n: int, add: int) -> None:
     """y[i, f, p] (+)= sum over q < n of patches[p, i, q] * w[f, p, q]."""
     y_n, y_f, y_o, w_f, w_o = g[at.Y_N], g[at.Y_F], g[at.Y_O + 2], g[at.W_F], g[at.W_O + 2]
-    patch = g[at.L_PATCH]
+    patch = g[at.PATCH]
     f = 0
     while f < filters:
-        four = filters - f >= FILTERS
+        some = FILTERS if filters - f >= FILTERS else 1
         for p in range(positions):
             filter_ = offset(w, f * w_f + p * w_o)
             i = 0
             while i < images:
+                few = IMAGES if images - i >= IMAGES else 1
                 seen = offset(patches, (p * images + i) * patch)
                 to = offset(y, i * y_n + f * y_f + p * y_o)
-                if images - i >= IMAGES:
-                    if four:
-                        dots(filter_, w_f, seen, patch, n, to, y_f, y_n, add)
-                    else:
-                        dots_one_filter(filter_, w_f, seen, patch, n, to, y_f, y_n, add)
-                    i += IMAGES
-                else:
-                    if four:
-                        dots_one_image(filter_, w_f, seen, patch, n, to, y_f, y_n, add)
-                    else:
-                        dots_one(filter_, w_f, seen, patch, n, to, y_f, y_n, add)
-                    i += 1
-        f += FILTERS if four else 1
+                DOTS(some, few, filter_, w_f, seen, patch, n, to, y_f, y_n, add)
+                i += few
+        f += some
 
 
 @helper
 def multiply_weights(w: P, y: P, patches: P, g: P, filters: int, images: int, positions: int, n: int, add: int) -> None:
     """w[f, p, q] (+)= sum over i of y[i, f, p] * patches[p, i, q], q < n."""
     y_n, y_f, y_o, w_f, w_o = g[at.Y_N], g[at.Y_F], g[at.Y_O + 2], g[at.W_F], g[at.W_O + 2]
-    patch = g[at.L_PATCH]
+    patch = g[at.PATCH]
     f = 0
     while f < filters:
-        four = filters - f >= FILTERS
+        some = FILTERS if filters - f >= FILTERS else 1
         for p in range(positions):
-            of, seen, to = (
-                offset(y, f * y_f + p * y_o),
-                offset(patches, p * images * patch),
-                offset(w, f * w_f + p * w_o),
-            )
-            if four:
-                outer(of, y_f, y_n, seen, patch, images, n, to, w_f, add)
-            else:
-                outer_one_filter(of, y_f, y_n, seen, patch, images, n, to, w_f, add)
-        f += FILTERS if four else 1
+            of, seen = offset(y, f * y_f + p * y_o), offset(patches, p * images * patch)
+            OUTER(some, of, y_f, y_n, seen, patch, images, n, offset(w, f * w_f + p * w_o), w_f, add)
+        f += some
 
 
 @helper
 def multiply_inputs(patches: P, y: P, w: P, g: P, filters: int, images: int, positions: int, n: int) -> None:
     """patches[p, i, q] = sum over f of y[i, f, p] * w[f, p, q], q < n."""
     y_n, y_f, y_o, w_f, w_o = g[at.Y_N], g[at.Y_F], g[at.Y_O + 2], g[at.W_F], g[at.W_O + 2]
-    patch = g[at.L_PATCH]
+    patch = g[at.PATCH]
     f = 0
     while f < filters:
-        four = filters - f >= FILTERS
+        some = FILTERS if filters - f >= FILTERS else 1
         for p in range(positions):
             filter_ = offset(w, f * w_f + p * w_o)
             i = 0
             while i < images:
+                few = IMAGES if images - i >= IMAGES else 1
                 of = offset(y, i * y_n + f * y_f + p * y_o)
                 to = offset(patches, (p * images + i) * patch)
-                if images - i >= IMAGES:
-                    if four:
-                        scaled(of, y_f, y_n, filter_, w_f, n, to, patch, f)
-                    else:
-                        scaled_one_filter(of, y_f, y_n, filter_, w_f, n, to, patch, f)
-                    i += IMAGES
-                else:
-                    if four:
-                        scaled_one_image(of, y_f, y_n, filter_, w_f, n, to, patch, f)
-                    else:
-                        scaled_one(of, y_f, y_n, filter_, w_f, n, to, patch, f)
-                    i += 1
-        f += FILTERS if four else 1
+                SCALED(some, few, of, y_f, y_n, filter_, w_f, n, to, patch, f)
+                i += few
+        f += some
 
 
 # ---------------------------------------------------------------------------------------------------------------- kernels
@@ -357,46 +249,30 @@ def forward_or_weights(first: int, last: int, thread: int, x: P, w: P, y: P, wor
     Pieces of a filter come outside, blocks of images inside: where images are many, the few filters of the task come from
     the cache for the later blocks. The length of a piece, which tells the order of additions, knows nothing of the batch.
     """
-    rows = offset(work, thread * g[at.L_WORK])
-    patches = offset(rows, g[at.L_PATCHES_AT])
-    f_blocks, o_blocks = ceil_div(g[at.COUT], g[at.L_FILTERS]), ceil_div(g[at.OUT + 2], g[at.L_POSITIONS])
+    rows = offset(work, thread * g[at.WORK])
+    patches = offset(rows, g[at.PATCHES_AT])
+    f_blocks, o_blocks = ceil_div(g[at.COUT], g[at.FILTERS]), ceil_div(g[at.OUT + 2], g[at.POSITIONS])
     all_runs, all_taps = g[at.KERNEL] * g[at.KERNEL + 1], g[at.KERNEL + 2]
     for task in range(first, last):
-        f0, o0 = task % f_blocks * g[at.L_FILTERS], task // f_blocks % o_blocks * g[at.L_POSITIONS]
+        f0, o0 = task % f_blocks * g[at.FILTERS], task // f_blocks % o_blocks * g[at.POSITIONS]
         line = task // (f_blocks * o_blocks)
         oy, oz, group = line % g[at.OUT + 1], line // g[at.OUT + 1] % g[at.OUT], line // (g[at.OUT + 1] * g[at.OUT])
-        filters, positions = min(g[at.L_FILTERS], g[at.COUT] - f0), min(g[at.L_POSITIONS], g[at.OUT + 2] - o0)
+        filters, positions = min(g[at.FILTERS], g[at.COUT] - f0), min(g[at.POSITIONS], g[at.OUT + 2] - o0)
         f0 += group * g[at.COUT]
         wo = f0 * g[at.W_F] + oz * g[at.W_O] + oy * g[at.W_O + 1] + o0 * g[at.W_O + 2]
         yo = f0 * g[at.Y_F] + oz * g[at.Y_O] + oy * g[at.Y_O + 1] + o0 * g[at.Y_O + 2]
         later_piece = 0
-        for c0 in range(0, g[at.CIN], g[at.L_CHANNELS]):
-            channels = min(g[at.L_CHANNELS], g[at.CIN] - c0)
-            for r0 in range(0, all_runs, g[at.L_RUNS]):
-                runs = min(g[at.L_RUNS], all_runs - r0)
-                for k0 in range(0, all_taps, g[at.L_TAPS]):
-                    taps = min(g[at.L_TAPS], all_taps - k0)
+        for c0 in range(0, g[at.CIN], g[at.CHANNELS]):
+            channels = min(g[at.CHANNELS], g[at.CIN] - c0)
+            for r0 in range(0, all_runs, g[at.RUNS]):
+                runs = min(g[at.RUNS], all_runs - r0)
+                for k0 in range(0, all_taps, g[at.TAPS]):
+                    taps = min(g[at.TAPS], all_taps - k0)
                     n, piece = channels * runs * taps, offset(w, wo + (c0 * all_runs + r0) * all_taps + k0)
-                    for n0 in range(0, g[at.BATCH], g[at.L_IMAGES]):
-                        images = min(g[at.L_IMAGES], g[at.BATCH] - n0)
-                        gather_patches(
-                            patches,
-                            rows,
-                            x,
-                            g,
-                            n0,
-                            images,
-                            group * g[at.CIN] + c0,
-                            channels,
-                            r0,
-                            runs,
-                            k0,
-                            taps,
-                            oz,
-                            oy,
-                            o0,
-                            positions,
-                        )
+                    for n0 in range(0, g[at.BATCH], g[at.IMAGES]):
+                        images = min(g[at.IMAGES], g[at.BATCH] - n0)
+                        gather_patches(patches, rows, x, g, n0, images, group * g[at.CIN] + c0, channels, r0, runs,
+                                       k0, taps, oz, oy, o0, positions)  # fmt: skip
                         results = offset(y, yo + n0 * g[at.Y_N])
                         if forward:
                             multiply_forward(results, piece, patches, g, filters, images, positions, n, later_piece)
@@ -416,21 +292,8 @@ def weights(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P)
 
 
 @helper
-def inputs_row(
-    rows: P,
-    patches: P,
-    x: P,
-    w: P,
-    y: P,
-    g: P,
-    group: int,
-    first_channel: int,
-    end_channel: int,
-    oz: int,
-    oy: int,
-    z0: int,
-    z1: int,
-) -> None:
+def inputs_row(rows: P, patches: P, x: P, w: P, y: P, g: P, group: int, first_channel: int, end_channel: int, oz: int,
+               oy: int, z0: int, z1: int) -> None:  # fmt: skip
     """Add what one row of output positions gives to the channels named, for z0 <= iz < z1.
 
     Pieces come outside of blocks of positions: within a piece x-indices meet in the order of positions, whatever the
@@ -438,49 +301,24 @@ def inputs_row(
     """
     all_runs, all_taps = g[at.KERNEL] * g[at.KERNEL + 1], g[at.KERNEL + 2]
     f0 = group * g[at.COUT]
-    for c0 in range(first_channel, end_channel, g[at.L_CHANNELS]):
-        channels = min(g[at.L_CHANNELS], end_channel - c0)
-        for r0 in range(0, all_runs, g[at.L_RUNS]):
-            runs = min(g[at.L_RUNS], all_runs - r0)
-            for k0 in range(0, all_taps, g[at.L_TAPS]):
-                taps = min(g[at.L_TAPS], all_taps - k0)
+    for c0 in range(first_channel, end_channel, g[at.CHANNELS]):
+        channels = min(g[at.CHANNELS], end_channel - c0)
+        for r0 in range(0, all_runs, g[at.RUNS]):
+            runs = min(g[at.RUNS], all_runs - r0)
+            for k0 in range(0, all_taps, g[at.TAPS]):
+                taps = min(g[at.TAPS], all_taps - k0)
                 n, piece = channels * runs * taps, (c0 * all_runs + r0) * all_taps + k0
-                for o0 in range(0, g[at.OUT + 2], g[at.L_POSITIONS]):
-                    positions = min(g[at.L_POSITIONS], g[at.OUT + 2] - o0)
+                for o0 in range(0, g[at.OUT + 2], g[at.POSITIONS]):
+                    positions = min(g[at.POSITIONS], g[at.OUT + 2] - o0)
                     wo = f0 * g[at.W_F] + oz * g[at.W_O] + oy * g[at.W_O + 1] + o0 * g[at.W_O + 2] + piece
                     yo = f0 * g[at.Y_F] + oz * g[at.Y_O] + oy * g[at.Y_O + 1] + o0 * g[at.Y_O + 2]
-                    for n0 in range(0, g[at.BATCH], g[at.L_IMAGES]):
-                        images = min(g[at.L_IMAGES], g[at.BATCH] - n0)
+                    for n0 in range(0, g[at.BATCH], g[at.IMAGES]):
+                        images = min(g[at.IMAGES], g[at.BATCH] - n0)
                         multiply_inputs(
-                            patches,
-                            offset(y, yo + n0 * g[at.Y_N]),
-                            offset(w, wo),
-                            g,
-                            g[at.COUT],
-                            images,
-                            positions,
-                            n,
+                            patches, offset(y, yo + n0 * g[at.Y_N]), offset(w, wo), g, g[at.COUT], images, positions, n
                         )
-                        add_patches(
-                            patches,
-                            rows,
-                            x,
-                            g,
-                            n0,
-                            images,
-                            group * g[at.CIN] + c0,
-                            channels,
-                            r0,
-                            runs,
-                            k0,
-                            taps,
-                            oz,
-                            oy,
-                            o0,
-                            positions,
-                            z0,
-                            z1,
-                        )
+                        add_patches(patches, rows, x, g, n0, images, group * g[at.CIN] + c0, channels, r0, runs, k0,
+                                    taps, oz, oy, o0, positions, z0, z1)  # fmt: skip
 
 
 def inputs(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) -> None:
@@ -489,12 +327,12 @@ def inputs(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) 
     Tasks of different channels read different parts of the filters. At the border of two slabs both read the filters whose
     windows lie across it, and each keeps its own rows.
     """
-    rows = offset(work, thread * g[at.L_WORK])
-    patches = offset(rows, g[at.L_PATCHES_AT])
-    slabs, blocks = ceil_div(g[at.SIZE], g[at.L_SLAB]), ceil_div(g[at.CIN], g[at.L_BLOCK])
+    rows = offset(work, thread * g[at.WORK])
+    patches = offset(rows, g[at.PATCHES_AT])
+    slabs, blocks = ceil_div(g[at.SIZE], g[at.SLAB]), ceil_div(g[at.CIN], g[at.BLOCK])
     for task in range(first, last):
-        z0, c0, group = task % slabs * g[at.L_SLAB], task // slabs % blocks * g[at.L_BLOCK], task // (slabs * blocks)
-        z1, c1 = min(z0 + g[at.L_SLAB], g[at.SIZE]), min(c0 + g[at.L_BLOCK], g[at.CIN])
+        z0, c0, group = task % slabs * g[at.SLAB], task // slabs % blocks * g[at.BLOCK], task // (slabs * blocks)
+        z1, c1 = min(z0 + g[at.SLAB], g[at.SIZE]), min(c0 + g[at.BLOCK], g[at.CIN])
         for n in range(g[at.BATCH]):
             for c in range(group * g[at.CIN] + c0, group * g[at.CIN] + c1):
                 plane = g[at.SIZE + 1] * g[at.SIZE + 2]

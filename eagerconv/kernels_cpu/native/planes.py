@@ -9,44 +9,37 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba.extending import intrinsic
-
-from eagerconv.kernels_cpu import table as at
 from eagerconv.kernels_cpu.blocks import PLANE_TAPS
-from eagerconv.kernels_cpu.native.direct import ceil_div, helper
-from eagerconv.kernels_cpu.native.vector import I64, Loop, Vectors, _void, offset
+from eagerconv.kernels_cpu.native.emit import I64, Emit, Loop, Vectors, emits, switch
+from eagerconv.kernels_cpu.native.loops import P, ceil_div
+from eagerconv.kernels_cpu.native.products import add_outer
+from eagerconv.kernels_cpu.native.vector import offset
+from eagerconv.kernels_cpu.table import PLANES as at
 
-P = Any  # a pointer
+MOST = 8  # vectors summed at once
 
 
-def sum_plane(vectors: int) -> Any:
+def sum_plane(vectors: int) -> Emit:
     """Microkernel out[p] = sum over channels c, taps t of w[c, t] * source[c, p + offset[t]], where the mask of t allows it.
 
     `taps` holds offset[t] and the place of w[t], and `masks`, with rows of `masks_row`, the bits of each vector's mask.
     """
 
-    @intrinsic
-    def block(typingctx: Any, out: Any, n: Any, source: Any, source_channel: Any, w: Any, w_channel: Any, channels: Any,
-              taps: Any, n_taps: Any, masks: Any, masks_row: Any) -> Any:  # fmt: skip
-        def codegen(builder: Any, out: Any, n: Any, source: Any, source_channel: Any, w: Any, w_channel: Any, channels: Any,
-                    taps: Any, n_taps: Any, masks: Any, masks_row: Any) -> None:  # fmt: skip
-            v = Vectors(builder, element)
-            with Loop(builder, channels, [source, w, *[v.zeros] * vectors]) as channel:
-                image, filters, *sums = channel.values
-                with Loop(builder, n_taps, [taps, masks, *sums]) as tap:
-                    entry, bits, *new = tap.values
-                    pixels = v.at(image, builder.load(entry))
-                    factor = v.broadcast(v.at(filters, builder.load(v.at(entry, 1))))
-                    for q in range(vectors):
-                        mask = v.mask(builder.load(v.at(bits, q)))
-                        new[q] = v.fma(factor, v.masked_load(v.at(pixels, q * v.lanes), mask), new[q])
-                    tap.next = [v.at(entry, 2), v.at(bits, masks_row), *new]
-                channel.next = [v.at(image, source_channel), v.at(filters, w_channel), *tap.results[2:]]
-            for q in range(vectors):
-                v.store_below([(channel.results[2 + q], v.at(out, q * v.lanes))], builder.sub(n, I64(q * v.lanes)))
-
-        element = out.dtype
-        return _void(codegen, out, n, source, source_channel, w, w_channel, channels, taps, n_taps, masks, masks_row)
+    def block(v: Vectors, out: Any, n: Any, source: Any, source_channel: Any, w: Any, w_channel: Any, channels: Any,
+              taps: Any, n_taps: Any, masks: Any, masks_row: Any) -> None:  # fmt: skip
+        b = v.builder
+        with Loop(b, channels, [source, w, *[v.zeros] * vectors]) as channel:
+            image, filters, *sums = channel.values
+            with Loop(b, n_taps, [taps, masks, *sums]) as tap:
+                entry, bits, *sums = tap.values
+                pixels = v.at(image, b.load(entry))
+                factor = v.broadcast(v.at(filters, b.load(v.at(entry, 1))))
+                masks_at = ((v.mask(b.load(v.at(bits, q))), v.at(pixels, q * v.lanes)) for q in range(vectors))
+                new = add_outer(v, sums, (v.masked_load(place, mask) for mask, place in masks_at), [factor])
+                tap.next = [v.at(entry, 2), v.at(bits, masks_row), *new]
+            channel.next = [v.at(image, source_channel), v.at(filters, w_channel), *tap.results[2:]]
+        for q in range(vectors):
+            v.store_below([(channel.results[2 + q], v.at(out, q * v.lanes))], b.sub(n, I64(q * v.lanes)))
 
     return block
 
@@ -57,76 +50,47 @@ def dot_planes(taps: int) -> Any:
     `entries` holds offset[t] and place[t], and `masks` a row of bits for each vector, one for each tap.
     """
 
-    @intrinsic
-    def block(typingctx: Any, w: Any, x: Any, x_image: Any, y: Any, y_image: Any, images: Any, n: Any, entries: Any,
-              masks: Any, masks_row: Any) -> Any:  # fmt: skip
-        def codegen(builder: Any, w: Any, x: Any, x_image: Any, y: Any, y_image: Any, images: Any, n: Any, entries: Any,
-                    masks: Any, masks_row: Any) -> None:  # fmt: skip
-            v = Vectors(builder, element)
-            vectors = builder.sdiv(builder.add(n, I64(v.lanes - 1)), I64(v.lanes))
-            offsets = [builder.load(v.at(entries, 2 * t)) for t in range(taps)]
-            with Loop(builder, images, [x, y, *[v.zeros] * taps]) as image:
-                x_start, y_start, *sums = image.values
-                with Loop(builder, vectors, [x_start, y_start, n, masks, *sums]) as piece:
-                    x_at, y_at, left, bits, *new = piece.values
-                    factor = v.masked_load(y_at, v.lanes_below(left))
-                    for t in range(taps):
-                        pixels = v.masked_load(v.at(x_at, offsets[t]), v.mask(builder.load(v.at(bits, t))))
-                        new[t] = v.fma(factor, pixels, new[t])
-                    left = builder.sub(left, I64(v.lanes))
-                    piece.next = [v.at(x_at, v.lanes), v.at(y_at, v.lanes), left, v.at(bits, masks_row), *new]
-                image.next = [v.at(x_start, x_image), v.at(y_start, y_image), *piece.results[4:]]
-            for t, total in enumerate(image.results[2:]):
-                builder.store(v.sum(total), v.at(w, builder.load(v.at(entries, 2 * t + 1))))
+    def block(v: Vectors, w: Any, x: Any, x_image: Any, y: Any, y_image: Any, images: Any, n: Any, entries: Any,
+              masks: Any, masks_row: Any) -> None:  # fmt: skip
+        b = v.builder
+        offsets = [b.load(v.at(entries, 2 * t)) for t in range(taps)]
+        with Loop(b, images, [x, y, *[v.zeros] * taps]) as image:
+            x_start, y_start, *sums = image.values
+            with Loop(b, v.chunks(n), [x_start, y_start, n, masks, *sums]) as piece:
+                x_at, y_at, left, bits, *sums = piece.values
+                factor = v.masked_load(y_at, v.lanes_below(left))
+                masks_at = (v.mask(b.load(v.at(bits, t))) for t in range(taps))
+                seen = (v.masked_load(v.at(x_at, shift), mask) for shift, mask in zip(offsets, masks_at, strict=True))
+                new = add_outer(v, sums, seen, [factor])
+                left = b.sub(left, I64(v.lanes))
+                piece.next = [v.at(x_at, v.lanes), v.at(y_at, v.lanes), left, v.at(bits, masks_row), *new]
+            image.next = [v.at(x_start, x_image), v.at(y_start, y_image), *piece.results[4:]]
+        for t, total in enumerate(image.results[2:]):
+            b.store(v.sum(total), v.at(w, b.load(v.at(entries, 2 * t + 1))))
 
-        element = w.dtype
-        return _void(codegen, w, x, x_image, y, y_image, images, n, entries, masks, masks_row)
-
-    return block
+    return emits(block)
 
 
-one, two, three, four, five, six, seven, eight = (sum_plane(vectors) for vectors in range(1, 9))
-
-
-@helper
-def sum_vectors(vectors: int, out: P, n: int, source: P, source_channel: int, w: P, w_channel: int, channels: int, taps: P,
-                n_taps: int, masks: P, masks_row: int) -> None:  # fmt: skip
-    """The microkernel for up to eight vectors."""
-    if vectors == 1:
-        one(out, n, source, source_channel, w, w_channel, channels, taps, n_taps, masks, masks_row)
-    elif vectors == 2:
-        two(out, n, source, source_channel, w, w_channel, channels, taps, n_taps, masks, masks_row)
-    elif vectors == 3:
-        three(out, n, source, source_channel, w, w_channel, channels, taps, n_taps, masks, masks_row)
-    elif vectors == 4:
-        four(out, n, source, source_channel, w, w_channel, channels, taps, n_taps, masks, masks_row)
-    elif vectors == 5:
-        five(out, n, source, source_channel, w, w_channel, channels, taps, n_taps, masks, masks_row)
-    elif vectors == 6:
-        six(out, n, source, source_channel, w, w_channel, channels, taps, n_taps, masks, masks_row)
-    elif vectors == 7:
-        seven(out, n, source, source_channel, w, w_channel, channels, taps, n_taps, masks, masks_row)
-    else:
-        eight(out, n, source, source_channel, w, w_channel, channels, taps, n_taps, masks, masks_row)
+sum_vectors = emits(switch({vectors: sum_plane(vectors) for vectors in range(1, MOST + 1)}))
 
 
 def images(first: int, last: int, thread: int, source: P, w: P, result: P, work: P, g: P) -> None:
     """The forward pass or the gradient with respect to inputs; a task is one channel of one image."""
-    n, lanes, vectors = g[at.N_PIXELS], g[at.N_LANES], g[at.N_VECTORS]
-    taps, masks = offset(g, at.PLANES_LENGTH), offset(g, at.PLANES_LENGTH + 2 * g[at.N_TAPS])
-    pieces = ceil_div(vectors, 8)
+    n, lanes, vectors = g[at.PIXELS], g[at.LANES], g[at.VECTORS]
+    taps, masks = offset(g, at.LENGTH), offset(g, at.LENGTH + 2 * g[at.TAPS])
+    pieces = ceil_div(vectors, MOST)
     per_image = g[at.GROUPS] * g[at.ROWS]
     image, channel = first // per_image, first % per_image
     group, m = channel // g[at.ROWS], channel % g[at.ROWS]
     for task in range(first, last):
-        planes = offset(source, image * g[at.N_SOURCE] + group * g[at.CHANNELS] * g[at.N_SOURCE + 1])
+        planes = offset(source, image * g[at.SOURCE] + group * g[at.CHANNELS] * g[at.SOURCE + 1])
         filters = offset(w, group * g[at.A_GROUP] + m * g[at.A_ROW])
         start = 0
         for piece in range(pieces):
             end = vectors * (piece + 1) // pieces
             p = start * lanes
-            sum_vectors(end - start, offset(result, task * n + p), n - p, offset(planes, p), g[at.N_SOURCE + 1], filters,
-                        g[at.A_CHANNEL], g[at.CHANNELS], taps, g[at.N_TAPS], offset(masks, start), vectors)  # fmt: skip
+            sum_vectors(end - start, offset(result, task * n + p), n - p, offset(planes, p), g[at.SOURCE + 1], filters,
+                        g[at.A_CHANNEL], g[at.CHANNELS], taps, g[at.TAPS], offset(masks, start), vectors)  # fmt: skip
             start = end
         m += 1
         if m == g[at.ROWS]:
@@ -140,17 +104,15 @@ def weights(taps_at_once: int) -> Any:
     block = dot_planes(taps_at_once)
 
     def kernel(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) -> None:
-        n, n_taps = g[at.N_PIXELS], g[at.N_TAPS]
-        taps, masks = offset(g, at.PLANES_LENGTH), offset(g, at.PLANES_LENGTH + 2 * n_taps)
+        n, n_taps = g[at.PIXELS], g[at.TAPS]
+        taps, masks = offset(g, at.LENGTH), offset(g, at.LENGTH + 2 * n_taps)
         for task in range(first, last):
             f, c = task // g[at.CHANNELS], task % g[at.CHANNELS]
-            xs = offset(x, (f // g[at.ROWS] * g[at.CHANNELS] + c) * g[at.N_SOURCE + 1])
-            ys, to = offset(y, f * g[at.N_Y + 1]), offset(w, f * g[at.A_ROW] + c * g[at.A_CHANNEL])
+            xs = offset(x, (f // g[at.ROWS] * g[at.CHANNELS] + c) * g[at.SOURCE + 1])
+            ys, to = offset(y, f * g[at.Y + 1]), offset(w, f * g[at.A_ROW] + c * g[at.A_CHANNEL])
             for start in range(0, n_taps, taps_at_once):
                 t = min(start, n_taps - taps_at_once)
-                block(
-                    to, xs, g[at.N_SOURCE], ys, g[at.N_Y], g[at.BATCH], n, offset(taps, 2 * t), offset(masks, t), n_taps
-                )
+                block(to, xs, g[at.SOURCE], ys, g[at.Y], g[at.BATCH], n, offset(taps, 2 * t), offset(masks, t), n_taps)
 
     return kernel
 

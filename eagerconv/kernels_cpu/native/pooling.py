@@ -6,13 +6,9 @@ window meets the plane.
 
 from __future__ import annotations
 
-from typing import Any
-
-from eagerconv.kernels_cpu import table as at
-from eagerconv.kernels_cpu.native.direct import helper
+from eagerconv.kernels_cpu.native.loops import P, helper
 from eagerconv.kernels_cpu.native.vector import choose, offset, zero
-
-P = Any  # a pointer
+from eagerconv.kernels_cpu.table import POOLING as at
 
 
 @helper
@@ -24,12 +20,12 @@ def inside(o: int, stride: int, pad: int, window: int, size: int) -> tuple[int, 
 
 def max_planes(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) -> None:
     """The largest elements: first over the rows of all windows of a line, then along the line."""
-    height, width, out_y, out_x = g[at.M_SIZE], g[at.M_SIZE + 1], g[at.M_OUT], g[at.M_OUT + 1]
-    line = offset(work, thread * g[at.M_WORK])
+    height, width, out_y, out_x = g[at.SIZE], g[at.SIZE + 1], g[at.OUT], g[at.OUT + 1]
+    line = offset(work, thread * g[at.WORK])
     for task in range(first, last):
         plane, to = offset(x, task * height * width), offset(y, task * out_y * out_x)
         for oy in range(out_y):
-            y0, y1 = inside(oy, g[at.M_STRIDE], g[at.M_PAD], g[at.M_WINDOW], height)
+            y0, y1 = inside(oy, g[at.STRIDE], g[at.PAD], g[at.WINDOW], height)
             for j in range(width):
                 line[j] = plane[y0 * width + j]
             for i in range(y0 + 1, y1):
@@ -37,7 +33,7 @@ def max_planes(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g:
                     value = plane[i * width + j]
                     line[j] = line[j] if line[j] >= value or line[j] != line[j] else value
             for ox in range(out_x):
-                x0, x1 = inside(ox, g[at.M_STRIDE + 1], g[at.M_PAD + 1], g[at.M_WINDOW + 1], width)
+                x0, x1 = inside(ox, g[at.STRIDE + 1], g[at.PAD + 1], g[at.WINDOW + 1], width)
                 best = line[x0]
                 for j in range(x0 + 1, x1):
                     best = best if best >= line[j] or best != best else line[j]
@@ -50,19 +46,16 @@ def max_gradients(first: int, last: int, thread: int, x: P, w: P, y: P, work: P,
     The first row of each column's largest element is found for a whole line of windows. Which is larger is as good as
     random: conditions are combined without branches.
     """
-    height, width, out_y, out_x = g[at.M_SIZE], g[at.M_SIZE + 1], g[at.M_OUT], g[at.M_OUT + 1]
-    line = offset(work, thread * g[at.M_WORK])
-    rows = offset(line, g[at.M_WORK] // 2)  # numbers of rows, as elements
+    height, width, out_y, out_x = g[at.SIZE], g[at.SIZE + 1], g[at.OUT], g[at.OUT + 1]
+    line = offset(work, thread * g[at.WORK])
+    rows = offset(line, g[at.WORK] // 2)  # numbers of rows, as elements
     for task in range(first, last):
-        plane, to, cotangent = (
-            offset(x, task * height * width),
-            offset(y, task * height * width),
-            offset(w, task * out_y * out_x),
-        )
+        plane, to = offset(x, task * height * width), offset(y, task * height * width)
+        cotangent = offset(w, task * out_y * out_x)
         for i in range(height * width):
             to[i] = zero(to)
         for oy in range(out_y):
-            y0, y1 = inside(oy, g[at.M_STRIDE], g[at.M_PAD], g[at.M_WINDOW], height)
+            y0, y1 = inside(oy, g[at.STRIDE], g[at.PAD], g[at.WINDOW], height)
             for j in range(width):
                 line[j], rows[j] = plane[y0 * width + j], zero(work)
             for i in range(y0 + 1, y1):
@@ -73,7 +66,7 @@ def max_gradients(first: int, last: int, thread: int, x: P, w: P, y: P, work: P,
                     kept = (best >= value) | (best != best)
                     line[j], rows[j] = choose(kept, best, value), choose(kept, rows[j], row)
             for ox in range(out_x):
-                x0, x1 = inside(ox, g[at.M_STRIDE + 1], g[at.M_PAD + 1], g[at.M_WINDOW + 1], width)
+                x0, x1 = inside(ox, g[at.STRIDE + 1], g[at.PAD + 1], g[at.WINDOW + 1], width)
                 best, above, column = line[x0], rows[x0], x0
                 for j in range(x0 + 1, x1):
                     value, nan = line[j], best != best

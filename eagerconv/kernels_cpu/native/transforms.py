@@ -9,13 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 import llvmlite.ir as ir
-from numba.extending import intrinsic
 
 from eagerconv.kernels_cpu.cooktoom import Matrix
-from eagerconv.kernels_cpu.native.direct import helper
-from eagerconv.kernels_cpu.native.vector import I32, I64, Loop, Vectors, _void, lanes_before_line, offset
-
-P = Any  # a pointer
+from eagerconv.kernels_cpu.native.emit import I32, I64, Loop, Vectors, emits
+from eagerconv.kernels_cpu.native.loops import P, helper
+from eagerconv.kernels_cpu.native.vector import lanes_before_line, offset
 
 
 def _transposed(v: Vectors, rows: list[Any]) -> list[Any]:
@@ -35,79 +33,63 @@ def _transposed(v: Vectors, rows: list[Any]) -> list[Any]:
     return rows
 
 
-@intrinsic
-def rows_to_lanes(typingctx: Any, source: Any, source_row: Any, rows: Any, columns: Any, to: Any, to_step: Any) -> Any:
+@emits
+def rows_to_lanes(v: Vectors, source: Any, source_row: Any, rows: Any, columns: Any, to: Any, to_step: Any) -> None:
     """to[j*to_step : +lanes] = column j of `rows` rows of `columns` elements (at most `lanes` each), zeros in other lanes."""
-
-    def codegen(builder: Any, source: Any, source_row: Any, rows: Any, columns: Any, to: Any, to_step: Any) -> None:
-        v = Vectors(builder, element)
-        pointers = [source]
-        for _ in range(1, v.lanes):
-            pointers.append(v.at(pointers[-1], source_row))
-        mask = v.lanes_below(columns)
-        with builder.if_else(builder.icmp_signed(">=", rows, I64(v.lanes))) as (all_rows, some_rows):
-            with all_rows:  # the common case: one mask serves all
-                whole = [v.masked_load(pointer, mask) for pointer in pointers]
-                whole_block = builder.block
-            with some_rows:
-                part = []
-                for i, pointer in enumerate(pointers):
-                    present = builder.select(builder.icmp_signed("<", I64(i), rows), columns, I64(0))
-                    part.append(v.masked_load(pointer, v.lanes_below(present)))
-                part_block = builder.block
-        loaded = []
-        for pair in zip(whole, part, strict=True):
-            loaded.append(builder.phi(v.type))
-            for value, block in zip(pair, (whole_block, part_block), strict=True):
-                loaded[-1].add_incoming(value, block)
-        for vector in _transposed(v, loaded):
-            v.store(vector, to)
-            to = v.at(to, to_step)
-
-    element = to.dtype
-    return _void(codegen, source, source_row, rows, columns, to, to_step)
+    b = v.builder
+    pointers = [source]
+    for _ in range(1, v.lanes):
+        pointers.append(v.at(pointers[-1], source_row))
+    mask = v.lanes_below(columns)
+    with b.if_else(b.icmp_signed(">=", rows, I64(v.lanes))) as (all_rows, some_rows):
+        with all_rows:  # the common case: one mask serves all
+            whole = [v.masked_load(pointer, mask) for pointer in pointers]
+            whole_block = b.block
+        with some_rows:
+            part = []
+            for i, pointer in enumerate(pointers):
+                present = b.select(b.icmp_signed("<", I64(i), rows), columns, I64(0))
+                part.append(v.masked_load(pointer, v.lanes_below(present)))
+            part_block = b.block
+    loaded = []
+    for pair in zip(whole, part, strict=True):
+        loaded.append(b.phi(v.type))
+        for value, block in zip(pair, (whole_block, part_block), strict=True):
+            loaded[-1].add_incoming(value, block)
+    for vector in _transposed(v, loaded):
+        v.store(vector, to)
+        to = v.at(to, to_step)
 
 
-@intrinsic
-def lanes_to_rows(typingctx: Any, source: Any, source_step: Any, to: Any, to_row: Any, rows: Any, columns: Any) -> Any:
+@emits
+def lanes_to_rows(v: Vectors, source: Any, source_step: Any, to: Any, to_row: Any, rows: Any, columns: Any) -> None:
     """to[i*to_row + j] = lane i of the vector at source + j*source_step, for i < rows and j < columns (at most `lanes`)."""
-
-    def codegen(builder: Any, source: Any, source_step: Any, to: Any, to_row: Any, rows: Any, columns: Any) -> None:
-        v = Vectors(builder, element)
-        lanes, targets = _square(v, source, source_step, to, to_row)
-        with builder.if_else(builder.icmp_signed(">=", rows, I64(v.lanes))) as (all_rows, some_rows):
-            with all_rows:
-                v.store_below(list(zip(lanes, targets, strict=True)), columns)
-            with some_rows:
-                for i, pair in enumerate(zip(lanes, targets, strict=True)):
-                    with builder.if_then(builder.icmp_signed("<", I64(i), rows)):
-                        v.store_below([pair], columns)
-
-    element = to.dtype
-    return _void(codegen, source, source_step, to, to_row, rows, columns)
+    b = v.builder
+    pairs = _square(v, source, source_step, to, to_row)
+    with b.if_else(b.icmp_signed(">=", rows, I64(v.lanes))) as (all_rows, some_rows):
+        with all_rows:
+            v.store_below(pairs, columns)
+        with some_rows:
+            for i, pair in enumerate(pairs):
+                with b.if_then(b.icmp_signed("<", I64(i), rows)):
+                    v.store_below([pair], columns)
 
 
-@intrinsic
-def stream_square(typingctx: Any, source: Any, source_step: Any, to: Any, to_row: Any) -> Any:
+@emits
+def store_square_non_temporal(v: Vectors, source: Any, source_step: Any, to: Any, to_row: Any) -> None:
     """`lanes_to_rows` of a whole square whose rows begin at whole lines of memory, past the caches."""
-
-    def codegen(builder: Any, source: Any, source_step: Any, to: Any, to_row: Any) -> None:
-        v = Vectors(builder, element)
-        for vector, target in zip(*_square(v, source, source_step, to, to_row), strict=True):
-            v.stream(vector, target)
-
-    element = to.dtype
-    return _void(codegen, source, source_step, to, to_row)
+    for vector, target in _square(v, source, source_step, to, to_row):
+        v.store_non_temporal(vector, target)
 
 
-def _square(v: Vectors, source: Any, source_step: Any, to: Any, to_row: Any) -> tuple[list[Any], list[Any]]:
-    """The rows of a square whose columns are vectors at `source`, and where they are to be stored."""
+def _square(v: Vectors, source: Any, source_step: Any, to: Any, to_row: Any) -> list[tuple[Any, Any]]:
+    """(row, where it is to be stored) of a square whose columns are vectors at `source`."""
     columns, targets = [], []
     for i in range(v.lanes):
         columns.append(v.load(source))
         source = v.at(source, source_step)
         targets.append(v.at(to, v.builder.mul(to_row, I64(i))))
-    return _transposed(v, columns), targets
+    return list(zip(_transposed(v, columns), targets, strict=True))
 
 
 @helper
@@ -123,39 +105,27 @@ def store_pixels(source: P, step: int, to: P, row: int, rows: int, n: int, lanes
             lanes_to_rows(source, step, to, row, rows, min(ahead, n))
         j = ahead
         while j + lanes <= n:
-            stream_square(offset(source, j * step), step, offset(to, j), row)
+            store_square_non_temporal(offset(source, j * step), step, offset(to, j), row)
             j += lanes
     while j < n:
         lanes_to_rows(offset(source, j * step), step, offset(to, j), row, rows, min(lanes, n - j))
         j += lanes
 
 
-@intrinsic
-def clear_vectors(typingctx: Any, to: Any, count: Any) -> Any:
+@emits
+def clear_vectors(v: Vectors, to: Any, count: Any) -> None:
     """Zero `count` vectors."""
-
-    def codegen(builder: Any, to: Any, count: Any) -> None:
-        v = Vectors(builder, element)
-        with Loop(builder, count, []) as loop:
-            v.store(v.zeros, v.at(to, builder.mul(loop.index, I64(v.lanes))))
-
-    element = to.dtype
-    return _void(codegen, to, count)
+    with Loop(v.builder, count, []) as loop:
+        v.store(v.zeros, v.at(to, v.builder.mul(loop.index, I64(v.lanes))))
 
 
-@intrinsic
-def add_vectors(typingctx: Any, to: Any, source: Any, step: Any, count: Any) -> Any:
+@emits
+def add_vectors(v: Vectors, to: Any, source: Any, step: Any, count: Any) -> None:
     """to[i*step : +lanes] += source[i*step : +lanes] for i < count."""
-
-    def codegen(builder: Any, to: Any, source: Any, step: Any, count: Any) -> None:
-        v = Vectors(builder, element)
-        with Loop(builder, count, []) as loop:
-            shift = builder.mul(loop.index, step)
-            cell = v.at(to, shift)
-            v.store(builder.fadd(v.load(cell), v.load(v.at(source, shift))), cell)
-
-    element = to.dtype
-    return _void(codegen, to, source, step, count)
+    with Loop(v.builder, count, []) as loop:
+        shift = v.builder.mul(loop.index, step)
+        cell = v.at(to, shift)
+        v.store(v.builder.fadd(v.load(cell), v.load(v.at(source, shift))), cell)
 
 
 def sandwich(matrix: Matrix, across: Matrix | None = None) -> Any:
@@ -165,28 +135,18 @@ def sandwich(matrix: Matrix, across: Matrix | None = None) -> Any:
     """
     second = matrix if across is None else across
 
-    @intrinsic
-    def product(
-        typingctx: Any, source: Any, source_row: Any, source_step: Any, to: Any, to_row: Any, to_step: Any
-    ) -> Any:
-        def codegen(
-            builder: Any, source: Any, source_row: Any, source_step: Any, to: Any, to_row: Any, to_step: Any
-        ) -> None:
-            v = Vectors(builder, element)
-            rows = [v.at(source, builder.mul(source_row, I64(i))) for i in range(len(matrix[0]))]
-            columns = []
-            for j in range(len(second[0])):  # M X, column by column
-                shift = builder.mul(source_step, I64(j))
-                columns.append(_combinations(v, matrix, [v.load(v.at(row, shift)) for row in rows]))
-            for i in range(len(matrix)):  # (M X) N^T, row by row
-                row = v.at(to, builder.mul(to_row, I64(i)))
-                for j, vector in enumerate(_combinations(v, second, [column[i] for column in columns])):
-                    v.store(vector, v.at(row, builder.mul(to_step, I64(j))))
+    def product(v: Vectors, source: Any, source_row: Any, source_step: Any, to: Any, to_row: Any, to_step: Any) -> None:
+        rows = [v.at(source, v.builder.mul(source_row, I64(i))) for i in range(len(matrix[0]))]
+        columns = []
+        for j in range(len(second[0])):  # M X, column by column
+            shift = v.builder.mul(source_step, I64(j))
+            columns.append(_combinations(v, matrix, [v.load(v.at(row, shift)) for row in rows]))
+        for i in range(len(matrix)):  # (M X) N^T, row by row
+            row = v.at(to, v.builder.mul(to_row, I64(i)))
+            for j, vector in enumerate(_combinations(v, second, [column[i] for column in columns])):
+                v.store(vector, v.at(row, v.builder.mul(to_step, I64(j))))
 
-        element = to.dtype
-        return _void(codegen, source, source_row, source_step, to, to_row, to_step)
-
-    return product
+    return emits(product)
 
 
 def _combinations(v: Vectors, matrix: Matrix, x: list[Any]) -> list[Any]:
@@ -225,90 +185,3 @@ def _combination(v: Vectors, terms: list[tuple[float, Any]]) -> Any:
         else:
             total = v.fma(v.constant(coefficient), vector, total)
     return v.zeros if total is None else total
-
-
-def tile_product(most_rows: int, vectors: int) -> Any:
-    """Microkernel c[i, j] (+)= sum over t < count of a[i + t*a_step] * b[t, j], lanes along j; b and c are packed.
-
-    At most as many rows as lanes, so that they divide a block of whole vectors.
-    """
-
-    @intrinsic
-    def product(typingctx: Any, a: Any, a_step: Any, count: Any, b: Any, c: Any, add: Any) -> Any:
-        def codegen(builder: Any, a: Any, a_step: Any, count: Any, b: Any, c: Any, add: Any) -> None:
-            v = Vectors(builder, element)
-            all_or_none = v.lanes_below(builder.select(builder.icmp_signed("!=", add, I64(0)), I64(v.lanes), I64(0)))
-            rows = min(most_rows, v.lanes)
-            cells = [v.at(c, k * v.lanes) for k in range(rows * vectors)]
-            with Loop(builder, count, [a, b, *(v.masked_load(cell, all_or_none) for cell in cells)]) as loop:
-                a_at, b_at, *sums = loop.values
-                columns = [v.load(v.at(b_at, j * v.lanes)) for j in range(vectors)]
-                for i in range(rows):
-                    factor = v.broadcast(v.at(a_at, i))
-                    for j in range(vectors):
-                        sums[i * vectors + j] = v.fma(factor, columns[j], sums[i * vectors + j])
-                loop.next = [v.at(a_at, a_step), v.at(b_at, vectors * v.lanes), *sums]
-            for cell, total in zip(cells, loop.results[2:], strict=True):
-                v.store(total, cell)
-
-        element = a.dtype
-        return _void(codegen, a, a_step, count, b, c, add)
-
-    return product
-
-
-def block_product(rows: int, vectors: int) -> Any:
-    """Microkernel c[i, j] (+)= sum over blocks r and lanes t of a[i, r, t] * b[r, t, j], lanes along j.
-
-    a[i, r, t] lies at i*lanes + r*a_block + t: one vector per row, as the transforms leave it. b and c are packed in rows
-    of `vectors` vectors.
-    """
-
-    @intrinsic
-    def product(typingctx: Any, a: Any, a_block: Any, blocks: Any, b: Any, c: Any, add: Any) -> Any:
-        def codegen(builder: Any, a: Any, a_block: Any, blocks: Any, b: Any, c: Any, add: Any) -> None:
-            _block(Vectors(builder, element), rows, vectors, a, a_block, blocks, b, c, add)
-
-        element = a.dtype
-        return _void(codegen, a, a_block, blocks, b, c, add)
-
-    return product
-
-
-def block_products(choices: tuple[int, ...], vectors: int) -> Any:
-    """`block_product` with its number of rows, one of `choices`, as the first argument."""
-
-    @intrinsic
-    def product(typingctx: Any, rows: Any, a: Any, a_block: Any, blocks: Any, b: Any, c: Any, add: Any) -> Any:
-        def codegen(builder: Any, rows: Any, *args: Any) -> None:
-            for choice in choices:
-                with builder.if_then(builder.icmp_signed("==", rows, I64(choice))):
-                    _block(Vectors(builder, element), choice, vectors, *args)
-
-        element = a.dtype
-        return _void(codegen, rows, a, a_block, blocks, b, c, add)
-
-    return product
-
-
-def _block(v: Vectors, rows: int, vectors: int, a: Any, a_block: Any, blocks: Any, b: Any, c: Any, add: Any) -> None:
-    builder = v.builder
-    all_or_none = v.lanes_below(builder.select(builder.icmp_signed("!=", add, I64(0)), I64(v.lanes), I64(0)))
-    cells = [v.at(c, k * v.lanes) for k in range(rows * vectors)]
-    sums = [v.masked_load(cell, all_or_none) for cell in cells]
-    unroll = min(4, v.lanes)  # more makes LLVM hoist broadcasts until registers spill
-    with Loop(builder, blocks, [a, b, *sums]) as outer:
-        a_start, b_start, *outer_sums = outer.values
-        with Loop(builder, I64(v.lanes // unroll), [a_start, b_start, *outer_sums]) as inner:
-            a_at, b_at, *inner_sums = inner.values
-            for t in range(unroll):
-                columns = [v.load(v.at(b_at, (t * vectors + j) * v.lanes)) for j in range(vectors)]
-                for i in range(rows):
-                    factor = v.broadcast(v.at(a_at, i * v.lanes + t))
-                    for j in range(vectors):
-                        k = i * vectors + j
-                        inner_sums[k] = v.fma(factor, columns[j], inner_sums[k])
-            inner.next = [v.at(a_at, unroll), v.at(b_at, unroll * vectors * v.lanes), *inner_sums]
-        outer.next = [v.at(a_start, a_block), *inner.results[1:]]
-    for cell, total in zip(cells, outer.results[2:], strict=True):
-        v.store(total, cell)

@@ -27,27 +27,26 @@ from __future__ import annotations
 import re
 from typing import Any, NamedTuple
 
-from eagerconv.kernels_cpu import table as at
 from eagerconv.kernels_cpu.blocks import SUM_ROWS, WINOGRAD_ROWS
 from eagerconv.kernels_cpu.cooktoom import form, transposed
-from eagerconv.kernels_cpu.native.direct import ceil_div, helper
+from eagerconv.kernels_cpu.native.emit import emits, switch
+from eagerconv.kernels_cpu.native.loops import P, ceil_div, helper
+from eagerconv.kernels_cpu.native.products import blocked_product, strided_product
 from eagerconv.kernels_cpu.native.transforms import (
     add_vectors,
-    block_products,
     clear_vectors,
     lanes_to_rows,
     rows_to_lanes,
     sandwich,
     store_pixels,
-    tile_product,
 )
 from eagerconv.kernels_cpu.native.vector import offset, prefetch
+from eagerconv.kernels_cpu.table import VIEW, WINOGRAD, WINOGRAD_IMAGES, WINOGRAD_WEIGHTS
 
-P = Any  # a pointer
 Pair = tuple[int, int]  # down, across
 
-BLOCK = block_products(WINOGRAD_ROWS, 2)
-SUM = tile_product(SUM_ROWS, 2)
+BLOCK = emits(switch({rows: blocked_product(rows, 2) for rows in WINOGRAD_ROWS}))
+SUM = emits(strided_product(SUM_ROWS, 2))
 
 
 @helper
@@ -92,15 +91,15 @@ def tiling(m: Pair) -> Tiling:
 
     @helper
     def down(g: P) -> Any:
-        return ceil_div(g[at.GRID_Y], my * g[at.APART_Y]) * g[at.APART_Y]
+        return ceil_div(g[WINOGRAD.GRID_Y], my * g[WINOGRAD.APART_Y]) * g[WINOGRAD.APART_Y]
 
     @helper
     def across(g: P) -> Any:
-        return ceil_div(g[at.GRID_X], mx * g[at.APART_X]) * g[at.APART_X]
+        return ceil_div(g[WINOGRAD.GRID_X], mx * g[WINOGRAD.APART_X]) * g[WINOGRAD.APART_X]
 
     @helper
     def total(g: P) -> Any:
-        return g[at.BATCH] * g[at.GRID_Z] * down(g) * across(g)
+        return g[WINOGRAD.BATCH] * g[WINOGRAD.GRID_Z] * down(g) * across(g)
 
     @helper
     def run(g: P, t: int, last: int) -> tuple[int, int, int, int, int, int]:
@@ -108,7 +107,7 @@ def tiling(m: Pair) -> Tiling:
 
         A run is some whole groups of a line, or some phases of one of them.
         """
-        dy, dx = g[at.APART_Y], g[at.APART_X]
+        dy, dx = g[WINOGRAD.APART_Y], g[WINOGRAD.APART_X]
         line, tx = t // across(g), t % across(g)
         plane, line = line // down(g), line % down(g)
         left, phase = min(across(g) - tx, last - t), tx % dx
@@ -116,7 +115,7 @@ def tiling(m: Pair) -> Tiling:
         if phase > 0 or groups == 0:
             groups, phases = 1, min(dx - phase, left)
         y, x = line // dy * my * dy + line % dy, tx // dx * mx * dx + phase
-        return plane // g[at.GRID_Z], plane % g[at.GRID_Z], y, x, groups, phases
+        return plane // g[WINOGRAD.GRID_Z], plane % g[WINOGRAD.GRID_Z], y, x, groups, phases
 
     return Tiling(total, across, run)
 
@@ -132,15 +131,15 @@ def gathering(transform: Any, step: Pair, window: Pair, n: Pair) -> Any:
     def gather(a: P, g: P, view: int, image: int, z: int, channel: int, count: int, y0: int, x0: int, groups: int,
                phases: int, strip: P, v: P, tile_step: int, xi_step: int) -> None:  # fmt: skip
         """V at v + tile*tile_step + xi*xi_step, of windows from (z, y0, x0 + X*m*d + p); zeros outside the image."""
-        lanes, height, width = g[at.LANES], g[view + at.V_SIZE + 1], g[view + at.V_SIZE + 2]
-        dy, dx = g[at.APART_Y], g[at.APART_X]
-        row_step, pixel_step, channel_step = g[view + at.V_I + 1], g[view + at.V_I + 2], g[view + at.V_C]
-        a = offset(a, image * g[view + at.V_N] + channel * channel_step + z * g[view + at.V_I])
+        lanes, height, width = g[WINOGRAD.LANES], g[view + VIEW.SIZE + 1], g[view + VIEW.SIZE + 2]
+        dy, dx = g[WINOGRAD.APART_Y], g[WINOGRAD.APART_X]
+        row_step, pixel_step, channel_step = g[view + VIEW.I + 1], g[view + VIEW.I + 2], g[view + VIEW.C]
+        a = offset(a, image * g[view + VIEW.N] + channel * channel_step + z * g[view + VIEW.I])
         long = (groups - 1) * m + wide  # pixels of one phase
         pieces, length = (1, long * phases) if phases == dx else (long, phases)  # all phases are neighbours
         for i in range(high):
             y, row = y0 + i * dy, offset(strip, i * long * phases * lanes)
-            if y < 0 or y >= height or z < 0 or z >= g[view + at.V_SIZE]:
+            if y < 0 or y >= height or z < 0 or z >= g[view + VIEW.SIZE]:
                 clear_vectors(row, long * phases)
             else:
                 line = offset(a, y * row_step)
@@ -156,6 +155,7 @@ def gathering(transform: Any, step: Pair, window: Pair, n: Pair) -> Any:
 
 def kernels(m: Pair, r: Pair) -> dict[str, Any]:
     """The four kernels of F(m, r) on each axis, forward and gradient with respect to inputs."""
+    at = WINOGRAD_IMAGES
     n = (m[0] + r[0] - 1, m[1] + r[1] - 1)
     data, filter_, output = (sandwich(*pair) for pair in zip(form(m[0], r[0]), form(m[1], r[1]), strict=True))
     gather, (total_of, across_of, run_of) = gathering(data, m, n, n), tiling(m)
@@ -198,14 +198,8 @@ def kernels(m: Pair, r: Pair) -> dict[str, Any]:
                 prefetch(offset(a, i * g[at.A_CHANNEL]), n_taps * min(lanes, rows))
         load_taps(a, g, rows, count, taps)
         for i in range(count):
-            filter_(
-                offset(taps, n_taps * i * lanes + begin),
-                rx * step,
-                step,
-                offset(u, i * 2 * lanes),
-                nx * g[at.U_XI],
-                g[at.U_XI],
-            )
+            from_, to = offset(taps, n_taps * i * lanes + begin), offset(u, i * 2 * lanes)
+            filter_(from_, rx * step, step, to, nx * g[at.U_XI], g[at.U_XI])
         for i in range(count, lanes):  # lanes without a channel must meet zeros, not leftovers
             for xi in range(frequencies):
                 clear_vectors(offset(u, i * 2 * lanes + xi * g[at.U_XI]), 1)
@@ -245,7 +239,7 @@ def kernels(m: Pair, r: Pair) -> dict[str, Any]:
                     x0, vectors = x + k * dx, offset(strip, i * width + k * length * lanes)
                     pixels = offset(to, (y + i * dy) * g[at.GRID_X] + x0)
                     n_pixels = min(length, g[at.GRID_X] - x0)
-                    store_pixels(vectors, lanes, pixels, g[at.RESULT_C], count, n_pixels, lanes, g[at.STREAM])
+                    store_pixels(vectors, lanes, pixels, g[at.RESULT_C], count, n_pixels, lanes, g[at.NON_TEMPORAL])
             t += groups * phases
 
     @helper
@@ -343,6 +337,7 @@ def weight_kernels(m: Pair, r: Pair) -> dict[str, Any]:
     fills V and Z for all tiles (or for as many as memory should hold, in several rounds), then a task of `sums` owns a
     pair of blocks. Parts, rounds and the order of the sums never depend on the number of threads.
     """
+    at = WINOGRAD_WEIGHTS
     n = (m[0] + r[0] - 1, m[1] + r[1] - 1)
     down, right = form(m[0], r[0]), form(m[1], r[1])
     gather_x = gathering(sandwich(down.data, right.data), m, n, n)
@@ -451,11 +446,8 @@ def weight_kernels(m: Pair, r: Pair) -> dict[str, Any]:
         c_blocks, f_blocks = ceil_div(c_vectors * lanes, g[at.CHANNEL_BLOCK]), ceil_div(g[at.COUT], g[at.FILTER_BLOCK])
         strip = offset(work, g[at.SHARED] + thread * g[at.WORK])
         for task in range(first, last):
-            group, c, f = (
-                task // (c_vectors * f_vectors),
-                task // f_vectors % c_vectors * lanes,
-                task % f_vectors * lanes,
-            )
+            group = task // (c_vectors * f_vectors)
+            c, f = task // f_vectors % c_vectors * lanes, task % f_vectors * lanes
             blocks = (group * c_blocks + c // g[at.CHANNEL_BLOCK]) * f_blocks + f // g[at.FILTER_BLOCK]
             c_in, f_in = c % g[at.CHANNEL_BLOCK], f % g[at.FILTER_BLOCK]
             within = (f_in // (2 * lanes) * g[at.CHANNEL_BLOCK] + c_in) * 2 * lanes + f_in % (2 * lanes)
