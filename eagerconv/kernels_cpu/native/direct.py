@@ -46,15 +46,6 @@ def dot(a: P, ai: int, as_: int, b: P, bi: int, bs: int, n: int, r: P) -> Any:
 
 
 @helper
-def filter_row(g: P, f: int, oz: int, oy: int, c: int, kz: int, ky: int) -> int:
-    """Where the taps w[f, oz, oy, 0, c, kz, ky, :] begin."""
-    place: int = (
-        f * g[at.W_F] + oz * g[at.W_O] + oy * g[at.W_O + 1] + c * g[at.W_C] + kz * g[at.W_K] + ky * g[at.W_K + 1]
-    )
-    return place
-
-
-@helper
 def store(out: P, start: int, step: int, r: P, r_step: int, n: int) -> None:
     """out[start + j*step] = r[j*r_step] for j < n."""
     for j in range(n):
@@ -83,7 +74,8 @@ def forward(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P)
                         if iy < 0 or iy >= g[at.SIZE + 1]:
                             continue
                         xi = n * g[at.X_N] + (group * g[at.CIN] + c) * g[at.X_C] + iz * g[at.X_I] + iy * g[at.X_I + 1]
-                        wi = filter_row(g, f, oz, oy, c, kz, ky)
+                        wo = f * g[at.W_F] + oz * g[at.W_O] + oy * g[at.W_O + 1]
+                        wi = wo + c * g[at.W_C] + kz * g[at.W_K] + ky * g[at.W_K + 1]
                         for kx in range(g[at.KERNEL + 2]):
                             base = kx * step + g[at.ORIGIN + 2]
                             a, b = window(base, stride, 0, g[at.SIZE + 2], g[at.OUT + 2])
@@ -123,7 +115,8 @@ def inputs(first: int, last: int, thread: int, x: P, w: P, y: P, work: P, g: P) 
                         if t % g[at.STRIDE + 1] != 0 or oy < 0 or oy >= g[at.OUT + 1]:
                             continue
                         yi = n * g[at.Y_N] + f * g[at.Y_F] + oz * g[at.Y_O] + oy * g[at.Y_O + 1]
-                        wi = filter_row(g, f, oz, oy, c, kz, ky)
+                        wo = f * g[at.W_F] + oz * g[at.W_O] + oy * g[at.W_O + 1]
+                        wi = wo + c * g[at.W_C] + kz * g[at.W_K] + ky * g[at.W_K + 1]
                         for kx in range(g[at.KERNEL + 2]):
                             base = kx * step + g[at.ORIGIN + 2]
                             a, b = window(base, stride, i0, i1, g[at.OUT + 2])
@@ -176,7 +169,8 @@ def weights_unshared(first: int, last: int, thread: int, x: P, w: P, y: P, work:
                     inside = iz >= 0 and iz < g[at.SIZE] and iy >= 0 and iy < g[at.SIZE + 1]
                     for kx in range(g[at.KERNEL + 2]):
                         base = kx * g[at.STEP + 2] + g[at.ORIGIN + 2]
-                        wi = filter_row(g, f, oz, oy, c, kz, ky)
+                        wo = f * g[at.W_F] + oz * g[at.W_O] + oy * g[at.W_O + 1]
+                        wi = wo + c * g[at.W_C] + kz * g[at.W_K] + ky * g[at.W_K + 1]
                         for o0 in range(0, g[at.OUT + 2], DIRECT_ROW):
                             o1 = min(o0 + DIRECT_ROW, g[at.OUT + 2])
                             clear(r, o1 - o0)
