@@ -19,7 +19,7 @@ def test_fields_follow_each_other_and_unused_places_are_zero():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"A": 1}, r"no values for \['B'\]"),
+        ({"A": 1}, r"no values for \['B'\], no fields for \[\]"),
         ({"A": 1, "B": (1, 2, 3), "C": 4}, r"no fields for \['C'\]"),
         ({"A": 1, "B": (1, 2)}, r"B has 3 numbers, not \(1, 2\)"),
         ({"A": 1, "B": 2}, "no len"),

@@ -33,42 +33,37 @@ class Table(ModuleType):
     def __init__(self, name: str, *fields: str, shared: Table | None = None) -> None:
         super().__init__(f"{name} table")
         self.fields: list[tuple[str, int]] = []
+        self.names: set[str] = set()
         self.LENGTH = 0
         for field in " ".join(fields).split():
             name, _, size = field.partition(":")
-            if name in self.names():
+            if name in self.names:
                 raise ValueError(f"{self.__name__} has two fields {name}")
             self.fields.append((name, int(size or 1)))
             if name != "_":
+                self.names.add(name)
                 setattr(self, name, self.LENGTH)
             self.LENGTH += int(size or 1)
         if shared is None:
             return
-        for name in shared.names():
+        for name in shared.names:
             if getattr(self, name, None) != getattr(shared, name):
                 raise ValueError(f"{self.__name__} has {name} not where {shared.__name__} has it")
 
-    def names(self) -> set[str]:
-        """The names of all fields."""
-        return {name for name, _ in self.fields} - {"_"}
-
     def pack(self, **values: int | Sequence[int]) -> list[int]:
         """A table of these values, one for each field."""
+        if values.keys() != self.names:
+            missing, unknown = self.names - values.keys(), values.keys() - self.names
+            raise TypeError(f"{self.__name__}: no values for {sorted(missing)}, no fields for {sorted(unknown)}")
         table: list[int] = []
         for name, size in self.fields:
-            value: Any = values.get(name)
-            if value is None:
-                if name != "_":
-                    raise TypeError(f"{self.__name__}: no values for {sorted(self.names() - values.keys())}")
-                table += [0] * size
-            elif size == 1:
+            value: Any = values[name] if name != "_" else (0,) * size if size > 1 else 0
+            if size == 1:
                 table.append(value)
             elif len(value) == size:
                 table += value
             else:
                 raise TypeError(f"{self.__name__}: {name} has {size} numbers, not {value}")
-        if len(values) != len(self.names()):
-            raise TypeError(f"{self.__name__}: no fields for {sorted(values.keys() - self.names())}")
         return table
 
 
