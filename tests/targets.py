@@ -21,8 +21,8 @@ ROOT = Path(__file__).resolve().parents[1]
 X86 = platform.machine() in ("x86_64", "AMD64")
 TARGETS = {"nehalem": 16, "haswell": 32, "skylake-avx512": 64}
 """Processors with SSE, AVX2 and AVX-512, and the bytes of their registers."""
-DTYPES = ("float16", "float32", "float64")
-"""Of the kernels that are compiled: widened, and of each length of elements."""
+DTYPES = ("float16", "float32")
+"""Of the kernels that are compiled: all there are, with those that widen. Other dtypes' are when values need them."""
 PROCESSORS = os.cpu_count() or 1
 
 COMPILE = """
