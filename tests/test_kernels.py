@@ -417,7 +417,6 @@ def test_workspaces_are_as_large_as_explained():
 OTHER_PROCESSOR = """
 import numpy as np, eagerconv as ec
 from eagerconv.kernels_cpu import targets
-from strategies import tiers
 assert targets.register_bytes() == {register}, targets.register_bytes()
 rng = np.random.default_rng(0)
 def whole(*shape):

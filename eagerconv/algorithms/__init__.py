@@ -213,9 +213,10 @@ def run(spec: ConvSpec, slot: Slot, a: Any, b: Any, policy: Policy | None = None
 
 def _device(a: Any, b: Any) -> str:
     """Where two arrays are."""
-    device = devices.of(a)
-    if device is None or devices.of(b) != device:
-        raise TypeError(f"operands on different devices: {device} and {devices.of(b)}; move one, as in x.to(device)")
+    device, other = devices.of(a), devices.of(b)
+    if device is None or other != device:
+        names = " and ".join(sorted(map(str, (device, other))))
+        raise TypeError(f"convolution: operands on {names}; move one, as in x.to('cpu')")
     return device
 
 

@@ -9,7 +9,6 @@ independent, and each is computed the same way wherever it runs.
 
 from __future__ import annotations
 
-import math
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -23,7 +22,7 @@ from eagerconv.interrupts import imported
 from eagerconv.kernels_cpu import openmp, pthreads
 from eagerconv.kernels_cpu.jit import Kernel
 from eagerconv.kernels_cpu.notices import say
-from eagerconv.memory import SMALLEST, empty
+from eagerconv.memory import empty
 from eagerconv.record import Plan
 from eagerconv.spec import Shape, Slot
 
@@ -220,10 +219,9 @@ class Launch:
 
     def plan(self, shape: Shape, dtype: np.dtype[Any], slot: Slot = "y") -> Plan:
         """A function of two operands that makes the result, or fills `out`; the kernel expects it in `slot`."""
-        new = np.empty if math.prod(shape) * dtype.itemsize < SMALLEST else empty
 
         def run(a: Any, b: Any, out: Any = None) -> Any:
-            result = new(shape, dtype) if out is None else out
+            result = empty(shape, dtype) if out is None else out
             if slot == "y":  # as `arrange` does, which costs a small convolution too much
                 self(a, b, result)
             elif slot == "x":
