@@ -84,7 +84,13 @@ def test_a_layer_with_a_stride(slot, several, limits):
         if several
         else {"FILTERS_BYTES": 1 << 40, "WINDOWS": 3, "LINES": 2}
     )
-    limits(**cut, SHARED_BYTES=50_000 if several else 6 << 20, LEAST_WINDOWS=1, PARTS=3 if several else 100)
+    limits(
+        **cut,
+        SHARED_BYTES=50_000 if several else 6 << 20,
+        LEAST_WINDOWS=1,
+        PARTS=3 if several else 100,
+        PART_BYTES=1 << 30,
+    )
     rng = np.random.default_rng(0)
     for groups, flip, padding in ((1, True, ((1, 0), (0, 2))), (2, False, 1)):
         options = {"border_mode": padding, "filter_flip": flip, "subsample": 2, "num_groups": groups}
