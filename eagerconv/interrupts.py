@@ -12,7 +12,7 @@ import _thread
 import atexit
 import functools
 import importlib
-import logging  # noqa: F401
+import logging  # noqa: F401  # for the order of its lock, see below
 import os
 import threading
 from collections.abc import Callable

@@ -79,14 +79,18 @@ class Request:
         """
         return _typical(self)
 
+    def contiguous(self, images: int, threads: int) -> Request:
+        """The same of so many images and threads, for operands that are contiguous in memory."""
+        spec = replace(self.spec, batch=images)
+        a, b = (contiguous(spec.shape(slot)) for slot in OPERANDS[self.slot])
+        return replace(self, spec=spec, strides=(a, b), threads=threads)
+
 
 @lru_cache(maxsize=1024)
 def _typical(request: Request) -> Request:
     if request.device != "cpu":
         return request
-    spec = request.spec if request.slot == "w" else replace(request.spec, batch=TYPICAL_BATCH)
-    a, b = (contiguous(spec.shape(slot)) for slot in OPERANDS[request.slot])
-    return replace(request, spec=spec, strides=(a, b), threads=TYPICAL_THREADS)
+    return request.contiguous(request.spec.batch if request.slot == "w" else TYPICAL_BATCH, TYPICAL_THREADS)
 
 
 class Range(NamedTuple):

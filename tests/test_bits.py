@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import given
+from processes import script
 from strategies import LAYOUTS, SLOTS, Problem, arranged, examples, problems, reals, tiers
-from test_kernels import script
 
 import eagerconv as ec
 from eagerconv import algorithms, geometry

@@ -22,7 +22,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_kernels import TINY, script
+from processes import script
+from test_kernels import TINY
 
 import eagerconv as ec
 from eagerconv.kernels_cpu import cache

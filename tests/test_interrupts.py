@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
-import os
 import signal
-import subprocess
 import sys
-import textwrap
 import threading
 
 import numpy as np
+import processes
 import pytest
 
 from eagerconv import interrupts, memory
@@ -46,14 +45,7 @@ def tiny(dtype):
 """
 
 
-def script(code, **environment):
-    """Run code in a fresh process, which ends well, and give its output."""
-    run = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", AGAIN + textwrap.dedent(code)],
-        env={**os.environ, **environment}, capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
-    assert run.returncode == 0, (run.returncode, run.stderr)
-    return run.stdout.split()
+script = functools.partial(processes.script, ahead=AGAIN, seconds=60)
 
 
 def test_kernels_load_whole_however_often_that_is_interrupted():

@@ -15,6 +15,7 @@ import threading
 import numpy as np
 import pytest
 import targets
+from processes import script
 from strategies import tiers
 
 import eagerconv as ec
@@ -27,16 +28,6 @@ def problem(dtype=np.float32, batch=8):
     rng = np.random.default_rng(0)
     x = rng.integers(-3, 4, (batch, 32, 28, 28)).astype(dtype)
     return x, rng.integers(-3, 4, (32, 32, 3, 3)).astype(dtype)
-
-
-def script(code, **environment):
-    """Run code in a fresh process and give its output."""
-    run = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(code)],
-        env={**os.environ, **environment}, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert run.returncode == 0, run.stderr
-    return run.stdout.split()
 
 
 # Algorithms for shared filters; test_local.py has the same for the other.

@@ -227,8 +227,9 @@ def fused(
     device, policy = _device(a, b), policy or current()
     if device == "cpu" or slot != "y" or not (a.size and b.size) or policy.check or policy.tuner is not None:
         return None
-    plan = _finishing(spec, a.dtype, a.strides, b.strides, replace(policy, observer=None), device, rectify)
-    if plan is not None and policy.observer is not None:
+    silent = policy if policy.observer is None else replace(policy, observer=None)
+    plan = _finishing(spec, a.dtype, a.strides, b.strides, silent, device, rectify)
+    if plan is not None and silent is not policy:
         select(_request(spec, slot, a.dtype, a.strides, b.strides, policy, 1, device), policy)  # to be seen
     return None if plan is None else plan(a, b, bias)
 

@@ -16,7 +16,7 @@ from eagerconv.kernels_cpu.jit import kernel
 from eagerconv.kernels_cpu.table import ROWS_IMAGES, ROWS_WEIGHTS, Fields, as_table, non_temporal, three, view
 from eagerconv.kernels_cpu.targets import lanes
 from eagerconv.kernels_cpu.threads import Launch, worthwhile
-from eagerconv.record import FEATURES, OPERANDS, TYPICAL_BATCH, Algorithm, Plan, Request
+from eagerconv.record import FEATURES, TYPICAL_BATCH, Algorithm, Plan, Request
 from eagerconv.spec import ConvSpec, Shape, Slot, contiguous
 
 STRIP = 1 << 15  # bytes of one task's padded source, at least some rows of it
@@ -359,7 +359,7 @@ def _strips_refuse(request: Request) -> str | None:
     given = request.strides if request.slot == "w" else request.strides[:1]
     if any(strides[-1] != 1 for strides in given):
         return "needs the pixels of a row next to each other"
-    if _strips_work(_of_batch(request)) > MOST_WORK:
+    if _strips_work(request.contiguous(TYPICAL_BATCH, 1)) > MOST_WORK:
         return "would need too much workspace for that many channels, or so wide a window"
     return None
 
@@ -386,17 +386,10 @@ def _planes_seconds(request: Request) -> float:
     return planes.seconds(request) / min(request.threads, planes.tasks(request))
 
 
-def _of_batch(request: Request) -> Request:
-    """The request for a batch of usual size, contiguous in memory, on one thread: by it is decided how images are summed."""
-    spec = replace(request.spec, batch=TYPICAL_BATCH)
-    a, b = (contiguous(spec.shape(slot)) for slot in OPERANDS[request.slot])
-    return replace(request, spec=spec, strides=(a, b), threads=1)
-
-
 @lru_cache(maxsize=1024)
 def _in_place(request: Request) -> bool:
     """Whether whole planes are read in place: by the image alone, so that nothing else changes its bits."""
-    some = _of_batch(request)
+    some = request.contiguous(TYPICAL_BATCH, 1)
     if not planes.suits(some):
         return False
     return _strips_refuse(some) is not None or _planes_seconds(some) < _strips_seconds(some)

@@ -142,9 +142,8 @@ def _block(request: Request, stage: Stage, images: int) -> Request:
     """The request of a block of so many images, as `stage` prepares them."""
     if images == stage.request.spec.batch:
         return stage.request
-    spec = replace(request.spec, batch=images)
-    a, b = (contiguous(spec.shape(slot)) for slot in OPERANDS[request.slot])
-    return replace(stage.request, spec=spec, strides=(a, b if stage.staged[1] else stage.request.strides[1]))
+    block = stage.request.contiguous(images, request.threads)
+    return block if stage.staged[1] else replace(block, strides=(block.strides[0], stage.request.strides[1]))
 
 
 def _copied(array: Any) -> Any:
