@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from eagerconv.autograd import rules
-from eagerconv.autograd.tape import Op
-from eagerconv.kernels_cpu import matmul, pointwise
+import numpy as np
+
+from eagerconv.autograd import rules, tape
+from eagerconv.autograd.tape import Node, Op
+from eagerconv.formulas import FORMULAS
+from eagerconv.kernels_cpu import formulas, matmul, pointwise
 
 LARGE: dict[Op, Callable[..., Any]] = {
     rules.add: pointwise.add,
@@ -21,3 +24,40 @@ LARGE: dict[Op, Callable[..., Any]] = {
 
 for op, function in LARGE.items():
     op.large = function
+
+
+# ----- Formulas of one array -----
+
+FORMULA_LARGE = 1 << 13
+"""Elements from which on a formula's kernel is faster than NumPy's function, whose results may differ in the last place."""
+
+
+def _evaluated(name: str) -> Callable[..., Any]:
+    def large(x: Any, **others: Any) -> Any:
+        if others or not isinstance(x, np.ndarray) or x.size < FORMULA_LARGE:
+            return None
+        return formulas.evaluate(name, [x])
+
+    return large
+
+
+def _pulled(row: Op, name: str) -> Callable[..., Any]:
+    """The pullback in one pass, where nobody will differentiate it: of cotangent and result, or cotangent and operand."""
+    usual, back = row.pull, f"{name}_back" in FORMULAS
+    formula, slot = (f"{name}_back", "ans") if back else (f"{name}_d0", "x")
+
+    def pull(op: Op, node: Node, position: int, g: Any) -> Any:
+        if not tape.is_grad_enabled() and isinstance(g.data, np.ndarray) and g.data.size >= FORMULA_LARGE:
+            found = formulas.evaluate(formula, [g.data, node.unpack(tape.SLOTS[slot], None)])
+            if found is not None:
+                return type(g)._wrap(found)
+        return usual(op, node, position, g)
+
+    return pull
+
+
+for name in ("exp", "expm1", "log", "log1p", "sqrt", "tanh"):
+    row = getattr(rules, name)
+    row.large = _evaluated(name)
+    if name != "exp":  # whose rule is one product
+        row.pull = _pulled(row, name)

@@ -248,7 +248,7 @@ def ordinal(slot: int) -> str:
 # ----- Operations -----
 
 _ANS = -1
-_SLOTS = {"x": 0, "y": 1, "z": 2, "ans": _ANS}
+SLOTS = {"x": 0, "y": 1, "z": 2, "ans": _ANS}
 
 
 def _names(rule: Rule | float | None) -> tuple[str, ...]:
@@ -403,7 +403,7 @@ class Op:
         for position, wanted in enumerate(tracked):
             if wanted and self.rules:
                 names = self.wants[min(position, len(self.rules) - 1)]
-                slots.update(_SLOTS[name] for name in names if name in _SLOTS)
+                slots.update(SLOTS[name] for name in names if name in SLOTS)
                 if "operands" in names:
                     slots.update(range(len(tracked)))
                 elif "others" in names:  # what forward mode of a multilinear map needs
@@ -426,8 +426,8 @@ class Op:
             return rule
         kind, arguments = type(value) if isinstance(value, Traced) else None, []
         for name in self.names[rule]:
-            if name in _SLOTS:
-                arguments.append(node.unpack(_SLOTS[name], kind))
+            if name in SLOTS:
+                arguments.append(node.unpack(SLOTS[name], kind))
             elif name in ("g", "t"):
                 arguments.append(value)
             elif name == "like":

@@ -6,7 +6,8 @@ from typing import Any
 
 from numba import types
 
-from eagerconv.kernels_cpu.native.emit import I32, I64, VOID, Emit, Loop, Vectors, emits, returning
+from eagerconv.kernels_cpu.native.emit import Emit, emits, returning
+from eagerconv.kernels_cpu.native.simd import I32, I64, VOID, Loop, Vectors
 
 
 @returning(lambda pointer: pointer.dtype)
