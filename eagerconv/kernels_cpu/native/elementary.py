@@ -15,7 +15,7 @@ import llvmlite.ir as ir
 import numpy as np
 
 from eagerconv.formulas import TAIL, TAIL_SCALE, Machine, Value
-from eagerconv.kernels_cpu.native.simd import Vectors
+from eagerconv.kernels_cpu.native.simd import I32, Vectors
 
 LN2 = {32: (0.693145751953125, 1.4286068203094173e-06), 64: (0.6931471805592082, 7.371002565167799e-13)}
 """The logarithm of 2 in two parts, the first of so few bits that its products with whole numbers are exact."""
@@ -113,6 +113,17 @@ class Lanes(Machine):
         low = b.shl(self.bits_of(n + self.magic), self._integers(self.mantissa))
         return self.with_bits(b.add(low, self._integers(one)))
 
+    def scaled(self, x: Value, n: Value) -> Value:
+        """The product x * 2**n, rounded once where that is not a normal number; AVX-512 has an instruction for it, with the same bits."""
+        v = self.v
+        if v.lanes * v.bytes == 64:
+            kind = "ps" if self.bits == 32 else "pd"
+            mask = ir.IntType(v.lanes)
+            function = v.declared(f"llvm.x86.avx512.mask.scalef.{kind}.512", v.type, [v.type] * 3 + [mask, I32])
+            return Value(self, v.builder.call(function, [x.held, n.held, x.held, mask(-1), I32(4)]))
+        half = self.whole(n, 0.5)  # 2**n itself need not be a normal number
+        return x * self.power_of_two(half) * self.power_of_two(n - half)
+
     def exponent(self, bits: Any) -> tuple[Any, Value]:
         """For the bits of positive numbers: of the power of two that leaves 2/3 to 4/3, less those of 1, and its exponent."""
         b = self.v.builder
@@ -142,11 +153,10 @@ def _reduced(m: Lanes, x: Value) -> tuple[Value, Value]:
 
 
 def exp(m: Lanes, x: Value) -> Value:
-    """In two steps where 2**n itself may not be a normal number."""
+    """The product 2**n exp(r), beyond the largest and below the smallest numbers too."""
     low, high = (-104.0, 89.0) if m.bits == 32 else (-746.0, 710.0)
     n, p = _reduced(m, m.above(m.below(x, high), low))
-    half = m.whole(n, 0.5)
-    return (p + 1.0) * m.power_of_two(half) * m.power_of_two(n - half)
+    return m.scaled(p + 1.0, n)
 
 
 def exp_negative(m: Lanes, x: Value) -> Value:
