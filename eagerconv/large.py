@@ -10,7 +10,7 @@ import numpy as np
 from eagerconv.autograd import rules, tape
 from eagerconv.autograd.tape import Node, Op
 from eagerconv.formulas import FORMULAS
-from eagerconv.kernels_cpu import formulas, matmul, pointwise
+from eagerconv.kernels_cpu import formulas, matmul, pointwise, softmax
 
 LARGE: dict[Op, Callable[..., Any]] = {
     rules.add: pointwise.add,
@@ -61,3 +61,29 @@ for name in ("exp", "expm1", "log", "log1p", "sqrt", "tanh"):
     row.large = _evaluated(name)
     if name != "exp":  # whose rule is one product
         row.pull = _pulled(row, name)
+
+
+# ----- Softmax -----
+
+
+def _softmax_of(name: str) -> Callable[..., Any]:
+    return lambda x, axis=-1: softmax.forward(name, x, axis)
+
+
+def _softmax_pulled(row: Op, name: str) -> Callable[..., Any]:
+    usual = row.pull
+
+    def pull(op: Op, node: Node, position: int, g: Any) -> Any:
+        if not tape.is_grad_enabled():
+            y = node.unpack(tape.SLOTS["ans"], None)
+            found = softmax.backward(name, g.data, y, node.params.get("axis", -1))
+            if found is not None:
+                return type(g)._wrap(found)
+        return usual(op, node, position, g)
+
+    return pull
+
+
+for name in ("softmax", "log_softmax"):
+    row = getattr(rules, name)
+    row.large, row.pull = _softmax_of(name), _softmax_pulled(row, name)

@@ -4,6 +4,7 @@ from typing import Any, cast
 
 from eagerconv.arguments import number
 from eagerconv.autograd import rules
+from eagerconv.dtypes import widened
 from eagerconv.fused import operation
 from eagerconv.tensor import Tensor, asarray
 from eagerconv.wrapping import documented, floating
@@ -17,6 +18,12 @@ __all__ = [
 def _applied(name: str, x: Any, *numbers: float) -> Tensor:
     """A formula of real numbers."""
     return cast(Tensor, operation(name)(floating(x), numbers=numbers))
+
+
+def _normalised(row: Any, x: Any, axis: Any) -> Tensor:
+    """Softmax or its logarithm, whose sums of 16-bit floats are those of float32."""
+    x = floating(x)
+    return cast(Tensor, row(widened(x), axis=axis).astype(x.dtype, copy=False))
 
 
 # ----- What users call -----
@@ -214,7 +221,7 @@ def softmax(x: Any, axis: int | tuple[int, ...] = -1) -> Tensor:
     >>> softmax([1000.0, 1000.0])
     tensor([0.5, 0.5], dtype=float64)
     """
-    return cast(Tensor, rules.softmax(floating(x), axis=axis))
+    return _normalised(rules.softmax, x, axis)
 
 
 @documented(x=_REAL, axis="int or tuple of ints\n    Where the exponentials of the result sum to one.", returns=_SAME)
@@ -224,4 +231,4 @@ def log_softmax(x: Any, axis: int | tuple[int, ...] = -1) -> Tensor:
     >>> log_softmax([0.0, 1000.0])
     tensor([-1000.,     0.], dtype=float64)
     """
-    return cast(Tensor, rules.log_softmax(floating(x), axis=axis))
+    return _normalised(rules.log_softmax, x, axis)

@@ -213,6 +213,9 @@ POINTWISE = Table("pointwise", "SIZE PIECE CHANNELS NON_TEMPORAL")
 # -- formulas: elements, and those of a piece
 FORMULA = Table("formula", "SIZE PIECE NON_TEMPORAL")
 
+# -- softmax of (outer, length, inner); behind it the addresses of up to three arrays with one number for each row
+SOFTMAX = Table("softmax", "LENGTH_OF_AXIS INNER")
+
 # -- pooling: of two axes; elements of a thread's workspace
 POOLING = Table("pooling", "SIZE:2 OUT:2 WINDOW:2 STRIDE:2 PAD:2 WORK")
 

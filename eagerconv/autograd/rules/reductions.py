@@ -80,7 +80,7 @@ softmax = defvjp(
 )
 log_softmax = defvjp(
     "log_softmax",
-    lambda x, axis=-1: x - _logsumexp(x, axis, True),
+    lambda x, axis=-1: _log_softmax(x, axis),
     lambda g, ans, axis: g - exp(ans) * sum(g, axis=axis, keepdims=True),
     jvp=lambda t, ans, axis: t - sum(t * exp(ans), axis=axis, keepdims=True),
 )
@@ -299,6 +299,12 @@ def _logsumexp(x: Any, axis: Any, keepdims: bool) -> Any:
     with np.errstate(divide="ignore"):
         out = np.log(np.sum(np.exp(x - top), axis=axis, keepdims=True)) + top
     return out if keepdims else np.squeeze(out, axis=axis)
+
+
+def _log_softmax(x: Any, axis: Any) -> Any:
+    """The largest number goes first: that and the logarithm of the sum together cancel digits of large numbers."""
+    below = x - np.max(x, axis=axis, keepdims=True)
+    return below - np.log(np.sum(np.exp(below), axis=axis, keepdims=True))
 
 
 def _softmax(x: Any, axis: Any) -> Any:

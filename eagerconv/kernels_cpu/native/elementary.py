@@ -114,7 +114,7 @@ class Lanes(Machine):
         return self.with_bits(b.add(low, self._integers(one)))
 
     def scaled(self, x: Value, n: Value) -> Value:
-        """The product x * 2**n, rounded once where that is not a normal number; AVX-512 has an instruction for it, with the same bits."""
+        """The product x * 2**n, rounded once; AVX-512 has an instruction for it, with the same bits."""
         v = self.v
         if v.lanes * v.bytes == 64:
             kind = "ps" if self.bits == 32 else "pd"

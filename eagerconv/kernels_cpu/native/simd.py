@@ -126,6 +126,11 @@ class Vectors:
         function = self.declared(f"llvm.vector.reduce.fadd.{self.suffix}", self.element, [self.element, self.type])
         return self.builder.call(function, [ir.Constant(self.element, 0.0), vector], fastmath=("reassoc",))
 
+    def maximum(self, vector: Any) -> Any:
+        """The largest lane, of which none may be NaN."""
+        function = self.declared(f"llvm.vector.reduce.fmax.{self.suffix}", self.element, [self.type])
+        return self.builder.call(function, [vector], fastmath=("nnan",))
+
     def lanes_below(self, limit: Any) -> Any:
         """Mask of the lanes whose number is < limit (int64): 2^limit - 1 as bits, which AVX-512 takes from a scalar."""
         b = self.builder
