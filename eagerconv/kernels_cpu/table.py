@@ -216,6 +216,12 @@ FORMULA = Table("formula", "SIZE PIECE NON_TEMPORAL")
 # -- softmax of (outer, length, inner); behind it the addresses of up to three arrays with one number for each row
 SOFTMAX = Table("softmax", "LENGTH_OF_AXIS INNER")
 
+# -- normalisation of (rows, groups, segments, size): addresses of arrays for each group, channel, or row and segment; eps as
+# the bits of a double; groups of one task
+NORMALISE = Table(
+    "normalisation", "ROWS GROUPS SEGMENTS SIZE CHANNELS", "MEAN VARIANCE RSTD WEIGHT BIAS SUMS DOTS", "EPS RUN"
+)
+
 # -- pooling: of two axes; elements of a thread's workspace
 POOLING = Table("pooling", "SIZE:2 OUT:2 WINDOW:2 STRIDE:2 PAD:2 WORK")
 
