@@ -32,7 +32,8 @@ def _places(classes: Any) -> tuple[Any, ...]:
 
 def _pull(g: Any, x: Any, classes: Any, seen: dict[str, Any]) -> Any:
     if not tape.is_grad_enabled():
-        found = softmax.weighted(x.data, *seen["rows"], g.data, 1)
+        top, logs = seen["rows"]
+        found = softmax.weighted(x.data, top, logs, g.data, 1)
         if found is not None:
             found[_places(classes)] -= g.data
             return type(g)._wrap(found)

@@ -68,7 +68,8 @@ def _pull(g: Any, operands: Any, eps: float, layout: Layout, seen: dict[str, Any
         x, weight = operands[0].data, getattr(operands[1], "data", None)
         found = normalise.backward(g.data, x, weight, seen["statistics"], layout)
         if found is not None:
-            return tuple(type(g)._wrap(value) for value in found)  # type: ignore[return-value]  # three
+            gx, gw, gb = (type(g)._wrap(value) for value in found)
+            return gx, gw, gb
     return _pull_recorded(g, operands, eps, layout)
 
 
@@ -101,6 +102,25 @@ def _standardised(x: Tensor, layout: Layout, eps: float, weight: Any, bias: Any,
     operands = [value if value is None else value.astype(dtype, copy=False) for value in (wide, scale, shift)]
     out = cast(Tensor, _normalise(*operands, eps=eps, layout=layout, seen=seen))
     return _narrowed(out, *given)
+
+
+def _with_statistics(x: Tensor, mean: Any, variance: Any, weight: Any, bias: Any, eps: float) -> Tensor:
+    """The numbers of each channel less its mean, over its deviation, then scaled and shifted."""
+    n, c = x.shape[:2]
+    rstd, scale, shift = _rstd(variance, eps), *(None if v is None else widened(asarray(v)) for v in (weight, bias))
+    if not tape.is_grad_enabled() or not any(v is not None and v.requires_grad for v in (x, scale, shift)):
+        numbers = (
+            mean,
+            rstd if scale is None else rstd * scale.data,
+            np.zeros_like(mean) if shift is None else shift.data,
+        )
+        found = normalise.affine(x.data, *numbers, Layout(n, c, 1, math.prod(x.shape[2:]), c))
+        if found is not None:
+            return Tensor._wrap(found)
+    each = (c,) + (1,) * (x.ndim - 2)
+    out: Tensor = (x - mean.reshape(each)) * rstd.reshape(each)
+    out = out if scale is None else out * scale.reshape(each)
+    return out if shift is None else out + shift.reshape(each)
 
 
 def _narrowed(out: Tensor, x: Tensor, *others: Tensor) -> Tensor:
@@ -176,8 +196,9 @@ def batch_norm(
         wide = widened(x)
         mean, variance = (asarray(running[name]).data.astype(wide.dtype, copy=False) for name in ("mean", "var"))
         _check_channels("batch_norm", {"running['mean']": mean, "running['var']": variance}, c)
-        out = (wide.reshape(shape) - mean[:, None]) * _rstd(variance, eps)[:, None]
-        return _affine("batch_norm", _narrowed(out.reshape(x.shape), x), weight, bias, c), running
+        _check_channels("batch_norm", {"weight": weight, "bias": bias}, c)
+        out = _with_statistics(wide, mean, variance, weight, bias, eps)
+        return _narrowed(out, x, *(asarray(v) for v in (weight, bias) if v is not None)), running
     count = shape[0] * shape[2]
     if count < 2:
         raise ValueError(f"batch_norm: one value per channel (input {x.shape}) has no variance; use training=False")
@@ -311,14 +332,6 @@ def _inputs(name: str, input: Any, ndim: int, eps: float) -> Tensor:
     if x.dtype.kind == "c":
         raise TypeError(f"{name}: the input must be real, not {x.dtype}")
     return x
-
-
-def _affine(name: str, x: Tensor, weight: Any, bias: Any, channels: int) -> Tensor:
-    """The affine map x * weight + bias, one of each per channel, the second axis."""
-    _check_channels(name, {"weight": weight, "bias": bias}, channels)
-    each = (channels,) + (1,) * (x.ndim - 2)
-    x = x if weight is None else x * asarray(weight).reshape(each)
-    return x if bias is None else x + asarray(bias).reshape(each)
 
 
 def _check_channels(name: str, values: dict[str, Any], channels: int) -> None:

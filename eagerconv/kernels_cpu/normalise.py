@@ -68,6 +68,17 @@ def forward(x: Any, weight: Any, bias: Any, eps: float, layout: Layout) -> tuple
     return out, seen
 
 
+def affine(x: Any, mean: Any, scale: Any, shift: Any, layout: Layout) -> Any:
+    """(x - mean) * scale + shift with numbers of each group."""
+    if not layout.suits(x, mean, scale, shift):
+        return None
+    x, numbers = np.ascontiguousarray(x), [np.ascontiguousarray(v) for v in (mean, scale, shift)]
+    out = empty(x.shape, x.dtype)
+    addresses = _addresses(**dict(zip(("MEAN", "RSTD", "BIAS"), numbers, strict=True)))
+    _launch("affine", x.dtype, layout, layout.rows * layout.groups, **addresses)(x, x, out)
+    return out
+
+
 def backward(g: Any, x: Any, weight: Any, seen: Statistics, layout: Layout) -> tuple[Any, Any, Any] | None:
     """The gradients of x, and of weight and bias, one number for each channel."""
     if not layout.suits(g, x, *([] if weight is None else [weight])) or type(seen) is not Statistics:

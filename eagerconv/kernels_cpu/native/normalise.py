@@ -158,6 +158,16 @@ def _forward(g: Group, x: Any, y: Any, each: bool) -> None:
         g.map(g.size, [v.at(x, here)], [v.at(y, here)], lambda a: [g.m.fma(a - middle, scale, shift)])
 
 
+def _affine(p: Pass, task: Any, x: Any, y: Any) -> None:
+    """One row of a group: (x - mean) times a number, and another one added."""
+    v, b = p.v, p.v.builder
+    size, group = p.entry(at.SIZE), b.srem(task, p.entry(at.GROUPS))
+    places = (at.MEAN, at.RSTD, at.BIAS)
+    mean, scale, shift = (Value(p.m, v.broadcast(v.at(p.pointer(place), group))) for place in places)
+    here = b.mul(task, size)
+    p.map(size, [v.at(x, here)], [v.at(y, here)], lambda a: [p.m.fma(a - mean, scale, shift)])
+
+
 def _backward(g: Group, gy: Any, x: Any, gx: Any) -> None:
     """With u = (x - mean) rstd and M numbers: gx = rstd (g w - sum(g w) / M - u sum(g w u) / M); sums of g and g u are kept."""
     v, b = g.v, g.v.builder
@@ -228,5 +238,6 @@ def _tasks(body: Callable[..., None]) -> Emitted:
 
 forward = _tasks(lambda v, g, task, x, w, y: _forward(Group(v, g, task), x, y, False))
 forward_each = _tasks(lambda v, g, task, x, w, y: _forward(Group(v, g, task), x, y, True))
+affine = _tasks(lambda v, g, task, x, w, y: _affine(Pass(v, g), task, x, y))
 backward = _tasks(lambda v, g, task, x, w, y: _backward(Group(v, g, task), x, w, y))
 backward_each = _tasks(lambda v, g, task, x, w, y: _backward_each(Pass(v, g), task, x, w, y))
