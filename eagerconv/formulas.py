@@ -281,6 +281,49 @@ def _hard_sigmoid(m: Machine, x: Value) -> Value:
     return m.below(m.above(x * (1 / 6) + 0.5, 0.0), 1.0)
 
 
+# The steps of optimisers, of parameter, gradient and what is kept from step to step, which they give in the same order.
+
+
+def _sgd(m: Machine, p: Value, g: Value, rate: Value, decay: Value) -> Value:
+    return p - rate * (g + decay * p)
+
+
+def _momentum(nesterov: bool) -> Callable[..., Any]:
+    def step(m: Machine, p: Value, g: Value, v: Value, rate: Value, decay: Value, momentum: Value) -> Any:
+        g = g + decay * p
+        v = momentum * v + g
+        return p - rate * (g + momentum * v if nesterov else v), v
+
+    return step
+
+
+def _adam(
+    m: Machine, p: Value, g: Value, mean: Value, square: Value, rate: Value, decay: Value, keep: Value, share1: Value,
+    beta2: Value, share2: Value, root: Value, eps: Value,
+) -> Any:  # fmt: skip
+    """`keep` is what decoupled decay leaves of p; `root` and `rate` hold the corrections of means that began at zero."""
+    g = g + decay * p
+    mean = mean + (g - mean) * share1
+    square = square * beta2 + g * g * share2
+    return p * keep - rate * (mean / (m.sqrt(square) / root + eps)), mean, square
+
+
+def _rmsprop(centered: bool, moving: bool) -> Callable[..., Any]:
+    def step(m: Machine, p: Value, g: Value, square: Value, *others: Value) -> Any:
+        kept, (rate, decay, alpha, share, eps, momentum) = list(others[:-6]), others[-6:]
+        g = g + decay * p
+        scale = square = square * alpha + g * g * share
+        if centered:
+            kept[0] = kept[0] + (g - kept[0]) * share
+            scale = m.above(square - kept[0] * kept[0], 0.0)  # below it only by rounding
+        change = g / (m.sqrt(scale) + eps)
+        if moving:
+            change = kept[-1] = kept[-1] * momentum + change
+        return p - rate * change, square, *kept
+
+    return step
+
+
 FORMULAS: dict[str, Formula] = {
     "exp": Formula(lambda m, x: m.exp(x)),
     "expm1": Formula(lambda m, x: m.expm1(x)),
@@ -312,6 +355,14 @@ FORMULAS: dict[str, Formula] = {
     "softsign_d0": Formula(lambda m, g, x: g / ((1.0 + abs(x)) * (1.0 + abs(x))), 2),
     "hardsigmoid": Formula(_hard_sigmoid),
     "hardswish": Formula(lambda m, x: x * _hard_sigmoid(m, x)),
+    "sgd": Formula(_sgd, 2, 2),
+    "sgd_momentum": Formula(_momentum(False), 3, 3, 2),
+    "sgd_nesterov": Formula(_momentum(True), 3, 3, 2),
+    "adam": Formula(_adam, 4, 8, 3),
+    "rmsprop": Formula(_rmsprop(False, False), 3, 6, 2),
+    "rmsprop_centered": Formula(_rmsprop(True, False), 4, 6, 3),
+    "rmsprop_moving": Formula(_rmsprop(False, True), 4, 6, 3),
+    "rmsprop_centered_moving": Formula(_rmsprop(True, True), 5, 6, 4),
 }
 """The formulas by name. Those of derivatives are found by `formula`; here are the ones that would cancel as it makes them."""
 

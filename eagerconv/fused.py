@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -11,7 +12,7 @@ from eagerconv.autograd.tape import Op, defvjp
 from eagerconv.formulas import FORMULAS, TAIL, TAIL_SCALE, Arrays, Value, formula
 from eagerconv.kernels_cpu import formulas as cpu
 
-__all__ = ["computed", "operation"]
+__all__ = ["computed", "operation", "update"]
 
 
 @lru_cache(maxsize=1024)
@@ -44,11 +45,22 @@ def computed(name: str, arrays: Any, numbers: tuple[float, ...] = ()) -> Any:
         return computed(name, wide, numbers).astype(dtype)
     arrays = [x if x.dtype == dtype else x.astype(dtype) for x in arrays]
     out = cpu.evaluate(name, arrays, numbers)
-    if out is not None:
-        return out
-    machine = Arrays(dtype, _NOT_NUMPYS)
+    return _plain(name, arrays, numbers)[0] if out is None else out
+
+
+def update(name: str, results: Sequence[Any], operands: Sequence[Any], numbers: tuple[float, ...]) -> None:
+    """Write the results of a formula into arrays, of those arrays first and of others, all of one shape and dtype."""
+    given = [*results[:1], *(np.ascontiguousarray(x) if type(x) is np.ndarray else x for x in operands), *results[1:]]
+    if not cpu.update(name, given, results, numbers):
+        for to, value in zip(results, _plain(name, given, numbers), strict=True):
+            to[...] = value
+
+
+def _plain(name: str, arrays: Sequence[Any], numbers: tuple[float, ...]) -> list[Any]:
+    machine = Arrays(arrays[0].dtype, _NOT_NUMPYS)
     values = [Value(machine, x) for x in arrays] + [machine.constant(number) for number in numbers]
-    return formula(name).function(machine, *values).held
+    out = formula(name).function(machine, *values)
+    return [value.held for value in (out if isinstance(out, tuple) else (out,))]
 
 
 # ----- What formulas ask of NumPy, and it has not -----

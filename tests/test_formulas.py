@@ -117,7 +117,7 @@ def test_a_cotangent_that_is_one_number_is_not_written_out():
 
 
 NUMBERS = {"leaky_relu": (0.2,), "elu": (1.3,), "scaled_softplus": (2.5,)}
-FIRST = [name for name in formulas.FORMULAS if "_d0" not in name and "_back" not in name and name != "normal_cdf"]
+FIRST = [name for name, f in formulas.FORMULAS.items() if f.operands == 1 and name != "normal_cdf"]
 POSITIVE = {"log", "log1p", "sqrt"}
 
 
@@ -184,6 +184,31 @@ def test_large_arrays_of_numpys_functions_are_given_to_the_kernels(monkeypatch):
         row(small).backward(g[:50])
         np.testing.assert_allclose(t.grad.data[:50], small.grad.data, rtol=1e-5)
     assert {"exp", "expm1", "log", "log1p", "tanh", "tanh_back", "log_d0"} <= set(taken)
+
+
+@every_dtype
+@pytest.mark.parametrize("name", [name for name, f in formulas.FORMULAS.items() if f.results > 1 or name == "sgd"])
+def test_steps_of_optimisers_are_those_of_numpys_functions(name, dtype):
+    found = formulas.formula(name)
+    numbers = {8: (1e-2, 0.1, 0.9, 0.1, 0.99, 0.01, 0.3, 1e-8)}.get(found.numbers, (0.1, 0.2, 0.9, 0.1, 1e-8, 0.5))
+    numbers = numbers[: found.numbers]
+    rng = np.random.default_rng(0)
+    for size in (5, cpu.PIECE + 9):
+        p, g, *kept = (rng.uniform(0.5, 1, size).astype(dtype) for _ in range(found.operands))
+        kept = [v + 1 for v in kept]
+        plain = fused._plain(name, [v.astype(WIDE) for v in (p, g, *kept)], numbers)
+        before = g.copy()
+        fused.update(name, [p, *kept], [g], numbers)
+        assert (g == before).all()
+        for value, true in zip((p, *kept), plain, strict=True):
+            np.testing.assert_allclose(value, true, rtol=20 * np.finfo(dtype).eps)
+
+
+def test_a_wrong_number_of_arguments_is_an_error():
+    x = np.ones(4)
+    for operands, numbers in (([x, x], ()), ([x], (1.0,))):
+        with pytest.raises(TypeError, match="the formula silu takes 1 arrays and 0 numbers"):
+            cpu.evaluate("silu", operands, numbers)
 
 
 def test_the_first_use_of_a_formula_does_without_numba(tmp_path):

@@ -88,7 +88,10 @@ def _launch(
     numbers: Numbers,
     threads: int,
 ) -> Launch:
-    stream = int(size * dtype.itemsize >= STREAM_BYTES and formula(name).results == 1)
+    found, given = formula(name), (len(steps), len(numbers))
+    if given != (found.operands, found.numbers):
+        raise TypeError(f"the formula {name} takes {found.operands} arrays and {found.numbers} numbers, not {given}")
+    stream = int(size * dtype.itemsize >= STREAM_BYTES and found.results == 1)
     entries = FORMULA.pack(SIZE=size, PIECE=PIECE, NON_TEMPORAL=stream)
     bits = struct.unpack(f"{len(numbers)}q", struct.pack(f"{len(numbers)}d", *numbers))
     table = as_table([*entries, *others, *steps, *bits])
