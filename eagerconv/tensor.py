@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eagerconv import devices, dispatch
-from eagerconv.autograd import rules, tape
+from eagerconv.autograd import rules, tape, views
 from eagerconv.autograd.tape import Node, Traced
 from eagerconv.devices import DEVICES
 
@@ -77,7 +77,7 @@ class Tensor(Traced):
     Made by `tensor` (copies) and `asarray` (shares memory). Operations run at once; those on tensors that require a
     gradient are recorded, and `backward` fills the `.grad` of the leaves. In-place changes (`x[...] = v`, `x += v`)
     write to the memory when nothing is being recorded for x or v. When something is, x is given a new array instead, so
-    what was recorded stays true; views taken of x before keep the old values.
+    what was recorded stays true, and all Tensors that show its memory follow: its views, and what it is a view of.
 
     Examples
     --------
@@ -162,6 +162,7 @@ class Tensor(Traced):
                 "convert it first, as in x.astype('float32')"
             )
         self._node = Node.leaf(self) if value else None
+        views.cut(self)  # a leaf has no history, not even that of changes to what it is a view of
 
     def __repr__(self) -> str:
         text = np.array2string(devices.move(self.data, "cpu"), separator=", ", prefix="tensor(")
@@ -298,7 +299,7 @@ class Tensor(Traced):
     def detach(self) -> Tensor:
         """The same memory without a history; in-place changes of either are still noticed by the tape."""
         result = Tensor._wrap(self.data, None, self._version)
-        result._base = self._base if self._base is not None and self._base() is not None else weakref.ref(self)
+        views.add(result, self, rules.alias, {}, attached=False)
         return result
 
     def clone(self) -> Tensor:
@@ -485,8 +486,8 @@ class Tensor(Traced):
             self.data[index] = value.data if isinstance(value, Traced) else value
             self._version[0] += 1
             return
-        self._refuse_view()
-        self._become(rules.setitem(self, value, index=index))
+        if not self._holds(value, index):
+            self._become(rules.setitem(self, value, index=index))
 
     def __iadd__(self, other: Any) -> Tensor:
         return self._update(np.add, other)
@@ -537,15 +538,19 @@ class Tensor(Traced):
     def _assign(self, new: Tensor) -> Tensor:
         """Be what `out=` names, for a result that has to be recorded."""
         self._must_record(new)  # which raises for a leaf
-        self._refuse_view()
         return self._take_over(new)
 
-    def _refuse_view(self) -> None:
-        if self._base is not None and self._base() is not None:
-            raise RuntimeError(
-                "this tensor is a view, and assigning to it while recording would not reach the tensor it was taken "
-                "from; assign to that one directly, as in x[i, j] = v instead of x[i][j] = v, or clone() the view first"
-            )
+    def _holds(self, value: Any, index: Any) -> bool:
+        """Whether the value is the view at this index: then x[i] += v, which ends with x[i] = x[i], is done already."""
+        if not isinstance(value, Tensor) or value._version is not self._version or value._base is None:
+            return False
+        here, place = value.data, self.data[index]
+        return (
+            type(value._base[0]) is not weakref.ref
+            and isinstance(here, np.ndarray)
+            and (here.shape, here.strides, here.dtype) == (place.shape, place.strides, place.dtype)
+            and here.__array_interface__["data"] == place.__array_interface__["data"]
+        )
 
     def _take_over(self, new: Tensor) -> Tensor:
         """Become the result of an in-place operation, of this shape and dtype."""
@@ -562,16 +567,17 @@ class Tensor(Traced):
         tracked = self._node is not None or (isinstance(value, Traced) and value._node is not None)
         if not tracked or not tape.is_grad_enabled():
             return False
-        if self._node is not None and self._node.op is None:
-            raise RuntimeError(
-                "a leaf that requires a gradient was changed in place while recording; "
-                "wrap the change in `with no_grad():`, or change a copy, x = x.clone()"
-            )
+        for x in (self, views.root(self)):
+            if x is not None and x._node is not None and x._node.op is None:
+                raise RuntimeError(
+                    f"a {'leaf' if x is self else 'view of a leaf'} that requires a gradient was changed in place while "
+                    "recording; wrap the change in `with no_grad():`, or change a copy, x = x.clone()"
+                )
         return True
 
     def _become(self, new: Tensor) -> None:
-        """Take over the value and the history of `new`: the memory held so far stays as it was recorded."""
-        self.data, self._node, self._version, self._base = new.data, new._node, new._version, None
+        """Take over the value and the history of `new`, and so do views: the memory held so far stays as it was recorded."""
+        views.replace(self, new, rules.write)
 
     # ----- Methods: the same functions as in the namespace, on this tensor -----
 

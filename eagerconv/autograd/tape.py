@@ -24,6 +24,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from eagerconv import devices
+from eagerconv.autograd import views
 from eagerconv.scopes import Block, Setting
 
 __all__ = [
@@ -149,8 +150,8 @@ class Traced:
     """What the tape asks of an operand; the tensor class derives from it.
 
     `data` is the array, `grad` what backward accumulates, `_node` the place in the graph (None: not tracked),
-    `_version` a one-entry list counting changes of the memory, shared by all views of it, and `_base` a weak reference
-    to the object this one is a view of.
+    `_version` a list shared by all that show the memory, of the number of its changes and, behind it, its views; and
+    `_base` how this object is seen in the memory of another (None: it is none's view), as `views` says.
     """
 
     __slots__ = ("__weakref__", "_base", "_node", "_version", "data", "grad")
@@ -158,11 +159,11 @@ class Traced:
     data: Any
     grad: Any
     _node: Node | None
-    _version: list[int]
-    _base: weakref.ref[Traced] | None
+    _version: list[Any]
+    _base: Any
 
     @classmethod
-    def _wrap(cls, data: Any, node: Node | None = None, version: list[int] | None = None) -> Self:
+    def _wrap(cls, data: Any, node: Node | None = None, version: list[Any] | None = None) -> Self:
         """A traced object around `data` itself: no copy, no conversion, no check."""
         self = cls.__new__(cls)
         self.data, self._node, self.grad, self._base = data, node, None, None
@@ -351,8 +352,7 @@ class Op:
         node = self._record(operands, params, out, version) if tracked and _now().value else None
         result = kind._wrap(out, node, version)
         if shared:
-            base = operands[0]._base
-            result._base = base if base is not None and base() is not None else weakref.ref(operands[0])
+            views.add(result, operands[0], self, params, node is not None or operands[0]._node is None)
         if _watcher is not None:
             _watcher.computed(self, operands, result)
         return result
@@ -378,7 +378,7 @@ class Op:
                 )
         return {name: value.data if isinstance(value, Traced) else value for name, value in params.items()}
 
-    def _record(self, operands: tuple[Any, ...], params: dict[str, Any], out: Any, version: list[int]) -> Node | None:
+    def _record(self, operands: tuple[Any, ...], params: dict[str, Any], out: Any, version: list[Any]) -> Node | None:
         if not inexact(out.dtype):
             return None
         parents = tuple([x._node if isinstance(x, Traced) else None for x in operands])
