@@ -231,8 +231,8 @@ class Node:
         return data if kind is None else kind._wrap(data, self if slot == _ANS else node, version)
 
     def free(self) -> None:
-        """Give back what the rules would have needed."""
-        if self.op is not None:
+        """Give back what the rules would have needed; where no array was saved, there is nothing to win."""
+        if self.saved:
             self.saved = None
             self.params = {}
 
@@ -651,7 +651,8 @@ def backward(
 ) -> dict[Node, Any]:
     """Sweep from the outputs to the target nodes (None: all leaves); the cotangents of those that are reached.
 
-    Nodes whose rules ran are freed unless `retain_graph` (default: `create_graph`); all of them when a rule raises.
+    Nodes whose rules ran give back the arrays they saved unless `retain_graph` (default: `create_graph`); all nodes do when
+    a rule raises.
     """
     retain = create_graph if retain_graph is None else retain_graph
     path = _between([out._node for out in outputs], targets)
