@@ -233,6 +233,20 @@ def test_a_leaf_of_its_own_follows_in_its_values() -> None:
     assert leaf.grad.tolist() == [1, 1, 1, 1]
 
 
+def test_views_of_a_leaf_that_was_detached() -> None:
+    x = ec.tensor(X)
+    leaf = x.detach()
+    leaf.requires_grad = True
+    row = leaf[0]
+    with pytest.raises(RuntimeError, match="clone"):
+        row += 1
+    (row * row).sum().backward()
+    assert leaf.grad[0].tolist() == (2 * X[0]).tolist()
+    with ec.no_grad():
+        x -= 1
+    assert row.tolist() == (X[0] - 1).tolist()
+
+
 def test_places_that_stand_for_several_elements_are_not_written_to() -> None:
     x = ec.tensor([1.0, 2.0], requires_grad=True)
     y = x * 1

@@ -25,6 +25,7 @@ import numpy as np
 
 from eagerconv import devices
 from eagerconv.autograd import views
+from eagerconv.autograd.keeping import changed, keep, keep_parts, sample
 from eagerconv.scopes import Block, Setting
 
 __all__ = [
@@ -219,22 +220,30 @@ class Node:
                 f"{self.op.name}: what it saved for the backward pass was freed by an earlier backward through it; "
                 "pass retain_graph=True to the earlier backward() or grad() to sweep the same graph twice"
             )
-        data, node, version, count = self.saved[slot]
-        if version is None:  # a number or array that never was tracked by us
-            return data
-        if version[0] != count:
+        data, node, version, count, seen = self.saved[slot]
+        if version is not None and version[0] != count:
             what = "its result" if slot == _ANS else f"its {ordinal(slot)} operand"
             raise RuntimeError(
                 f"{self.op.name} saved {what} (shape {data.shape}) for the backward pass, and it was changed in place "
                 "afterwards; call backward() before the change, or change a copy"
             )
-        return data if kind is None else kind._wrap(data, self if slot == _ANS else node, version)
+        if seen is not None and sample(data) != seen:
+            raise changed(f"{self.op.name} saved its {ordinal(slot)} operand", data)
+        if kind is None or version is None:  # without a version: a number or array that never was tracked by us
+            return data
+        return kind._wrap(data, self if slot == _ANS else node, version)
 
     def free(self) -> None:
         """Give back what the rules would have needed; where no array was saved, there is nothing to win."""
         if self.saved:
             self.saved = None
             self.params = {}
+
+
+def _lent(x: Traced) -> bool:
+    """Whether others may know the memory of a tracked view: no recorded operation made that."""
+    node = getattr(x._base[0], "_node", None)  # None: of a leaf that was detached from another tensor
+    return node is None or node.op is None
 
 
 def inexact(dtype: Any) -> bool:
@@ -249,6 +258,7 @@ def ordinal(slot: int) -> str:
 # ----- Operations -----
 
 _ANS = -1
+_HOLDING = ("index", "repeats")  # parameters that may be arrays of the user's
 _SLOTS = {"x": 0, "y": 1, "z": 2, "ans": _ANS}
 
 
@@ -390,11 +400,18 @@ class Op:
         for slot in plan:
             x = out if slot == _ANS else operands[slot]
             if slot == _ANS:
-                saved[slot] = (out, None, version, version[0])
-            elif isinstance(x, Traced):
-                saved[slot] = (x.data, x._node, x._version, x._version[0])
+                saved[slot] = (out, None, version, version[0], None)
+            elif not isinstance(x, Traced):
+                data, seen = keep(np.asarray(x) if isinstance(x, (list, tuple)) else x)
+                saved[slot] = (data, None, None, 0, seen)
             else:
-                saved[slot] = (np.asarray(x) if isinstance(x, (list, tuple)) else x, None, None, 0)
+                data, seen, node = x.data, None, x._node
+                if node is None or node.op is None or (x._base is not None and _lent(x)):
+                    data, seen = keep(data)
+                saved[slot] = (data, node, x._version, x._version[0], seen)
+        for name in _HOLDING:
+            if name in params:
+                params = params | {name: keep_parts(params[name])}
         return Node(self, params, parents, saved, out)
 
     def _plan(self, tracked: tuple[bool, ...]) -> tuple[int, ...]:
