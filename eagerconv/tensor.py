@@ -92,7 +92,6 @@ class Tensor(Traced):
     __array_priority__ = 1000.0  # to libraries without the protocols below: ours decides
     __hash__ = object.__hash__
 
-    data: Any
     grad: Tensor | None
 
     # ----- What it is -----
@@ -100,42 +99,42 @@ class Tensor(Traced):
     @property
     def shape(self) -> tuple[int, ...]:
         """The length of each axis."""
-        return cast(tuple[int, ...], self.data.shape)
+        return cast(tuple[int, ...], self._data.shape)
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """The NumPy dtype of the elements."""
-        return cast("np.dtype[Any]", self.data.dtype)
+        return cast("np.dtype[Any]", self._data.dtype)
 
     @property
     def ndim(self) -> int:
         """The number of axes."""
-        return cast(int, self.data.ndim)
+        return cast(int, self._data.ndim)
 
     @property
     def size(self) -> int:
         """The number of elements."""
-        return cast(int, self.data.size)
+        return cast(int, self._data.size)
 
     @property
     def itemsize(self) -> int:
         """The bytes of one element."""
-        return cast(int, self.data.itemsize)
+        return cast(int, self._data.itemsize)
 
     @property
     def strides(self) -> tuple[int, ...]:
         """The bytes from one element to the next along each axis."""
-        return cast(tuple[int, ...], self.data.strides)
+        return cast(tuple[int, ...], self._data.strides)
 
     @property
     def nbytes(self) -> int:
         """The bytes of all elements."""
-        return cast(int, self.data.nbytes)
+        return cast(int, self._data.nbytes)
 
     @property
     def device(self) -> str:
         """Where the data lives: "cpu" for a NumPy array, "cuda" for one of CuPy's."""
-        return devices.of(self.data) or "cpu"
+        return devices.of(self._data) or "cpu"
 
     @property
     def is_leaf(self) -> bool:
@@ -165,7 +164,7 @@ class Tensor(Traced):
         views.cut(self)  # a leaf has no history, not even that of changes to what it is a view of
 
     def __repr__(self) -> str:
-        text = np.array2string(devices.move(self.data, "cpu"), separator=", ", prefix="tensor(")
+        text = np.array2string(devices.move(self._data, "cpu"), separator=", ", prefix="tensor(")
         tail = f", dtype={self.dtype.name}" + (f", device={self.device!r}" if self.device != "cpu" else "")
         return f"tensor({text}{tail}{', requires_grad=True' if self.requires_grad else ''})"
 
@@ -178,7 +177,7 @@ class Tensor(Traced):
         return (self[i] for i in range(len(self)))
 
     def __bool__(self) -> bool:
-        return bool(self.data)
+        return bool(self._data)
 
     def __float__(self) -> float:
         return float(self.item())
@@ -196,7 +195,7 @@ class Tensor(Traced):
         return cast(SupportsIndex, self.item()).__index__()
 
     def __reduce__(self) -> Any:
-        return _rebuild, (self.data, self.requires_grad and self.is_leaf)
+        return _rebuild, (self._data, self.requires_grad and self.is_leaf)
 
     # ----- Out of the tape -----
 
@@ -213,22 +212,22 @@ class Tensor(Traced):
                 f"the tensor is on {self.device!r}, and NumPy's arrays are on the CPU; use x.to('cpu').numpy()"
             )
         if self._node is None:
-            return cast(Array, self.data)
-        view = self.data.view()
+            return cast(Array, self._data)
+        view = self._data.view()
         view.flags.writeable = False  # a change through it would go unnoticed by the tape
         return cast(Array, view)
 
     def item(self, *index: Any) -> Any:
         """The only element, or the one at an index, as a Python number."""
-        return self.data.item(*index)
+        return self._data.item(*index)
 
     def tobytes(self) -> bytes:
         """A copy of the elements' memory, in C order."""
-        return cast(bytes, self.data.tobytes())
+        return cast(bytes, self._data.tobytes())
 
     def tolist(self) -> Any:
         """The elements as nested lists of Python numbers."""
-        return self.data.tolist()
+        return self._data.tolist()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         """The NumPy array, for code that asks for one; refused where that would lose a gradient unseen.
@@ -269,10 +268,10 @@ class Tensor(Traced):
         """A capsule from which another library makes an array of the same memory."""
         if self._node is not None and tape.is_grad_enabled():
             raise dispatch.lost("another library by DLPack")
-        return self.data.__dlpack__(stream=stream, max_version=max_version, dl_device=dl_device, copy=copy)
+        return self._data.__dlpack__(stream=stream, max_version=max_version, dl_device=dl_device, copy=copy)
 
     def __dlpack_device__(self) -> tuple[Any, int]:
-        return cast("tuple[Any, int]", self.data.__dlpack_device__())
+        return cast("tuple[Any, int]", self._data.__dlpack_device__())
 
     def to(self, device: str) -> Tensor:
         """Move to a device, through which gradients flow back; the tensor itself, if it is there.
@@ -298,7 +297,7 @@ class Tensor(Traced):
 
     def detach(self) -> Tensor:
         """The same memory without a history; in-place changes of either are still noticed by the tape."""
-        result = Tensor._wrap(self.data, None, self._version)
+        result = Tensor._wrap(self._data, None, self._version)
         views.add(result, self, rules.alias, {}, attached=False)
         return result
 
@@ -483,7 +482,7 @@ class Tensor(Traced):
     def __setitem__(self, index: Any, value: Any) -> None:
         index = dispatch.plain(index)
         if not self._must_record(value):
-            self.data[index] = value.data if isinstance(value, Traced) else value
+            self._data[index] = value.data if isinstance(value, Traced) else value
             self._version[0] += 1
             return
         if not self._holds(value, index):
@@ -531,7 +530,7 @@ class Tensor(Traced):
     def _update(self, ufunc: np.ufunc, other: Any) -> Tensor:
         if self._must_record(other):
             return self._take_over(dispatch.row(ufunc)(self, other))
-        ufunc(self.data, other.data if isinstance(other, Traced) else other, out=self.data)
+        ufunc(self._data, other.data if isinstance(other, Traced) else other, out=self._data)
         self._version[0] += 1
         return self
 
@@ -544,7 +543,7 @@ class Tensor(Traced):
         """Whether the value is the view at this index: then x[i] += v, which ends with x[i] = x[i], is done already."""
         if not isinstance(value, Tensor) or value._version is not self._version or value._base is None:
             return False
-        here, place = value.data, self.data[index]
+        here, place = value.data, self._data[index]
         return (
             type(value._base[0]) is not weakref.ref
             and isinstance(here, np.ndarray)
@@ -721,14 +720,14 @@ class Tensor(Traced):
 
     def conjugate(self) -> Tensor:
         """Complex conjugate; a real tensor is returned as it is."""
-        return cast(Tensor, rules.conj(self)) if self.data.dtype.kind == "c" else self
+        return cast(Tensor, rules.conj(self)) if self._data.dtype.kind == "c" else self
 
     conj = conjugate
 
     @property
     def real(self) -> Tensor:
         """The real part; a real tensor is returned as it is."""
-        return cast(Tensor, rules.real(self)) if self.data.dtype.kind == "c" else self
+        return cast(Tensor, rules.real(self)) if self._data.dtype.kind == "c" else self
 
     @property
     def imag(self) -> Tensor:

@@ -227,6 +227,23 @@ def test_leaf_changes_only_under_no_grad() -> None:
     assert w.requires_grad
 
 
+def test_data_keeps_shape_and_dtype() -> None:
+    w = leaf(1.0, 2.0)
+    y = (w * w).sum()
+    w.data = np.array([5.0, 6.0])
+    assert (w.tolist(), w.requires_grad, w.is_leaf) == ([5, 6], True, True)
+    assert grad(y, w)[0].tolist() == [2, 4]  # of the values that were used
+    w.data = tensor([7.0, 8.0])
+    assert isinstance(w.data, np.ndarray)
+    for bad in ([1.0, 2.0], 3.0, np.float64(3), None):
+        with pytest.raises(TypeError, match=rf"data must be an array, not {type(bad).__name__}; .*x\[...\] = value"):
+            w.data = bad
+    for other in (np.ones(3), np.ones((1, 2)), np.ones(2, "f4"), np.ones(2, complex), tensor([1, 2])):
+        with pytest.raises(ValueError, match=r"data must keep its shape \(2,\) and dtype float64.*make a new tensor"):
+            w.data = other
+    assert w.tolist() == [7, 8]
+
+
 def test_tracked_change_is_recorded() -> None:
     x = leaf(1.0, 2.0, 3.0)
     h = x * 2
@@ -395,7 +412,8 @@ def test_optimisers_check_their_arguments() -> None:
     with pytest.raises(ValueError, match="nesterov"):
         SGD([w], lr=0.1, nesterov=True)
     optimizer = SGD(iter([w]), lr=0.1)
-    optimizer.step()  # without a gradient nothing happens
+    with pytest.warns(UserWarning, match=r"step: no parameter has a gradient.*backward.*new optimiser"):
+        optimizer.step()
     assert w.tolist() == [1]
     y = w * w
     y.backward(retain_graph=True)

@@ -150,14 +150,14 @@ def tell(op: Op, operands: Sequence[Any], result: Traced) -> None:
 class Traced:
     """What the tape asks of an operand; the tensor class derives from it.
 
-    `data` is the array, `grad` what backward accumulates, `_node` the place in the graph (None: not tracked),
-    `_version` a list shared by all that show the memory, of the number of its changes and, behind it, its views; and
-    `_base` how this object is seen in the memory of another (None: it is none's view), as `views` says.
+    `_data` is the array, which `data` shows to users, `grad` what backward accumulates, `_node` the place in the graph (None:
+    not tracked), `_version` a list shared by all that show the memory, of the number of its changes and, behind it, its
+    views; and `_base` how this object is seen in the memory of another (None: it is none's view), as `views` says.
     """
 
-    __slots__ = ("__weakref__", "_base", "_node", "_version", "data", "grad")
+    __slots__ = ("__weakref__", "_base", "_data", "_node", "_version", "grad")
 
-    data: Any
+    _data: Any
     grad: Any
     _node: Node | None
     _version: list[Any]
@@ -167,9 +167,30 @@ class Traced:
     def _wrap(cls, data: Any, node: Node | None = None, version: list[Any] | None = None) -> Self:
         """A traced object around `data` itself: no copy, no conversion, no check."""
         self = cls.__new__(cls)
-        self.data, self._node, self.grad, self._base = data, node, None, None
+        self._data, self._node, self.grad, self._base = data, node, None, None
         self._version = [0] if version is None else version
         return self
+
+    @property
+    def data(self) -> Any:
+        """The array itself. Another of the same shape and dtype may be put in its place; its views keep the old one."""
+        return self._data
+
+    @data.setter
+    def data(self, array: Any) -> None:
+        array = array._data if isinstance(array, Traced) else array
+        if devices.of(array) is None:
+            raise TypeError(
+                f"data must be an array, not {type(array).__name__}; to change elements write x[...] = value, in the block "
+                "`with no_grad():` if x is a leaf that requires a gradient"
+            )
+        old = self._data
+        if (array.shape, array.dtype) != (old.shape, old.dtype):
+            raise ValueError(
+                f"data must keep its shape {old.shape} and dtype {old.dtype}, and the array has {array.shape}, "
+                f"{array.dtype}; make a new tensor, as in x = tensor(value, requires_grad=True)"
+            )
+        self._data, self._version, self._base = array, [0], None
 
 
 _sequence = itertools.count()
@@ -335,7 +356,7 @@ class Op:
                 kind = type(operand)
                 if operand._node is not None:
                     tracked = True
-                arrays.append(operand.data)
+                arrays.append(operand._data)
             else:
                 arrays.append(operand)
         for value in params.values():
@@ -405,7 +426,7 @@ class Op:
                 data, seen = keep(np.asarray(x) if isinstance(x, (list, tuple)) else x)
                 saved[slot] = (data, None, None, 0, seen)
             else:
-                data, seen, node = x.data, None, x._node
+                data, seen, node = x._data, None, x._node
                 if node is None or node.op is None or (x._base is not None and _lent(x)):
                     data, seen = keep(data)
                 saved[slot] = (data, node, x._version, x._version[0], seen)
@@ -552,10 +573,10 @@ def _scale(op: Op, node: Node, position: int, value: Any, conjugate: bool) -> An
     rule = op.rule(position)
     if _now().value or not callable(rule):
         return _times(value, op.apply(rule, node, position, value), conjugate)
-    partial = op.apply(rule, node, position, value.data)
+    partial = op.apply(rule, node, position, value._data)
     if isinstance(partial, Traced):
         return _times(value, partial, conjugate)
-    product = _times(value.data, partial, conjugate)
+    product = _times(value._data, partial, conjugate)
     return type(value)._wrap(np.asarray(product) if isinstance(product, np.generic) else product)
 
 
@@ -609,7 +630,7 @@ def fit(value: Any, like: Any) -> Any:
     Axes that were broadcast are summed, axes that a rule left at length one are broadcast, an imaginary part is dropped
     where `like` is real.
     """
-    shape, dtype, data = like.shape, like.dtype, value.data
+    shape, dtype, data = like.shape, like.dtype, value._data
     if data.shape != shape:
         value = _fit_shape(value, shape)
     if data.dtype != dtype:

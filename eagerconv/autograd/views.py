@@ -82,9 +82,9 @@ def replace(x: Traced, new: Traced, write: Callable[..., Any]) -> None:
         new = write(x, new, steps=(), order=order)
     seen = [_again(member, new) for member in followers]
     for member, (data, node) in zip(followers, seen, strict=True):
-        member.data, member._node, member._version = data, node, new._version
+        member._data, member._node, member._version = data, node, new._version
         _register(member, new._version)
-    top.data, top._node, top._version, top._base = new.data, new._node, new._version, None
+    top._data, top._node, top._version, top._base = new._data, new._node, new._version, None
 
 
 def _register(view: Traced, version: list[Any]) -> None:
