@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import pickle
 from typing import Any
 
 import numpy as np
@@ -203,6 +204,30 @@ def test_schedules_against_pytorch(steps: int) -> None:
         ),
     ):
         np.testing.assert_allclose([ours(n) for n in range(steps)], rates(theirs), rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "rate",
+    [
+        schedule.step(0.8, at=2), schedule.step(0.8, at=(1, 3)), schedule.exponential(1.0, 5, 0.1), schedule.cosine(1.0, 5),
+        schedule.warm_up(0.5, 3), schedule.warm_up(schedule.cosine(1.0, 5, 0.1), 3), schedule.one_cycle(1.0, 6, rise=0.5),
+    ],
+)  # fmt: skip
+def test_optimisers_with_schedules_are_pickled_and_copied(rate: Any) -> None:
+    def step(optimizer: Any) -> None:
+        optimizer.step({"w": np.full((3, 4), 0.5), "b": np.ones(3)})
+
+    optimizer = optim.SGD(fresh(), lr=rate, momentum=0.5)
+    step(optimizer)
+    copies = [pickle.loads(pickle.dumps(optimizer)), copy.deepcopy(optimizer)]
+    for _ in range(4):
+        for one in (optimizer, *copies):
+            step(one)
+    for one in copies:
+        for p, q in zip(one.params, optimizer.params, strict=True):
+            assert p is not q
+            np.testing.assert_array_equal(p.numpy(), q.numpy())
+    assert [pickle.loads(pickle.dumps(rate))(n) for n in range(9)] == [rate(n) for n in range(9)]
 
 
 def test_schedule_errors() -> None:
