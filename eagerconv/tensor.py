@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import os
 import sys
@@ -195,7 +196,20 @@ class Tensor(Traced):
         return cast(SupportsIndex, self.item()).__index__()
 
     def __reduce__(self) -> Any:
-        return _rebuild, (self._data, self.requires_grad and self.is_leaf)
+        if not self.is_leaf and tape.is_grad_enabled():
+            raise dispatch.lost("pickle")
+        return _rebuild, (self._data, self.requires_grad and self.is_leaf, self.grad)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        """A copy in the same order in memory, with its gradient; of a result that has a history, `clone` makes one."""
+        if not self.is_leaf and tape.is_grad_enabled():
+            raise dispatch.lost("copy.copy or copy.deepcopy, neither of which can copy a graph; clone() keeps it")
+        memo[id(self)] = result = _rebuild(self._data.copy(order="K"), self.requires_grad and self.is_leaf)
+        result.grad = copy.deepcopy(self.grad, memo)
+        return result
+
+    def __copy__(self) -> Tensor:
+        return self.__deepcopy__({})
 
     # ----- Out of the tape -----
 
@@ -904,5 +918,7 @@ _moved: tape.Op = tape.linear(
 )
 
 
-def _rebuild(data: Any, requires_grad: bool) -> Tensor:
-    return tensor(data, requires_grad=requires_grad)
+def _rebuild(data: Any, requires_grad: bool, grad: Tensor | None = None) -> Tensor:
+    result = asarray(data)
+    result.requires_grad, result.grad = requires_grad, grad
+    return result

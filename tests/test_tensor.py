@@ -112,7 +112,32 @@ def test_pickle_and_copy() -> None:
     for y in (pickle.loads(pickle.dumps(x)), copy.deepcopy(x), copy.copy(x)):
         assert (y.tolist(), y.requires_grad, y.is_leaf) == ([1, 2], True, True)
         assert not np.shares_memory(y.data, x.data)
-    assert not pickle.loads(pickle.dumps(x * 2)).requires_grad
+    for order in ("C", "F"):
+        a = np.asarray(np.arange(6.0).reshape(2, 3), order=order)  # type: ignore[call-overload]
+        x = asarray(a)
+        x.requires_grad = True
+        x.grad = asarray(a * 2)
+        for y in (pickle.loads(pickle.dumps(x)), copy.deepcopy(x), copy.copy(x)):
+            assert (y.strides, y.requires_grad, y.is_leaf) == (x.strides, True, True)
+            assert (y.tolist(), y.grad.tolist(), y.grad.strides) == (x.tolist(), x.grad.tolist(), x.grad.strides)
+            for mine, other in ((y, x), (y.grad, x.grad)):
+                assert not np.shares_memory(mine.data, other.data)
+                assert mine.data.flags.writeable
+    assert copy.deepcopy(asarray(np.arange(6.0).reshape(2, 3).T)).strides == (8, 24)
+    tied = copy.deepcopy([x, {"again": x}])
+    assert tied[0] is tied[1]["again"]
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_history_is_not_lost_by_copying(copied: Any) -> None:
+    x = leaf(1.0, 2.0)
+    y = x * 2
+    with pytest.raises(RuntimeError, match=r"would lose its history.*detach\(\).*no_grad"):
+        copied(y)
+    copied(y.detach())
+    with no_grad():
+        copied(y)
+    assert grad(y.clone().sum(), x)[0].tolist() == [2, 2]
 
 
 # ----- Operators -----
