@@ -8,14 +8,13 @@ the result carries a node without a rule, which raises, naming the function, whe
 from __future__ import annotations
 
 import functools
-import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
 
 from eagerconv import devices
-from eagerconv.autograd import rules, tape
+from eagerconv.autograd import rules, tape, views
 from eagerconv.autograd.tape import Node, Op, Traced
 
 __all__ = ["call", "call_ufunc", "lost", "numeric", "plain", "row"]
@@ -127,10 +126,15 @@ def _call_without_rule(
     traced = list(_traced((*args[function in _SHAPED_LIKE :], *kwargs.values())))
     parents = tuple(x._node for x in traced if x._node is not None) if tape.is_grad_enabled() else ()
 
-    def place(array: Any) -> tuple[Node | None, Traced | None]:
-        tracked = parents and tape.inexact(array.dtype)
-        node = Node(_ruleless(function), {}, parents, {}, array) if tracked else None
-        return node, next((x for x in traced if np.may_share_memory(array, x.data)), None)
+    def place(x: Traced) -> None:
+        """Give a result its node, and make it a view of the operand whose memory it shows."""
+        if parents and tape.inexact(x.data.dtype):
+            x._node = Node(_ruleless(function), {}, parents, {}, x.data)
+        for base in traced:
+            if np.may_share_memory(x.data, base.data):
+                x._version = base._version
+                views.add(x, base, _ruleless(function), {}, attached=x._node is not None or base._node is None)
+                break
 
     wrapped = _wrap(result, kind, place)
     for x in _traced((wrapped,)):
@@ -146,10 +150,8 @@ def _traced(values: Any) -> Iterator[Traced]:
             yield from _traced(value)
 
 
-def _wrap(
-    result: Any, kind: type[Traced], place: Callable[[Any], tuple[Node | None, Traced | None]] | None = None
-) -> Any:
-    """Arrays and NumPy's scalars as traced objects, with the node and the base that `place` gives; the rest as it is."""
+def _wrap(result: Any, kind: type[Traced], place: Callable[[Traced], None] | None = None) -> Any:
+    """Arrays and NumPy's scalars as traced objects, each given to `place`; the rest as it is."""
     if isinstance(result, Traced):
         return result
     if isinstance(result, (list, tuple)):
@@ -158,10 +160,9 @@ def _wrap(
         result = np.asarray(result)
     if devices.of(result) is None or not numeric(result.dtype):
         return result
-    node, base = (None, None) if place is None else place(result)
-    wrapped = kind._wrap(result, node, None if base is None else base._version)
-    if base is not None:
-        wrapped._base = base._base if base._base is not None and base._base() is not None else weakref.ref(base)
+    wrapped = kind._wrap(result)
+    if place is not None:
+        place(wrapped)
     return wrapped
 
 

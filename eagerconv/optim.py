@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -23,7 +24,10 @@ class Optimizer:
 
     def __init__(self, params: Any, lr: Rate, **settings: tuple[float, float, float]) -> None:
         branches = isinstance(params, (Tensor, dict, list, tuple))
-        self.params, self.structure = tree.flatten(params if branches else list(params))
+        leaves, self.structure = tree.flatten(params if branches else list(params))
+        self.params: list[Any] = list({id(p): p for p in leaves}.values())  # one that stands twice is stepped once
+        places = {id(p): i for i, p in enumerate(self.params)}
+        self._places = [places[id(p)] for p in leaves]
         for i, p in enumerate(self.params):
             if not isinstance(p, Tensor) or not p.requires_grad or not p.is_leaf:
                 raise ValueError(
@@ -44,29 +48,57 @@ class Optimizer:
             p.grad = None
 
     def step(self, grads: Any = None) -> None:
-        """Change every parameter that has a gradient.
+        """Change every parameter that has a gradient; one that stands in the tree several times, once.
 
         Parameters
         ----------
         grads : tree of Tensors, optional
-            Gradients in the form of the parameters, as `func.grad` returns them; None in it for none. Default: what
+            Gradients in the form of the parameters, as `func.grad` returns them; None in it for none. Those of a parameter
+            that stands in the tree several times are added, if they are not one Tensor, as its `.grad` is. Default: what
             `backward` left in `.grad`.
 
         Raises
         ------
         ValueError
             If a gradient has not the shape of its parameter, or the tree another form.
+
+        Warns
+        -----
+        UserWarning
+            If no parameter has a gradient, so that nothing changes.
         """
-        given = [p.grad for p in self.params] if grads is None else tree.flatten_as(self.structure, grads, "grads")
+        given = [[p.grad] for p in self.params] if grads is None else self._gradients(grads)
+        found = [self._fitting(i, [g for g in several if g is not None]) for i, several in enumerate(given)]
+        if found and all(g is None for g in found):
+            warnings.warn(
+                "step: no parameter has a gradient, so nothing changes. Is backward() called before, on a loss of the very "
+                "Tensors the optimiser was given? After p['w'] = ... or a copy of the parameters they are others: make a new "
+                "optimiser of those, or write to the old ones, as in `with no_grad(): p['w'][...] = value`",
+                stacklevel=2,
+            )
         rate = self.lr(self.steps) if callable(self.lr) else self.lr
-        for i, (p, g, state) in enumerate(zip(self.params, given, self.state, strict=True)):
+        for p, g, state in zip(self.params, found, self.state, strict=True):
             if g is None:
                 continue
-            if g.shape != p.shape:
-                raise ValueError(f"step: the gradient of params[{i}] must have its shape {p.shape}, not {g.shape}")
             self.update(_as_real(p.data), _as_real(asarray(g).data), state, rate)
             p._version[0] += 1
         self.steps += 1
+
+    def _gradients(self, grads: Any) -> list[list[Any]]:
+        """The gradients of each parameter from a tree of them: one of each place where it stands, if they are not the same."""
+        found: list[dict[int, Any]] = [{} for _ in self.params]
+        for i, g in zip(self._places, tree.flatten_as(self.structure, grads, "grads"), strict=True):
+            found[i][id(g)] = g
+        return [list(several.values()) for several in found]
+
+    def _fitting(self, i: int, several: list[Any]) -> Any:
+        """The sum of the gradients of params[i], None of none."""
+        for g in several:
+            if g.shape != self.params[i].shape:
+                raise ValueError(
+                    f"step: the gradient of params[{i}] must have its shape {self.params[i].shape}, not {g.shape}"
+                )
+        return sum(several[1:], several[0]) if several else None
 
     def update(self, p: Any, g: Any, state: dict[str, Any], lr: float) -> None:
         """Change the array `p`, whose gradient is `g`, in place; `state` is kept from step to step."""
@@ -358,7 +390,8 @@ def clip_by_norm(grads: Any, max_norm: float) -> tuple[Any, float]:
     ({'w': tensor([0.6, 0.8], dtype=float64)}, 5.0)
     """
     max_norm = number("clip_by_norm: max_norm", max_norm, "(0, inf]")
-    squares = [float(np.sum(np.square(_as_real(g.data), dtype=np.float64))) for g in tree.leaves(grads)]
+    once = {id(g): g for g in tree.leaves(grads)}.values()  # that of a tied parameter stands at each of its places
+    squares = [float(np.sum(np.square(_as_real(g.data), dtype=np.float64))) for g in once]
     norm = math.sqrt(math.fsum(squares)) if all(map(math.isfinite, squares)) else sum(squares)
     return (grads if norm <= max_norm else tree.map(lambda g: g * (max_norm / norm), grads)), norm
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import os
 import sys
@@ -14,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eagerconv import devices, dispatch
-from eagerconv.autograd import rules, tape
+from eagerconv.autograd import rules, tape, views
 from eagerconv.autograd.tape import Node, Traced
 from eagerconv.devices import DEVICES
 
@@ -77,7 +78,7 @@ class Tensor(Traced):
     Made by `tensor` (copies) and `asarray` (shares memory). Operations run at once; those on tensors that require a
     gradient are recorded, and `backward` fills the `.grad` of the leaves. In-place changes (`x[...] = v`, `x += v`)
     write to the memory when nothing is being recorded for x or v. When something is, x is given a new array instead, so
-    what was recorded stays true; views taken of x before keep the old values.
+    what was recorded stays true, and all Tensors that show its memory follow: its views, and what it is a view of.
 
     Examples
     --------
@@ -92,7 +93,6 @@ class Tensor(Traced):
     __array_priority__ = 1000.0  # to libraries without the protocols below: ours decides
     __hash__ = object.__hash__
 
-    data: Any
     grad: Tensor | None
 
     # ----- What it is -----
@@ -100,42 +100,42 @@ class Tensor(Traced):
     @property
     def shape(self) -> tuple[int, ...]:
         """The length of each axis."""
-        return cast(tuple[int, ...], self.data.shape)
+        return cast(tuple[int, ...], self._data.shape)
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """The NumPy dtype of the elements."""
-        return cast("np.dtype[Any]", self.data.dtype)
+        return cast("np.dtype[Any]", self._data.dtype)
 
     @property
     def ndim(self) -> int:
         """The number of axes."""
-        return cast(int, self.data.ndim)
+        return cast(int, self._data.ndim)
 
     @property
     def size(self) -> int:
         """The number of elements."""
-        return cast(int, self.data.size)
+        return cast(int, self._data.size)
 
     @property
     def itemsize(self) -> int:
         """The bytes of one element."""
-        return cast(int, self.data.itemsize)
+        return cast(int, self._data.itemsize)
 
     @property
     def strides(self) -> tuple[int, ...]:
         """The bytes from one element to the next along each axis."""
-        return cast(tuple[int, ...], self.data.strides)
+        return cast(tuple[int, ...], self._data.strides)
 
     @property
     def nbytes(self) -> int:
         """The bytes of all elements."""
-        return cast(int, self.data.nbytes)
+        return cast(int, self._data.nbytes)
 
     @property
     def device(self) -> str:
         """Where the data lives: "cpu" for a NumPy array, "cuda" for one of CuPy's."""
-        return devices.of(self.data) or "cpu"
+        return devices.of(self._data) or "cpu"
 
     @property
     def is_leaf(self) -> bool:
@@ -162,9 +162,10 @@ class Tensor(Traced):
                 "convert it first, as in x.astype('float32')"
             )
         self._node = Node.leaf(self) if value else None
+        views.cut(self)  # a leaf has no history, not even that of changes to what it is a view of
 
     def __repr__(self) -> str:
-        text = np.array2string(devices.move(self.data, "cpu"), separator=", ", prefix="tensor(")
+        text = np.array2string(devices.move(self._data, "cpu"), separator=", ", prefix="tensor(")
         tail = f", dtype={self.dtype.name}" + (f", device={self.device!r}" if self.device != "cpu" else "")
         return f"tensor({text}{tail}{', requires_grad=True' if self.requires_grad else ''})"
 
@@ -177,7 +178,7 @@ class Tensor(Traced):
         return (self[i] for i in range(len(self)))
 
     def __bool__(self) -> bool:
-        return bool(self.data)
+        return bool(self._data)
 
     def __float__(self) -> float:
         return float(self.item())
@@ -195,7 +196,20 @@ class Tensor(Traced):
         return cast(SupportsIndex, self.item()).__index__()
 
     def __reduce__(self) -> Any:
-        return _rebuild, (self.data, self.requires_grad and self.is_leaf)
+        if not self.is_leaf and tape.is_grad_enabled():
+            raise dispatch.lost("pickle")
+        return _rebuild, (self._data, self.requires_grad and self.is_leaf, self.grad)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        """A copy in the same order in memory, with its gradient; of a result that has a history, `clone` makes one."""
+        if not self.is_leaf and tape.is_grad_enabled():
+            raise dispatch.lost("copy.copy or copy.deepcopy, neither of which can copy a graph; clone() keeps it")
+        memo[id(self)] = result = _rebuild(self._data.copy(order="K"), self.requires_grad and self.is_leaf)
+        result.grad = copy.deepcopy(self.grad, memo)
+        return result
+
+    def __copy__(self) -> Tensor:
+        return self.__deepcopy__({})
 
     # ----- Out of the tape -----
 
@@ -212,22 +226,22 @@ class Tensor(Traced):
                 f"the tensor is on {self.device!r}, and NumPy's arrays are on the CPU; use x.to('cpu').numpy()"
             )
         if self._node is None:
-            return cast(Array, self.data)
-        view = self.data.view()
+            return cast(Array, self._data)
+        view = self._data.view()
         view.flags.writeable = False  # a change through it would go unnoticed by the tape
         return cast(Array, view)
 
     def item(self, *index: Any) -> Any:
         """The only element, or the one at an index, as a Python number."""
-        return self.data.item(*index)
+        return self._data.item(*index)
 
     def tobytes(self) -> bytes:
         """A copy of the elements' memory, in C order."""
-        return cast(bytes, self.data.tobytes())
+        return cast(bytes, self._data.tobytes())
 
     def tolist(self) -> Any:
         """The elements as nested lists of Python numbers."""
-        return self.data.tolist()
+        return self._data.tolist()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         """The NumPy array, for code that asks for one; refused where that would lose a gradient unseen.
@@ -268,10 +282,10 @@ class Tensor(Traced):
         """A capsule from which another library makes an array of the same memory."""
         if self._node is not None and tape.is_grad_enabled():
             raise dispatch.lost("another library by DLPack")
-        return self.data.__dlpack__(stream=stream, max_version=max_version, dl_device=dl_device, copy=copy)
+        return self._data.__dlpack__(stream=stream, max_version=max_version, dl_device=dl_device, copy=copy)
 
     def __dlpack_device__(self) -> tuple[Any, int]:
-        return cast("tuple[Any, int]", self.data.__dlpack_device__())
+        return cast("tuple[Any, int]", self._data.__dlpack_device__())
 
     def to(self, device: str) -> Tensor:
         """Move to a device, through which gradients flow back; the tensor itself, if it is there.
@@ -297,8 +311,8 @@ class Tensor(Traced):
 
     def detach(self) -> Tensor:
         """The same memory without a history; in-place changes of either are still noticed by the tape."""
-        result = Tensor._wrap(self.data, None, self._version)
-        result._base = self._base if self._base is not None and self._base() is not None else weakref.ref(self)
+        result = Tensor._wrap(self._data, None, self._version)
+        views.add(result, self, rules.alias, {}, attached=False)
         return result
 
     def clone(self) -> Tensor:
@@ -482,11 +496,11 @@ class Tensor(Traced):
     def __setitem__(self, index: Any, value: Any) -> None:
         index = dispatch.plain(index)
         if not self._must_record(value):
-            self.data[index] = value.data if isinstance(value, Traced) else value
+            self._data[index] = value.data if isinstance(value, Traced) else value
             self._version[0] += 1
             return
-        self._refuse_view()
-        self._become(rules.setitem(self, value, index=index))
+        if not self._holds(value, index):
+            self._become(rules.setitem(self, value, index=index))
 
     def __iadd__(self, other: Any) -> Tensor:
         return self._update(np.add, other)
@@ -530,22 +544,26 @@ class Tensor(Traced):
     def _update(self, ufunc: np.ufunc, other: Any) -> Tensor:
         if self._must_record(other):
             return self._take_over(dispatch.row(ufunc)(self, other))
-        ufunc(self.data, other.data if isinstance(other, Traced) else other, out=self.data)
+        ufunc(self._data, other.data if isinstance(other, Traced) else other, out=self._data)
         self._version[0] += 1
         return self
 
     def _assign(self, new: Tensor) -> Tensor:
         """Be what `out=` names, for a result that has to be recorded."""
         self._must_record(new)  # which raises for a leaf
-        self._refuse_view()
         return self._take_over(new)
 
-    def _refuse_view(self) -> None:
-        if self._base is not None and self._base() is not None:
-            raise RuntimeError(
-                "this tensor is a view, and assigning to it while recording would not reach the tensor it was taken "
-                "from; assign to that one directly, as in x[i, j] = v instead of x[i][j] = v, or clone() the view first"
-            )
+    def _holds(self, value: Any, index: Any) -> bool:
+        """Whether the value is the view at this index: then x[i] += v, which ends with x[i] = x[i], is done already."""
+        if not isinstance(value, Tensor) or value._version is not self._version or value._base is None:
+            return False
+        here, place = value.data, self._data[index]
+        return (
+            type(value._base[0]) is not weakref.ref
+            and isinstance(here, np.ndarray)
+            and (here.shape, here.strides, here.dtype) == (place.shape, place.strides, place.dtype)
+            and here.__array_interface__["data"] == place.__array_interface__["data"]
+        )
 
     def _take_over(self, new: Tensor) -> Tensor:
         """Become the result of an in-place operation, of this shape and dtype."""
@@ -562,16 +580,17 @@ class Tensor(Traced):
         tracked = self._node is not None or (isinstance(value, Traced) and value._node is not None)
         if not tracked or not tape.is_grad_enabled():
             return False
-        if self._node is not None and self._node.op is None:
-            raise RuntimeError(
-                "a leaf that requires a gradient was changed in place while recording; "
-                "wrap the change in `with no_grad():`, or change a copy, x = x.clone()"
-            )
+        for x in (self, views.root(self)):
+            if x is not None and x._node is not None and x._node.op is None:
+                raise RuntimeError(
+                    f"a {'leaf' if x is self else 'view of a leaf'} that requires a gradient was changed in place while "
+                    "recording; wrap the change in `with no_grad():`, or change a copy, x = x.clone()"
+                )
         return True
 
     def _become(self, new: Tensor) -> None:
-        """Take over the value and the history of `new`: the memory held so far stays as it was recorded."""
-        self.data, self._node, self._version, self._base = new.data, new._node, new._version, None
+        """Take over the value and the history of `new`, and so do views: the memory held so far stays as it was recorded."""
+        views.replace(self, new, rules.write)
 
     # ----- Methods: the same functions as in the namespace, on this tensor -----
 
@@ -715,14 +734,14 @@ class Tensor(Traced):
 
     def conjugate(self) -> Tensor:
         """Complex conjugate; a real tensor is returned as it is."""
-        return cast(Tensor, rules.conj(self)) if self.data.dtype.kind == "c" else self
+        return cast(Tensor, rules.conj(self)) if self._data.dtype.kind == "c" else self
 
     conj = conjugate
 
     @property
     def real(self) -> Tensor:
         """The real part; a real tensor is returned as it is."""
-        return cast(Tensor, rules.real(self)) if self.data.dtype.kind == "c" else self
+        return cast(Tensor, rules.real(self)) if self._data.dtype.kind == "c" else self
 
     @property
     def imag(self) -> Tensor:
@@ -899,5 +918,7 @@ _moved: tape.Op = tape.linear(
 )
 
 
-def _rebuild(data: Any, requires_grad: bool) -> Tensor:
-    return tensor(data, requires_grad=requires_grad)
+def _rebuild(data: Any, requires_grad: bool, grad: Tensor | None = None) -> Tensor:
+    result = asarray(data)
+    result.requires_grad, result.grad = requires_grad, grad
+    return result

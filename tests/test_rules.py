@@ -101,6 +101,11 @@ SAMPLES: dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {
         ((V, rng.standard_normal((1, 5))), {"index": slice(2)}), ((V, B[:1]), {"index": V > 0}),
         ((V, rng.standard_normal((1, 1, 5))), {"index": 1}), ((C, A), {"index": ...}),
     ],
+    "write": [
+        ((V, B), {"steps": ((rules.getitem, {"index": (slice(1, 4), 2)}),), "order": (1, 0)}),
+        ((A, 2.0), {"steps": ((rules.transpose, {}), (rules.reshape, {"shape": (-1,)})), "order": (1, 0)}),
+        ((A, A), {"steps": (), "order": (0, 1)}),
+    ],
     "sliding_windows": [((V,), {"window": (2, 3), "stride": (1, 2)}), ((V,), {"window": (3,), "stride": (1,)})],
     "overlap_add": [((rng.standard_normal((3, 2, 2, 3)),), {"window": (2, 3), "stride": (1, 2), "shape": (4, 6)})],
 }  # fmt: skip

@@ -89,6 +89,24 @@ def test_second_backward_needs_retain_graph() -> None:
     assert x.grad.item() == 12
 
 
+@pytest.mark.parametrize(
+    "shared",
+    [
+        lambda x: x.T, lambda x: x.reshape(3, 2), lambda x: x[:, [0, 2, 0]], lambda x: x[1:], lambda x: x.sum(axis=0),
+        lambda x: x.mean(), lambda x: x + 1, lambda x: 3 - x, lambda x: np.flip(x).T.ravel(), lambda x: np.cumsum(x),
+        lambda x: np.concatenate([x, x]), lambda x: np.stack([x, x])[0], lambda x: np.pad(x, 1), lambda x: np.tile(x, 2),
+    ],
+)  # fmt: skip
+def test_two_losses_share_what_saved_nothing(shared: Any) -> None:
+    x = tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], requires_grad=True)
+    view = shared(x)
+    (view * view).sum().backward()
+    (view * 3).sum().backward()
+    together = shared(x)
+    expected = grad((together * together).sum() + (together * 3).sum(), x)[0]
+    assert x.grad.tolist() == expected.tolist()
+
+
 def test_create_graph_retains_by_default() -> None:
     x = leaf(3.0)
     y = x**3

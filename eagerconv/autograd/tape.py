@@ -24,6 +24,8 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from eagerconv import devices
+from eagerconv.autograd import views
+from eagerconv.autograd.keeping import changed, keep, keep_parts, sample
 from eagerconv.scopes import Block, Setting
 
 __all__ = [
@@ -148,26 +150,47 @@ def tell(op: Op, operands: Sequence[Any], result: Traced) -> None:
 class Traced:
     """What the tape asks of an operand; the tensor class derives from it.
 
-    `data` is the array, `grad` what backward accumulates, `_node` the place in the graph (None: not tracked),
-    `_version` a one-entry list counting changes of the memory, shared by all views of it, and `_base` a weak reference
-    to the object this one is a view of.
+    `_data` is the array, which `data` shows to users, `grad` what backward accumulates, `_node` the place in the graph (None:
+    not tracked), `_version` a list shared by all that show the memory, of the number of its changes and, behind it, its
+    views; and `_base` how this object is seen in the memory of another (None: it is none's view), as `views` says.
     """
 
-    __slots__ = ("__weakref__", "_base", "_node", "_version", "data", "grad")
+    __slots__ = ("__weakref__", "_base", "_data", "_node", "_version", "grad")
 
-    data: Any
+    _data: Any
     grad: Any
     _node: Node | None
-    _version: list[int]
-    _base: weakref.ref[Traced] | None
+    _version: list[Any]
+    _base: Any
 
     @classmethod
-    def _wrap(cls, data: Any, node: Node | None = None, version: list[int] | None = None) -> Self:
+    def _wrap(cls, data: Any, node: Node | None = None, version: list[Any] | None = None) -> Self:
         """A traced object around `data` itself: no copy, no conversion, no check."""
         self = cls.__new__(cls)
-        self.data, self._node, self.grad, self._base = data, node, None, None
+        self._data, self._node, self.grad, self._base = data, node, None, None
         self._version = [0] if version is None else version
         return self
+
+    @property
+    def data(self) -> Any:
+        """The array itself. Another of the same shape and dtype may be put in its place; its views keep the old one."""
+        return self._data
+
+    @data.setter
+    def data(self, array: Any) -> None:
+        array = array._data if isinstance(array, Traced) else array
+        if devices.of(array) is None:
+            raise TypeError(
+                f"data must be an array, not {type(array).__name__}; to change elements write x[...] = value, in the block "
+                "`with no_grad():` if x is a leaf that requires a gradient"
+            )
+        old = self._data
+        if (array.shape, array.dtype) != (old.shape, old.dtype):
+            raise ValueError(
+                f"data must keep its shape {old.shape} and dtype {old.dtype}, and the array has {array.shape}, "
+                f"{array.dtype}; make a new tensor, as in x = tensor(value, requires_grad=True)"
+            )
+        self._data, self._version, self._base = array, [0], None
 
 
 _sequence = itertools.count()
@@ -218,22 +241,30 @@ class Node:
                 f"{self.op.name}: what it saved for the backward pass was freed by an earlier backward through it; "
                 "pass retain_graph=True to the earlier backward() or grad() to sweep the same graph twice"
             )
-        data, node, version, count = self.saved[slot]
-        if version is None:  # a number or array that never was tracked by us
-            return data
-        if version[0] != count:
+        data, node, version, count, seen = self.saved[slot]
+        if version is not None and version[0] != count:
             what = "its result" if slot == _ANS else f"its {ordinal(slot)} operand"
             raise RuntimeError(
                 f"{self.op.name} saved {what} (shape {data.shape}) for the backward pass, and it was changed in place "
                 "afterwards; call backward() before the change, or change a copy"
             )
-        return data if kind is None else kind._wrap(data, self if slot == _ANS else node, version)
+        if seen is not None and sample(data) != seen:
+            raise changed(f"{self.op.name} saved its {ordinal(slot)} operand", data)
+        if kind is None or version is None:  # without a version: a number or array that never was tracked by us
+            return data
+        return kind._wrap(data, self if slot == _ANS else node, version)
 
     def free(self) -> None:
-        """Give back what the rules would have needed."""
-        if self.op is not None:
+        """Give back what the rules would have needed; where no array was saved, there is nothing to win."""
+        if self.saved:
             self.saved = None
             self.params = {}
+
+
+def _lent(x: Traced) -> bool:
+    """Whether others may know the memory of a tracked view: no recorded operation made that."""
+    node = getattr(x._base[0], "_node", None)  # None: of a leaf that was detached from another tensor
+    return node is None or node.op is None
 
 
 def inexact(dtype: Any) -> bool:
@@ -248,6 +279,7 @@ def ordinal(slot: int) -> str:
 # ----- Operations -----
 
 _ANS = -1
+_HOLDING = ("index", "repeats")  # parameters that may be arrays of the user's
 SLOTS = {"x": 0, "y": 1, "z": 2, "ans": _ANS}
 
 
@@ -324,7 +356,7 @@ class Op:
                 kind = type(operand)
                 if operand._node is not None:
                     tracked = True
-                arrays.append(operand.data)
+                arrays.append(operand._data)
             else:
                 arrays.append(operand)
         for value in params.values():
@@ -351,8 +383,7 @@ class Op:
         node = self._record(operands, params, out, version) if tracked and _now().value else None
         result = kind._wrap(out, node, version)
         if shared:
-            base = operands[0]._base
-            result._base = base if base is not None and base() is not None else weakref.ref(operands[0])
+            views.add(result, operands[0], self, params, node is not None or operands[0]._node is None)
         if _watcher is not None:
             _watcher.computed(self, operands, result)
         return result
@@ -378,7 +409,7 @@ class Op:
                 )
         return {name: value.data if isinstance(value, Traced) else value for name, value in params.items()}
 
-    def _record(self, operands: tuple[Any, ...], params: dict[str, Any], out: Any, version: list[int]) -> Node | None:
+    def _record(self, operands: tuple[Any, ...], params: dict[str, Any], out: Any, version: list[Any]) -> Node | None:
         if not inexact(out.dtype):
             return None
         parents = tuple([x._node if isinstance(x, Traced) else None for x in operands])
@@ -390,11 +421,18 @@ class Op:
         for slot in plan:
             x = out if slot == _ANS else operands[slot]
             if slot == _ANS:
-                saved[slot] = (out, None, version, version[0])
-            elif isinstance(x, Traced):
-                saved[slot] = (x.data, x._node, x._version, x._version[0])
+                saved[slot] = (out, None, version, version[0], None)
+            elif not isinstance(x, Traced):
+                data, seen = keep(np.asarray(x) if isinstance(x, (list, tuple)) else x)
+                saved[slot] = (data, None, None, 0, seen)
             else:
-                saved[slot] = (np.asarray(x) if isinstance(x, (list, tuple)) else x, None, None, 0)
+                data, seen, node = x._data, None, x._node
+                if node is None or node.op is None or (x._base is not None and _lent(x)):
+                    data, seen = keep(data)
+                saved[slot] = (data, node, x._version, x._version[0], seen)
+        for name in _HOLDING:
+            if name in params:
+                params = params | {name: keep_parts(params[name])}
         return Node(self, params, parents, saved, out)
 
     def _plan(self, tracked: tuple[bool, ...]) -> tuple[int, ...]:
@@ -535,10 +573,10 @@ def _scale(op: Op, node: Node, position: int, value: Any, conjugate: bool) -> An
     rule = op.rule(position)
     if _now().value or not callable(rule):
         return _times(value, op.apply(rule, node, position, value), conjugate)
-    partial = op.apply(rule, node, position, value.data)
+    partial = op.apply(rule, node, position, value._data)
     if isinstance(partial, Traced):
         return _times(value, partial, conjugate)
-    product = _times(value.data, partial, conjugate)
+    product = _times(value._data, partial, conjugate)
     return type(value)._wrap(np.asarray(product) if isinstance(product, np.generic) else product)
 
 
@@ -592,7 +630,7 @@ def fit(value: Any, like: Any) -> Any:
     Axes that were broadcast are summed, axes that a rule left at length one are broadcast, an imaginary part is dropped
     where `like` is real.
     """
-    shape, dtype, data = like.shape, like.dtype, value.data
+    shape, dtype, data = like.shape, like.dtype, value._data
     if data.shape != shape:
         value = _fit_shape(value, shape)
     if data.dtype != dtype:
@@ -651,7 +689,8 @@ def backward(
 ) -> dict[Node, Any]:
     """Sweep from the outputs to the target nodes (None: all leaves); the cotangents of those that are reached.
 
-    Nodes whose rules ran are freed unless `retain_graph` (default: `create_graph`); all of them when a rule raises.
+    Nodes whose rules ran give back the arrays they saved unless `retain_graph` (default: `create_graph`); all nodes do when
+    a rule raises.
     """
     retain = create_graph if retain_graph is None else retain_graph
     path = _between([out._node for out in outputs], targets)

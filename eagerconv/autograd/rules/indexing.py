@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,12 @@ setitem: Op = defvjp(
     lambda x, v, index: _setitem(x, v, index),
     lambda g, index: setitem(g, 0, index=index),
     lambda g, index: getitem(g, index=index) * _last_writers(g, index),
+)
+write: Op = defvjp(  # as `views` asks: steps are operations that lead from x to a view of it, with their parameters
+    "write",
+    lambda x, v, steps, order: _write(x, v, steps, order),
+    lambda g, steps, order: write(g, 0, steps=steps, order=order),
+    lambda g, steps: _through(g, steps, Op.__call__),
 )
 sliding_windows = linear(
     "sliding_windows",
@@ -135,6 +141,24 @@ def _setitem(x: Any, v: Any, index: Any) -> Any:
     out = x.copy()
     out[index] = v
     return out
+
+
+def _write(x: Any, v: Any, steps: Any, order: tuple[int, ...]) -> Any:
+    """A copy with its axes in memory in this order, whose view at the end of the steps is v."""
+    out = np.empty_like(x, shape=[x.shape[a] for a in order], order="C").transpose(np.argsort(order))
+    out[...] = x
+    view = _through(out, steps, lambda op, array, **params: op.fn(array, **params))
+    if view.size and not np.may_share_memory(view, out):
+        raise RuntimeError("an in-place change cannot be recorded of this view; change a copy, x = x.clone()")
+    view[...] = v
+    return out
+
+
+def _through(x: Any, steps: Any, take: Callable[..., Any]) -> Any:
+    """The view at the end of the steps."""
+    for op, params in steps:
+        x = take(op, x, **params)
+    return x
 
 
 def _last_writers(g: Any, index: Any) -> Any:
