@@ -78,6 +78,7 @@ SAMPLES: dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {
             ((0, 2, 3), (3, 4)),
         ]
     ] + [((C, D.T), {}), ((C, B), {}), ((B, D.T), {})],
+    "adjugate": unary(rng.standard_normal((2, 3, 3)), C[:, :2]),
     "reshape": [((A,), {"shape": (3, 2)}), ((A,), {"shape": -1})],
     "transpose": [((A,), {}), ((rng.standard_normal((2, 3, 4)),), {"axes": (1, -1, 0)})],
     "expand_dims": [((A,), {"axis": 1}), ((A,), {"axis": (0, -1)})],
