@@ -70,7 +70,7 @@ cumprod = defvjp("cumprod", np.cumprod, lambda g, x, ans, like, axis: _cumprod_p
 logsumexp = defvjp(
     "logsumexp",
     lambda x, axis=None, keepdims=False: _logsumexp(x, axis, keepdims),
-    lambda g, x, ans, axis, like: keep(g, like, axis) * exp(x - keep(ans, like, axis)),
+    lambda g, x, ans, axis, like: keep(g, like, axis) * exp(x - keep(ans, like, axis)).conjugate(),
     jvp=lambda t, x, ans, axis, keepdims, like: sum(t * exp(x - keep(ans, like, axis)), axis=axis, keepdims=keepdims),
 )
 softmax = defvjp(
@@ -300,7 +300,7 @@ def _cumprod_pull(g: Any, x: Any, ans: Any, like: Any, axis: Any) -> Any:
 
 
 def _logsumexp(x: Any, axis: Any, keepdims: bool) -> Any:
-    top = np.max(x, axis=axis, keepdims=True)
+    top = np.max(x.real, axis=axis, keepdims=True, initial=-np.inf)
     top = np.where(np.isfinite(top), top, np.zeros_like(top))  # all -inf: log(0) below is the answer
     with np.errstate(divide="ignore"):
         out = np.log(np.sum(np.exp(x - top), axis=axis, keepdims=True)) + top
@@ -308,6 +308,6 @@ def _logsumexp(x: Any, axis: Any, keepdims: bool) -> Any:
 
 
 def _softmax(x: Any, axis: Any) -> Any:
-    e = np.exp(x - np.max(x, axis=axis, keepdims=True))
+    e = np.exp(x - np.max(x, axis=axis, keepdims=True, initial=-np.inf))
     e /= np.sum(e, axis=axis, keepdims=True)
     return e
