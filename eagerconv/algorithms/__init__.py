@@ -161,8 +161,9 @@ def _planned(
     if (a_shape, b_shape) != expected or dtype != other:
         raise ValueError(f"operands {a_shape} {dtype} and {b_shape} {other} do not fit {spec}, which needs {expected}")
     native, size = dtype.newbyteorder("="), dtype.itemsize
-    if 0 in a_shape or 0 in b_shape:  # sums of nothing
-        return lambda a, b: np.zeros_like(a, native, shape=spec.shape(slot), order="C")
+    result = spec.shape(slot)
+    if 0 in (*a_shape, *b_shape, *result):  # sums of nothing, or no sums
+        return lambda a, b: np.zeros_like(a, native, shape=result, order="C")
     if device == "cpu" and not dtype.isnative:
         return lambda a, b: run(spec, slot, a.astype(native), b.astype(native), policy)
     if any(stride % size for stride in (*a, *b)):  # fields of a structured array: elements do not count whole steps

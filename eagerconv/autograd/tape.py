@@ -607,15 +607,19 @@ def _push_rule(op: Op, node: Node, position: int, t: Any) -> Any:
 
 
 def _push_transposed(op: Op, node: Node, position: int, t: Any) -> Any:
-    """J t as the pullback of the pullback: g -> J^H g is linear in g, and pulling t back through it gives (J^H)^H t."""
+    """J t as the pullback of the pullback: g -> J^H g is linear in g, and pulling t back through it gives (J^H)^H t.
+
+    Any g does. Ones say that every part of the result is asked for, to a rule that leaves out what is not.
+    """
     parent = node.parents[position]
     assert parent is not None
-    g = type(t)._wrap(np.zeros_like(t.data, shape=node.shape, dtype=node.dtype))
+    g = type(t)._wrap(np.ones_like(t.data, shape=node.shape, dtype=node.dtype))
     g._node = Node.leaf(g)
     with enable_grad():
         pulled = fit(op.pull(op, node, position, g), parent)
     pushed = backward([pulled], [t], [g._node], create_graph=_now().value)
-    return pushed.get(g._node, type(t)._wrap(g.data))  # zeros where the rule does not look at g
+    # Zeros where the rule does not look at g.
+    return pushed[g._node] if g._node in pushed else type(t)._wrap(np.zeros_like(g.data))
 
 
 multiply = elementwise("multiply", np.multiply, lambda y: y, lambda x: x)  # the one row that stands here: for `_times`
