@@ -210,8 +210,8 @@ PLANES = Table("planes", "BATCH GROUPS ROWS CHANNELS A_GROUP A_ROW A_CHANNEL", "
 # -- pointwise: elements, or rows; elements of a piece, or of a row; channels that rows belong to in turn
 POINTWISE = Table("pointwise", "SIZE PIECE CHANNELS NON_TEMPORAL")
 
-# -- pooling: of two axes; elements of a thread's workspace
-POOLING = Table("pooling", "SIZE:2 OUT:2 WINDOW:2 STRIDE:2 PAD:2 WORK")
+# -- pooling: of two axes, as `functional.windows` names them; elements of a thread's workspace
+POOLING = Table("pooling", "SIZE:2 OUT:2 EXTENT:2 STRIDE:2 DILATION:2 SHARE:2 PAD:2 WORK")
 
 # -- conversion of 16-bit floats
 CONVERT = Table("convert", "SIZE")
