@@ -222,8 +222,8 @@ NORMALISE = Table(
     "normalisation", "ROWS GROUPS SEGMENTS SIZE CHANNELS", "MEAN VARIANCE RSTD WEIGHT BIAS SUMS DOTS", "EPS RUN"
 )
 
-# -- pooling: of two axes; elements of a thread's workspace
-POOLING = Table("pooling", "SIZE:2 OUT:2 WINDOW:2 STRIDE:2 PAD:2 WORK")
+# -- pooling: of two axes, as `functional.windows` names them; elements of a thread's workspace
+POOLING = Table("pooling", "SIZE:2 OUT:2 EXTENT:2 STRIDE:2 DILATION:2 SHARE:2 PAD:2 WORK")
 
 # -- conversion of 16-bit floats
 CONVERT = Table("convert", "SIZE")

@@ -28,6 +28,12 @@ def choose(v: Vectors, condition: Any, one: Any, other: Any) -> Any:
     return v.builder.select(condition, one, other)
 
 
+@returning(lambda one, other: one)
+def plus(v: Vectors, one: Any, other: Any) -> Any:
+    """Their sum, where the order of several matters: additions with a flag of their own are not given `reassoc`."""
+    return v.builder.fadd(one, other, flags=("contract",))
+
+
 @returning(lambda pointer: types.CPointer(types.int64))
 def as_integers(v: Vectors, pointer: Any) -> Any:
     """The same memory as int64."""
