@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from itertools import product
 from typing import Any
@@ -65,9 +65,9 @@ def watch_launches() -> None:
     cuda._runtime = Watched(cuda.runtime())  # type: ignore[assignment]
     execute = cudnn_backend.Plan.execute
 
-    def told(plan: Any, handle: Any, operands: Sequence[int], workspace: int) -> None:
-        watched(f"an engine of cuDNN with {plan.workspace:,} bytes of workspace", lambda *_: None)(*operands)
-        execute(plan, handle, operands, workspace)
+    def told(plan: Any, handle: Any, places: tuple[int, ...]) -> None:
+        watched(f"an engine of cuDNN with {plan.workspace:,} bytes of workspace", lambda *_: None)(*places)
+        execute(plan, handle, places)
 
     cudnn_backend.Plan.execute = told  # type: ignore[method-assign]
 
@@ -103,7 +103,8 @@ def smoke() -> list[Case]:
     for slot in SLOTS:
         add("fft", slot, "float64")
         add("direct", slot, "float32", options={**PLAIN, "unshared": True})
-    told += [Case("bias and relu in one go", finished), Case("the tape", on_the_tape)]
+    told += [Case("bias and relu in one go", finished), Case("other numbers in the same places", repeated)]
+    told += [Case("the tape", on_the_tape)]
     for kind in (
         "float16",
         "bfloat16",
@@ -209,6 +210,22 @@ def finished() -> None:
     placed = [ec.asarray(a).to("cuda") for a in (x, w, bias)]
     own = ec.conv2d(*placed[:2], bias=placed[2], activation="relu", **PLAIN).to("cpu").numpy()
     np.testing.assert_allclose(own, truth, atol=1e-4)
+
+
+def repeated() -> None:
+    """What cuDNN was told of places is used again when a result gets the memory of the one before."""
+    import numpy as np
+    import oracle
+
+    import eagerconv as ec
+
+    rng = np.random.default_rng(3)
+    x, w = (rng.standard_normal(shape, dtype="f") for shape in ((2, 8, 9, 11), (16, 8, 3, 3)))
+    truth, placed = oracle.forward(x, w, **PLAIN), [ec.asarray(a).to("cuda") for a in (x, w)]
+    for scale in (1, 2, 4, 8):
+        own = ec.conv2d(*placed, algorithm="cudnn", **PLAIN).to("cpu").numpy()
+        np.testing.assert_allclose(own, scale * truth, atol=1e-4 * scale)
+        placed[0].data[...] *= 2
 
 
 def on_the_tape() -> None:

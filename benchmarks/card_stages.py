@@ -232,7 +232,8 @@ def parts() -> dict[str, Any]:
         "address": lambda: runtime.address(a),
         "device": runtime.device,
         "stream": runtime.stream,
-        "on": lambda: runtime.on(a).__enter__(),
+        "scratch": lambda: runtime.scratch(1024),
+        "on": lambda: runtime.on(a),
         "a kernel": lambda: kernel((1,), (32,), (a, a, table, 0, 0, 0, 0)),
     }
     return {"us": {name: host_microseconds(call) for name, call in tried.items()}}

@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -186,7 +186,7 @@ class FakeRuntime:
         return self.current_stream
 
     def on(self, *arrays: Any) -> Any:
-        return nullcontext()
+        return None
 
     def synchronize(self) -> None:
         pass
@@ -210,7 +210,11 @@ class FakeRuntime:
 
     def address(self, array: Any) -> int:
         assert type(array) is CudaArray, "an array of the CPU was passed to the GPU"
-        return array.ctypes.data
+        return array.__array_interface__["data"][0]
+
+    def scratch(self, size: int) -> tuple[Any, int]:
+        memory = self.empty((size,), "uint8")
+        return memory, self.address(memory)
 
     def empty(self, shape: Any, dtype: Any) -> Any:
         if self.memory is not None and math.prod(shape) * np.dtype(dtype).itemsize > self.memory:
