@@ -10,14 +10,23 @@ import numpy as np
 from eagerconv.autograd import rules, tape
 from eagerconv.autograd.tape import Node, Op
 from eagerconv.formulas import FORMULAS
-from eagerconv.kernels_cpu import formulas, matmul, pointwise, softmax
+from eagerconv.kernels_cpu import formulas, matmul, pointwise, reduce, softmax
+
+
+def _first(functions: tuple[Callable[..., Any], ...], *arrays: Any, **others: Any) -> Any:
+    """What the first function gives that gives anything."""
+    return next((found for function in functions if (found := function(*arrays, **others)) is not None), None)
+
 
 LARGE: dict[Op, Callable[..., Any]] = {
     rules.add: pointwise.add,
     rules.multiply: pointwise.multiply,
     rules.relu: pointwise.relu,
     rules.gate: pointwise.gate,
-    rules.sum: pointwise.sum,
+    rules.sum: lambda *arrays, **others: _first((pointwise.sum, reduce.sum), *arrays, **others),
+    rules.mean: reduce.mean,
+    rules.max: reduce.max,
+    rules.min: reduce.min,
     rules.matmul: matmul.matmul,
 }
 """For each operation a function that gives the same, or None where NumPy is as good."""

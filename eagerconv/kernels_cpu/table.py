@@ -222,6 +222,9 @@ NORMALISE = Table(
     "normalisation", "ROWS GROUPS SEGMENTS SIZE CHANNELS", "MEAN VARIANCE RSTD WEIGHT BIAS SUMS DOTS", "EPS RUN"
 )
 
+# -- reductions: numbers of a row, and of a piece; pieces of a row
+REDUCE = Table("reduction", "ROW PIECE PIECES")
+
 # -- pooling: of two axes, as `functional.windows` names them; elements of a thread's workspace
 POOLING = Table("pooling", "SIZE:2 OUT:2 EXTENT:2 STRIDE:2 DILATION:2 SHARE:2 PAD:2 WORK")
 

@@ -121,6 +121,11 @@ class Vectors:
         even = ir.Constant(ir.VectorType(I32, self.lanes), list(range(0, 2 * self.lanes, 2)))
         return self.builder.shuffle_vector(low, high, even)
 
+    def moved(self, vector: Any, lanes: int) -> Any:
+        """The vector with each lane's number that of the lane so many further on; those of the last lanes are of no meaning."""
+        places = [(lane + lanes) % self.lanes for lane in range(self.lanes)]
+        return self.builder.shuffle_vector(vector, vector, ir.Constant(ir.VectorType(I32, self.lanes), places))
+
     def sum(self, vector: Any) -> Any:
         """Horizontal sum as a tree, whose shape depends on the number of lanes alone."""
         function = self.declared(f"llvm.vector.reduce.fadd.{self.suffix}", self.element, [self.element, self.type])
