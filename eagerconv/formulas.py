@@ -281,6 +281,13 @@ def _hard_sigmoid(m: Machine, x: Value) -> Value:
     return m.below(m.above(x * (1 / 6) + 0.5, 0.0), 1.0)
 
 
+def _huber(m: Machine, a: Value, b: Value, delta: Value) -> Value:
+    """Half of d**2 where d = |a - b| is at most delta, beyond it delta (d - delta / 2)."""
+    d = abs(a - b)
+    near = m.below(d, delta)
+    return near * (d - 0.5 * near)
+
+
 # The steps of optimisers, of parameter, gradient and what is kept from step to step, which they give in the same order.
 
 
@@ -355,6 +362,19 @@ FORMULAS: dict[str, Formula] = {
     "softsign_d0": Formula(lambda m, g, x: g / ((1.0 + abs(x)) * (1.0 + abs(x))), 2),
     "hardsigmoid": Formula(_hard_sigmoid),
     "hardswish": Formula(lambda m, x: x * _hard_sigmoid(m, x)),
+    "subtract": Formula(lambda m, a, b: a - b, 2),
+    "divide": Formula(lambda m, a, b: a / b, 2),
+    "square": Formula(lambda m, x: x * x),
+    "absolute": Formula(lambda m, x: abs(x)),
+    "negative": Formula(lambda m, x: -x),
+    "plus_number": Formula(lambda m, x, number: x + number, 1, 1),
+    "times_number": Formula(lambda m, x, number: x * number, 1, 1),
+    "over_number": Formula(lambda m, x, number: x / number, 1, 1),
+    "number_less": Formula(lambda m, x, number: number - x, 1, 1),
+    "squared_error": Formula(lambda m, a, b: (a - b) * (a - b), 2),
+    "absolute_error": Formula(lambda m, a, b: abs(a - b), 2),
+    "huber_error": Formula(_huber, 2, 1),
+    "logit_error": Formula(lambda m, x, y: (1.0 - y) * x + m.softplus(-x), 2),
     "sgd": Formula(_sgd, 2, 2),
     "sgd_momentum": Formula(_momentum(False), 3, 3, 2),
     "sgd_nesterov": Formula(_momentum(True), 3, 3, 2),

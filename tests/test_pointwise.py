@@ -9,7 +9,7 @@ import pytest
 
 import eagerconv as ec
 from eagerconv.autograd import rules
-from eagerconv.kernels_cpu import pointwise, table, threads
+from eagerconv.kernels_cpu import formulas, pointwise, table, threads
 
 every_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 SHAPES = [(8, 64, 32, 32), (3, 37, 65, 67), (600, 500), (300_001,)]
@@ -248,3 +248,35 @@ def test_max_pooling_of_large_arrays_is_that_of_small_ones(dtype, ndim):
 
 def test_tables_of_streaming_agree():
     assert pointwise.STREAM_BYTES == table.STREAM_BYTES
+
+
+@every_dtype
+def test_arithmetic_of_large_arrays_with_numbers_and_with_one_another_is_numpys(dtype, monkeypatch):
+    a, b = numbers((70, 65, 67), dtype), numbers((70, 65, 67), dtype, 1)
+    taken = []
+    evaluate = formulas.evaluate
+    monkeypatch.setattr(formulas, "evaluate", lambda name, *rest: taken.append(name) or evaluate(name, *rest))
+    t, u = ec.asarray(a), ec.asarray(b)
+    with np.errstate(all="ignore"):
+        for number in (3, 0.1, -7.25, 0):
+            for function in (
+                lambda x, n=number: x + n, lambda x, n=number: n + x, lambda x, n=number: x - n, lambda x, n=number: n - x,
+                lambda x, n=number: x * n, lambda x, n=number: n * x, lambda x, n=number: x / n, lambda x, n=number: n / x,
+            ):  # fmt: skip
+                np.testing.assert_array_equal(function(t).data, function(a))
+        np.testing.assert_array_equal((t - u).data, a - b)
+        np.testing.assert_array_equal((t / u).data, a / b)
+        np.testing.assert_array_equal(abs(t).data, abs(a))
+        np.testing.assert_array_equal((-t).data, -a)
+        np.testing.assert_array_equal((t + 2**60).data, a + 2**60)
+    expected = {
+        "plus_number",
+        "times_number",
+        "over_number",
+        "number_less",
+        "subtract",
+        "divide",
+        "absolute",
+        "negative",
+    }
+    assert set(taken) == expected

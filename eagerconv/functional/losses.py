@@ -9,6 +9,7 @@ from eagerconv.autograd import rules
 from eagerconv.dtypes import widened
 from eagerconv.functional.activations import log_softmax, softplus
 from eagerconv.functional.class_losses import class_losses
+from eagerconv.fused import operation
 from eagerconv.tensor import Tensor, asarray
 from eagerconv.wrapping import floating
 
@@ -154,8 +155,9 @@ def binary_cross_entropy_with_logits(
     """
     x, y = _pair("binary_cross_entropy_with_logits", logits, target)
     # -y log s(x) - (1 - y) log(1 - s(x)), with log s(x) = -softplus(-x) and log(1 - s(x)) = -softplus(x) = log s(x) - x
-    positive = y if pos_weight is None else y * asarray(pos_weight)
-    losses = (1 - y) * x + (1 - y + positive) * softplus(-x)
+    if pos_weight is None:
+        return _compared("binary_cross_entropy_with_logits", "logit_error", x, y, (), reduction)
+    losses = (1 - y) * x + (1 - y + y * asarray(pos_weight)) * softplus(-x)
     return _reduced("binary_cross_entropy_with_logits", losses, reduction)
 
 
@@ -185,6 +187,8 @@ def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
     tensor(2., dtype=float64)
     """
     x, y = _pair("mse_loss", input, target)
+    if "c" not in (x.dtype.kind, y.dtype.kind):
+        return _compared("mse_loss", "squared_error", x, y, (), reduction)
     d = x - y
     return _reduced("mse_loss", (d * d.conjugate()).real, reduction)
 
@@ -198,6 +202,8 @@ def l1_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
     tensor(1., dtype=float64)
     """
     x, y = _pair("l1_loss", input, target)
+    if "c" not in (x.dtype.kind, y.dtype.kind):
+        return _compared("l1_loss", "absolute_error", x, y, (), reduction)
     return _reduced("l1_loss", abs(x - y), reduction)
 
 
@@ -234,9 +240,7 @@ def huber_loss(input: Any, target: Any, delta: float = 1.0, reduction: str = "me
     """
     delta = number("huber_loss: delta", delta, "(0, inf]")
     x, y = _pair("huber_loss", input, target)
-    d = abs(x - y)
-    near = rules.minimum(d, delta)
-    return _reduced("huber_loss", near * (d - 0.5 * near), reduction)  # d**2 / 2, or delta * (d - delta / 2)
+    return _compared("huber_loss", "huber_error", x, y, (delta,), reduction)
 
 
 def kl_div(log_input: Any, target: Any, log_target: bool = False, reduction: str = "batchmean") -> Tensor:
@@ -287,6 +291,12 @@ def _pair(name: str, input: Any, target: Any) -> tuple[Tensor, Tensor]:
     if x.dtype.kind in "biu" and y.dtype.kind in "biu":
         return floating(x), floating(y)
     return x.astype(y.dtype) if x.dtype.kind in "biu" else x, y.astype(x.dtype) if y.dtype.kind in "biu" else y
+
+
+def _compared(name: str, formula: str, x: Tensor, y: Tensor, numbers: tuple[float, ...], reduction: str) -> Tensor:
+    """A loss that is a formula of each pair of numbers; those of 16 bits are added up in single precision."""
+    losses = operation(formula)(widened(x), widened(y), numbers=numbers)
+    return _reduced(name, losses, reduction).astype(np.result_type(x.dtype, y.dtype), copy=False)
 
 
 def _reduced(name: str, losses: Tensor, reduction: str, count: int | None = None) -> Tensor:
