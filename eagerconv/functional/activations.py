@@ -11,7 +11,7 @@ from eagerconv.wrapping import documented, floating
 
 __all__ = [
     "elu", "gelu", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "log_sigmoid", "log_softmax", "mish", "prelu",
-    "relu", "selu", "sigmoid", "silu", "softmax", "softplus", "softsign",
+    "relu", "relu6", "selu", "sigmoid", "silu", "softmax", "softplus", "softsign",
 ]  # fmt: skip
 
 
@@ -41,6 +41,18 @@ def relu(x: Any) -> Tensor:
     tensor([0., 2.], dtype=float64)
     """
     return cast(Tensor, rules.relu(asarray(x)))
+
+
+@documented(x=_REAL, returns=_SAME)
+def relu6(x: Any) -> Tensor:
+    """Rectified linear unit that is cut off at 6.
+
+    Krizhevsky, "Convolutional deep belief networks on CIFAR-10", 2010; used by MobileNets.
+
+    >>> relu6([-1.0, 2.0, 8.0])
+    tensor([0., 2., 6.], dtype=float64)
+    """
+    return _applied("relu6", x)
 
 
 @documented(x=_REAL, slope="float\n    Of the negative side, and at zero.", returns=_SAME)
