@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import numbers
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -29,8 +30,9 @@ from eagerconv.autograd.keeping import changed, keep, keep_parts, sample
 from eagerconv.scopes import Block, Setting
 
 __all__ = [
-    "Node", "Op", "Traced", "backward", "defvjp", "elementwise", "enable_grad", "forward", "inexact", "is_grad_enabled",
-    "joint", "linear", "multilinear", "no_grad", "parameters", "reachable", "tell", "unwatch", "watch",
+    "LostHistory", "Node", "Op", "Traced", "backward", "defvjp", "elementwise", "enable_grad", "forward", "inexact",
+    "is_grad_enabled", "joint", "linear", "multilinear", "no_grad", "parameters", "reachable", "sequence", "tell", "unwatch",
+    "usual", "watch",
 ]  # fmt: skip
 
 Rule = Callable[..., Any]
@@ -193,7 +195,7 @@ class Traced:
         self._data, self._version, self._base = array, [0], None
 
 
-_sequence = itertools.count()
+_numbers = itertools.count()
 
 
 class Node:
@@ -219,7 +221,7 @@ class Node:
         self.saved: dict[int, tuple[Any, ...]] | None = saved  # None: used up by a sweep
         self.shape: tuple[int, ...] = out.shape
         self.dtype = out.dtype
-        self.seq = next(_sequence)
+        self.seq = next(_numbers)
         self.hooks: dict[int, Callable[[Any], Any]] | None = None
         self.owner: weakref.ref[Traced] | None = None
 
@@ -278,6 +280,7 @@ def ordinal(slot: int) -> str:
 
 # ----- Operations -----
 
+_PLAIN = frozenset((np.ndarray, bool, int, float, complex, np.bool_, np.int64, np.float32, np.float64))  # of operands
 _ANS = -1
 _HOLDING = ("index", "repeats")  # parameters that may be arrays of the user's
 _SLOTS = {"x": 0, "y": 1, "z": 2, "ans": _ANS}
@@ -357,8 +360,10 @@ class Op:
                 if operand._node is not None:
                     tracked = True
                 arrays.append(operand._data)
-            else:
+            elif type(operand) in _PLAIN or usual(operand) is operand:
                 arrays.append(operand)
+            else:
+                return self(*[usual(x) for x in operands], **params)
         for value in params.values():
             if isinstance(value, Traced):
                 params = self._without_traced(params)
@@ -618,7 +623,45 @@ def _push_transposed(op: Op, node: Node, position: int, t: Any) -> Any:
     return pushed.get(g._node, type(t)._wrap(g.data))  # zeros where the rule does not look at g
 
 
-multiply = elementwise("multiply", np.multiply, lambda y: y, lambda x: x)  # the one row that stands here: for `_times`
+multiply = elementwise("multiply", np.multiply, lambda y: y, lambda x: x)  # the row that stands here for `_times`
+stack = defvjp(  # and the one for `sequence`
+    "stack",
+    lambda *operands, axis: np.stack(operands, axis),
+    lambda g, position, axis: g[(*(slice(None),) * axis, position)],
+)
+
+
+class LostHistory(RuntimeError):
+    """A tracked object was given to something that knows nothing of the tape."""
+
+
+def sequence(x: Any, like: Any = None) -> Any:
+    """The array of a number or of nested sequences, where `like` is; a recorded one, if there are tracked objects in them."""
+    try:
+        return np.asarray(x, like=like)
+    except LostHistory:
+        if not isinstance(x, (list, tuple)):
+            raise
+    parts = [sequence(part, like) if isinstance(part, (list, tuple)) else part for part in x]
+    return stack(*[part if isinstance(part, Traced) else np.asarray(part, like=like) for part in parts], axis=0)
+
+
+def _tracks(x: Any) -> bool:
+    """Whether a tracked object is in the nested sequences."""
+    if isinstance(x, (list, tuple)):
+        return any(_tracks(part) for part in x)
+    return isinstance(x, Traced) and x._node is not None
+
+
+def usual(x: Any) -> Any:
+    """An operand as rules and NumPy know it: recorded, where sequences hold tracked objects, and a float for fractions."""
+    if type(x) in _PLAIN or isinstance(x, Traced):
+        return x
+    if isinstance(x, (list, tuple)):
+        return sequence(x) if _tracks(x) and _now().value else x
+    if isinstance(x, numbers.Number) and not isinstance(x, (int, float, complex, np.generic)):
+        return float(x)  # type: ignore[arg-type]  # NumPy would make it an object
+    return x
 
 
 # ----- Sweeps -----
