@@ -313,6 +313,7 @@ class Op:
         "large",
         "name",
         "names",
+        "parts",
         "plans",
         "pull",
         "push",
@@ -336,6 +337,9 @@ class Op:
     ) -> None:
         # Gives the same for large arrays, only faster, or None where it is not faster; `eagerconv.large` sets it.
         self.large: Callable[..., Any] | None = None
+        # Of an operation that picks elements by its parameter index: puts several cotangents, by `indices` and `shape`, in one
+        # array. Were each put into one of its own, a loop over n rows would take the time of n squared.
+        self.parts: Op | None = None
         self.at_once = at_once  # one call of the only rule gives the cotangents of all operands
         self.name, self.fn, self.rules, self.jvps = name, fn, rules, jvps
         self.pull, self.push, self.view = pull, push, view
@@ -739,6 +743,7 @@ def backward(
     path = _between([out._node for out in outputs], targets)
     wanted = {node for node in path if node.op is None} if targets is None else set(targets)
     pending: dict[Node, Any] = {}
+    parts: dict[Node, list[tuple[Any, Node]]] = {}  # what belongs to parts of a node, with the nodes that picked them
     found: dict[Node, Any] = {}
     with grad_mode(create_graph):
         for out, cotangent in zip(outputs, cotangents, strict=True):
@@ -746,13 +751,19 @@ def backward(
                 _add(pending, out._node, fit(cotangent, out._node))
         try:
             for node in reversed(path):
+                if node in parts:
+                    _add(pending, node, _put_together(parts.pop(node), node))
                 if (g := pending.pop(node, None)) is None:
                     continue
                 if node.hooks:
                     g = _run_hooks(node, g)
                 if node in wanted:
                     found[node] = g
-                _pull_into(node, g, path, pending, retain)
+                if node.op is not None and node.op.parts is not None and _watcher is None:
+                    if node.parents[0] in path:
+                        parts.setdefault(node.parents[0], []).append((g, node))
+                else:
+                    _pull_into(node, g, path, pending, retain)
         except BaseException:
             if not retain:
                 for node in path:
@@ -776,6 +787,17 @@ def _pull_into(node: Node, g: Any, path: dict[Node, None], pending: dict[Node, A
             _add(pending, parent, fit(value, parent))
     if positions and not retain:
         node.free()
+
+
+def _put_together(parts: list[tuple[Any, Node]], parent: Node) -> Any:
+    """The cotangent of a node, of those of its parts."""
+    (g, node), op = parts[0], parts[0][1].op
+    assert op is not None
+    if len(parts) == 1:
+        return fit(op.pull(op, node, 0, g), parent)
+    assert op.parts is not None
+    indices = tuple([node.params["index"] for _, node in parts])
+    return op.parts(*[g for g, _ in parts], indices=indices, shape=parent.shape)
 
 
 def forward(outputs: Sequence[Traced], sources: Sequence[Node], tangents: Sequence[Any]) -> list[Any]:
