@@ -3,6 +3,7 @@
 Every type (float32 as it is and as TF32, float16, bfloat16) in both layouts, forward and both gradients, by the card's own
 clock. Values are compared with float64 on the card before anything is timed. PyTorch runs with and without its own search
 for the fastest engine (`cudnn.benchmark`); percentages are of the fastest large matrix product seen in the same run.
+`--quick` times fewer calls, and `benchmarks.card` as many of the layers as it has time for.
 """
 
 from __future__ import annotations
@@ -20,15 +21,26 @@ import numpy as np
 import eagerconv as ec
 from benchmarks.harness import RESULTS, Table, geometric_mean, headline, machine, progress
 from benchmarks.layers import CORE, Layer
+from eagerconv.kernels_gpu import cuda
 from eagerconv.record import OPERANDS
 from eagerconv.spec import Slot
 
 SLOTS: dict[str, Slot] = {"forward": "y", "grad inputs": "x", "grad weights": "w"}
 LAYOUTS = ("NCHW", "NHWC")
+PEERS = ("PyTorch", "PyTorch, benchmark")
 ALLOWED = {"float32": 1e-4, "TF32": 5e-3, "float16": 5e-3, "bfloat16": 4e-2}
 """By type: the largest error, relative to the largest true value."""
 
-WARM, CALLS, ROUNDS = 5, 20, 15
+
+class Effort(NamedTuple):
+    """How often a call is made: before it is timed, in a block that is timed, and how many blocks."""
+
+    warm: int = 5
+    calls: int = 20
+    rounds: int = 15
+
+
+FULL, QUICK = Effort(), Effort(2, 10, 5)
 
 
 class Setting(NamedTuple):
@@ -53,11 +65,16 @@ def on_card(array: np.ndarray, setting: Setting) -> Any:
     return tensor.contiguous(memory_format=torch.channels_last if nd == 2 else torch.channels_last_3d)
 
 
-def ours(layer: Layer, tensors: dict[Slot, Any], setting: Setting) -> dict[str, Callable[[], Any]]:
-    """The public functions on CuPy's view of the same memory."""
+def shared(tensors: dict[Slot, Any]) -> dict[Slot, ec.Tensor]:
+    """PyTorch's tensors as ours, in the same memory."""
     import cupy
 
-    x, w, y = (ec.asarray(cupy.from_dlpack(tensors[slot])) for slot in ("x", "w", "y"))
+    return {slot: ec.asarray(cupy.from_dlpack(tensor)) for slot, tensor in tensors.items()}
+
+
+def ours(layer: Layer, tensors: dict[Slot, ec.Tensor], setting: Setting) -> dict[str, Callable[[], Any]]:
+    """The public functions."""
+    x, w, y = (tensors[slot] for slot in ("x", "w", "y"))
     n = len(layer.size)
     options: dict[str, Any] = {
         "border_mode": tuple((p, p) for p in layer.per_axis(layer.pad)),
@@ -104,36 +121,51 @@ def pytorch(layer: Layer, tensors: dict[Slot, Any]) -> dict[str, Callable[[], An
     }
 
 
-def microseconds(call: Callable[[], Any]) -> float:
+def microseconds(call: Callable[[], Any], effort: Effort = FULL) -> float:
     """Median time of a call on the card, by its events around blocks of calls."""
     import torch
 
-    for _ in range(WARM):
+    for _ in range(effort.warm):
         call()
     samples = []
-    for _ in range(ROUNDS):
+    for _ in range(effort.rounds):
         start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         start.record()
-        for _ in range(CALLS):
+        for _ in range(effort.calls):
             call()
         stop.record()
         stop.synchronize()
-        samples.append(start.elapsed_time(stop) * 1e3 / CALLS)
+        samples.append(start.elapsed_time(stop) * 1e3 / effort.calls)
+    return statistics.median(samples)
+
+
+def waited_microseconds(call: Callable[[], Any], effort: Effort = FULL) -> float:
+    """The same by the host's clock, each block from an idle card to an idle card: where PyTorch's events are not to be had."""
+    runtime = cuda.runtime()
+    for _ in range(effort.warm):
+        call()
+    samples = []
+    for _ in range(effort.rounds):
+        runtime.synchronize()
+        start = time.perf_counter()
+        for _ in range(effort.calls):
+            call()
+        runtime.synchronize()
+        samples.append((time.perf_counter() - start) * 1e6 / effort.calls)
     return statistics.median(samples)
 
 
 def host_microseconds(call: Callable[[], Any], calls: int = 1000) -> float:
     """Time of a call on the host: many in a row on a tiny problem, without waiting for the card."""
-    import torch
-
+    runtime = cuda.runtime()
     for _ in range(50):
         call()
-    torch.cuda.synchronize()
+    runtime.synchronize()
     start = time.perf_counter()
     for _ in range(calls):
         call()
     seconds = time.perf_counter() - start
-    torch.cuda.synchronize()
+    runtime.synchronize()
     return seconds / calls * 1e6
 
 
@@ -157,7 +189,7 @@ def allow_tf32(allowed: bool) -> None:
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = allowed
 
 
-def measure(layer: Layer, setting: Setting) -> list[dict[str, Any]]:
+def measure(layer: Layer, setting: Setting, effort: Effort = FULL) -> list[dict[str, Any]]:
     """One record for each operation."""
     import torch
 
@@ -165,23 +197,51 @@ def measure(layer: Layer, setting: Setting) -> list[dict[str, Any]]:
     arrays = layer.arrays()
     tensors: dict[Slot, Any] = {slot: on_card(array, setting) for slot, array in arrays.items()}
     double = {slot: tensor.double().contiguous() for slot, tensor in tensors.items()}
-    mine, theirs, true = ours(layer, tensors, setting), pytorch(layer, tensors), pytorch(layer, double)
+    mine, theirs, true = ours(layer, shared(tensors), setting), pytorch(layer, tensors), pytorch(layer, double)
     records = []
     for operation, slot in SLOTS.items():
         truth, own = true[operation](), torch.from_dlpack(mine[operation]().data).double()
-        error = float((own - truth).abs().max() / truth.abs().max())
-        if not error < ALLOWED[setting.type]:
-            raise SystemExit(f"{layer.name}, {operation}, {setting}: relative error {error:.1e}; nothing was timed")
-        record = {"layer": layer.name, "operation": operation, **setting._asdict(), "error": error}
+        record = checked(layer, setting, operation, float((own - truth).abs().max() / truth.abs().max()))
         record["algorithm"] = ec.explain(mine[operation])[0].chosen
-        record["eagerconv"] = microseconds(mine[operation])
-        for name, search in (("PyTorch", False), ("PyTorch, benchmark", True)):
+        record["eagerconv"] = microseconds(mine[operation], effort)
+        for name, search in zip(PEERS, (False, True), strict=True):
             torch.backends.cudnn.benchmark = search
-            record[name] = microseconds(theirs[operation])
+            record[name] = microseconds(theirs[operation], effort)
         record["gflops"] = layer.operations / record["eagerconv"] / 1e3
         record["bytes"] = sum(tensors[s].nbytes for s in (*OPERANDS[slot], slot))
         records.append(record)
     return records
+
+
+def checked(layer: Layer, setting: Setting, operation: str, error: float) -> dict[str, Any]:
+    """The beginning of a record; a relative error that is no rounding stops the program."""
+    if not error < ALLOWED[setting.type]:
+        raise SystemExit(f"{layer.name}, {operation}, {setting}: relative error {error:.1e}; nothing was timed")
+    return {"layer": layer.name, "operation": operation, **setting._asdict(), "error": error}
+
+
+def measure_alone(layer: Layer, setting: Setting, effort: Effort = FULL) -> list[dict[str, Any]]:
+    """The same without PyTorch: true values are those of the CPU in float64, and nobody is compared with."""
+    arrays = {slot: array.astype(setting.dtype) for slot, array in layer.arrays().items()}
+    true = ours(layer, {slot: ec.asarray(array.astype(float)) for slot, array in arrays.items()}, setting)
+    tensors = {slot: ec.asarray(array).to("cuda") for slot, array in arrays.items()}
+    if setting.layout == "NHWC":
+        tensors = {slot: ec.asarray(channels_last(tensor.data)) for slot, tensor in tensors.items()}
+    mine, records = ours(layer, tensors, setting), []
+    for operation in SLOTS:
+        truth, own = (calls[operation]().to("cpu").numpy().astype(float) for calls in (true, mine))
+        record = checked(layer, setting, operation, float(abs(own - truth).max() / abs(truth).max()))
+        record["algorithm"] = ec.explain(mine[operation])[0].chosen
+        record["eagerconv"] = waited_microseconds(mine[operation], effort)
+        record["gflops"] = layer.operations / record["eagerconv"] / 1e3
+        records.append(record)
+    return records
+
+
+def channels_last(array: Any) -> Any:
+    """A copy with the channels beside each other, seen with the axes as they are."""
+    xp = cuda.runtime().xp
+    return xp.moveaxis(xp.ascontiguousarray(xp.moveaxis(array, 1, -1)), -1, 1)
 
 
 def report(records: list[dict[str, Any]], limits: dict[str, float]) -> list[Table]:
@@ -203,7 +263,7 @@ def report(records: list[dict[str, Any]], limits: dict[str, float]) -> list[Tabl
         ]
         table = Table(f"{setting.type}, {setting.layout}", columns)
         for r in part:
-            ratios = [r[name] / r["eagerconv"] for name in ("PyTorch", "PyTorch, benchmark")]
+            ratios = [r[name] / r["eagerconv"] for name in PEERS]
             percent = 100 * r["gflops"] / limits[setting.type]
             row = [r["layer"], r["operation"], r["algorithm"], r["eagerconv"], percent, f"{r['error']:.0e}"]
             table.rows.append([*row, r["PyTorch"], ratios[0], r["PyTorch, benchmark"], ratios[1]])
@@ -215,17 +275,19 @@ def report(records: list[dict[str, Any]], limits: dict[str, float]) -> list[Tabl
     return tables
 
 
+TINY = Layer("tiny", 1, 8, (8, 8), 8, (3, 3), 1, 1)
+
+
 def overhead() -> Table:
     """What a call costs on the host."""
     import torch
 
-    layer = Layer("tiny", 1, 8, (8, 8), 8, (3, 3), 1, 1)
     setting = Setting("float32", "NCHW")
     allow_tf32(False)
-    tensors: dict[Slot, Any] = {slot: on_card(array, setting) for slot, array in layer.arrays().items()}
+    tensors: dict[Slot, Any] = {slot: on_card(array, setting) for slot, array in TINY.arrays().items()}
     torch.backends.cudnn.benchmark = False
     table = Table("Host time of a call on 1 x 8 x 8 x 8", ["operation", "us", "PyTorch, us", "ratio"])
-    mine, theirs = ours(layer, tensors, setting), pytorch(layer, tensors)
+    mine, theirs = ours(TINY, shared(tensors), setting), pytorch(TINY, tensors)
     for operation in SLOTS:
         a, b = host_microseconds(mine[operation]), host_microseconds(theirs[operation])
         table.rows.append([operation, a, b, b / a])
@@ -254,6 +316,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="part of the names of the layers to measure")
     parser.add_argument("--types", nargs="+", default=list(ALLOWED), choices=list(ALLOWED))
+    parser.add_argument("--quick", action="store_true", help="time fewer calls")
     parser.add_argument("--save", action="store_true", help="write the figures to benchmarks/results")
     options = parser.parse_args()
 
@@ -263,7 +326,11 @@ def main() -> None:
     layers = [layer for layer in CORE if options.only in layer.name]
     jobs = [(layer, Setting(kind, layout)) for kind in options.types for layout in LAYOUTS for layer in layers]
     limits = peaks(options.types)
-    records = [r for layer, setting in progress(jobs, "layers") for r in measure(layer, setting)]
+    records = [
+        r
+        for layer, setting in progress(jobs, "layers")
+        for r in measure(layer, setting, QUICK if options.quick else FULL)
+    ]
     tables = [overhead(), *report(records, limits)]
     facts = {**machine(), **card(), "peaks, GFLOP/s": limits}
     on = ", ".join(f"{name} {facts[name]}" for name in ("card", "driver", "cudnn", "cupy"))

@@ -11,6 +11,7 @@ import numpy as np
 
 from eagerconv import tree
 from eagerconv.arguments import number
+from eagerconv.fused import update
 from eagerconv.tensor import Tensor, asarray
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSProp", "clip_by_norm", "clip_by_value"]
@@ -181,16 +182,15 @@ class SGD(Optimizer):
 
     def update(self, p: Any, g: Any, state: dict[str, Any], lr: float) -> None:
         """One step."""
-        if self.weight_decay:
-            g = g + self.weight_decay * p
-        if self.momentum:
-            if "velocity" not in state:
-                state["velocity"] = g.copy()
-            else:
-                state["velocity"] *= self.momentum
-                state["velocity"] += g
-            g = g + self.momentum * state["velocity"] if self.nesterov else state["velocity"]
-        p -= lr * g
+        numbers = (lr, self.weight_decay)
+        if not self.momentum:
+            update("sgd", [p], [g], numbers)
+            return
+        if "velocity" not in state:
+            state["velocity"] = np.zeros_like(p)
+        update(
+            "sgd_nesterov" if self.nesterov else "sgd_momentum", [p, state["velocity"]], [g], (*numbers, self.momentum)
+        )
 
 
 class Adam(Optimizer):
@@ -244,27 +244,18 @@ class Adam(Optimizer):
             raise TypeError(f"betas must be two numbers in [0, 1), not {betas!r}")
         super().__init__(params, lr, **limits, beta1=(betas[0], 0, 1), beta2=(betas[1], 0, 1))
         self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
+        self.decoupled = 0.0
 
     def update(self, p: Any, g: Any, state: dict[str, Any], lr: float) -> None:
         """One step."""
-        if self.weight_decay:
-            g = g + self.weight_decay * p
         if not state:
             state.update(step=0, mean=np.zeros_like(p), square=np.zeros_like(p))
         state["step"] += 1
         b1, b2 = self.betas
-        mean, square = state["mean"], state["square"]
-        work = np.empty_like(mean)  # the only array made here: memory is what a step waits for
-        mean += np.multiply(np.subtract(g, mean, out=work), 1 - b1, out=work)
-        square *= b2
-        square += np.multiply(np.multiply(g, g, out=work), 1 - b2, out=work)
         # Both means began at zero: divide by the share of the weights they have seen.
-        np.sqrt(square, out=work)
-        work /= math.sqrt(1 - b2 ** state["step"])
-        work += self.eps
-        np.divide(mean, work, out=work)
-        work *= lr / (1 - b1 ** state["step"])
-        p -= work
+        rate, root = lr / (1 - b1 ** state["step"]), math.sqrt(1 - b2 ** state["step"])
+        numbers = (rate, self.weight_decay, 1 - lr * self.decoupled, 1 - b1, b2, 1 - b2, root, self.eps)
+        update("adam", [p, state["mean"], state["square"]], [g], numbers)
 
 
 class AdamW(Adam):
@@ -297,11 +288,6 @@ class AdamW(Adam):
     ) -> None:
         super().__init__(params, lr, betas, eps, 0.0)
         self.decoupled = number("weight_decay", weight_decay, "[0, inf)")
-
-    def update(self, p: Any, g: Any, state: dict[str, Any], lr: float) -> None:
-        """One step."""
-        p *= 1 - lr * self.decoupled
-        super().update(p, g, state, lr)
 
 
 class RMSProp(Optimizer):
@@ -362,24 +348,12 @@ class RMSProp(Optimizer):
 
     def update(self, p: Any, g: Any, state: dict[str, Any], lr: float) -> None:
         """One step."""
-        if self.weight_decay:
-            g = g + self.weight_decay * p
         if not state:
             names = ["square"] + ["mean"] * self.centered + ["velocity"] * bool(self.momentum)
             state.update({name: np.zeros_like(p) for name in names})
-        square = state["square"]
-        square *= self.alpha
-        square += (1 - self.alpha) * g * g
-        scale = square
-        if self.centered:
-            state["mean"] += (1 - self.alpha) * (g - state["mean"])
-            scale = square - state["mean"] ** 2
-        step = g / (np.sqrt(scale) + self.eps)
-        if self.momentum:
-            state["velocity"] *= self.momentum
-            state["velocity"] += step
-            step = state["velocity"]
-        p -= lr * step
+        name = "rmsprop" + "_centered" * self.centered + "_moving" * bool(self.momentum)
+        numbers = (lr, self.weight_decay, self.alpha, 1 - self.alpha, self.eps, self.momentum)
+        update(name, [p, *state.values()], [g], numbers)
 
 
 def clip_by_norm(grads: Any, max_norm: float) -> tuple[Any, float]:

@@ -9,6 +9,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from numbers import Real
 from typing import Any, SupportsIndex, TypeAlias, cast
 
 import numpy as np
@@ -58,6 +59,46 @@ def _method(function: Callable[..., Any], doc: str) -> Callable[..., Any]:
     method.__name__ = function.__name__
     method.__doc__ = doc
     return method
+
+
+def _operators(row: Callable[..., Any]) -> tuple[Callable[[Tensor, Any], Tensor], Callable[[Tensor, Any], Tensor]]:
+    """The operator with a tensor before it, and with one behind it."""
+
+    def before(self: Tensor, other: Any) -> Any:
+        return row(self, other) if type(other) in _OURS else _beside(row, other, self, other)
+
+    def behind(self: Tensor, other: Any) -> Any:
+        return row(other, self) if type(other) in _OURS else _beside(row, other, other, self)
+
+    return before, behind
+
+
+def _comparison(row: Callable[..., Any], without: bool) -> Callable[[Tensor, Any], Tensor]:
+    """The operator == or !=, whose answer is `without` beside what no number can be compared with, such as a word."""
+
+    def method(self: Tensor, other: Any) -> Any:
+        if type(other) in _OURS:
+            return row(self, other)
+        try:
+            return _beside(row, other, self, other)
+        except TypeError:
+            return Tensor._wrap(np.full_like(self.data, without, dtype=bool))
+
+    return method
+
+
+def _beside(row: Callable[..., Any], stranger: Any, x: Any, y: Any) -> Any:
+    """What an operator gives where one operand, `stranger`, is of a class that is not ours."""
+    if _stands_back(stranger):
+        return NotImplemented
+    if isinstance(stranger, Real):  # a Fraction, which NumPy keeps as an object
+        x, y = (float(v) if v is stranger else v for v in (x, y))
+    out = row(x, y)
+    if out.dtype.kind == "O":
+        raise TypeError(
+            f"a {type(stranger).__name__} is no number that a tensor can meet; convert it first, as by float()"
+        )
+    return out
 
 
 _accumulating = threading.RLock()  # several threads may add to the gradient of one leaf
@@ -372,85 +413,21 @@ class Tensor(Traced):
             self._node.hooks = {}
         return HookHandle(self._node.hooks, hook)
 
-    # ----- Operators -----
+    # ----- Operators: beside an operand whose class has its own way they leave it to that -----
 
-    def __add__(self, other: Any) -> Tensor:
-        return cast(Tensor, _add(self, other))
-
-    def __radd__(self, other: Any) -> Tensor:
-        return cast(Tensor, _add(other, self))
-
-    def __sub__(self, other: Any) -> Tensor:
-        return cast(Tensor, _subtract(self, other))
-
-    def __rsub__(self, other: Any) -> Tensor:
-        return cast(Tensor, _subtract(other, self))
-
-    def __mul__(self, other: Any) -> Tensor:
-        return cast(Tensor, _multiply(self, other))
-
-    def __rmul__(self, other: Any) -> Tensor:
-        return cast(Tensor, _multiply(other, self))
-
-    def __truediv__(self, other: Any) -> Tensor:
-        return cast(Tensor, _divide(self, other))
-
-    def __rtruediv__(self, other: Any) -> Tensor:
-        return cast(Tensor, _divide(other, self))
-
-    def __floordiv__(self, other: Any) -> Tensor:
-        return cast(Tensor, _floor_divide(self, other))
-
-    def __rfloordiv__(self, other: Any) -> Tensor:
-        return cast(Tensor, _floor_divide(other, self))
-
-    def __mod__(self, other: Any) -> Tensor:
-        return cast(Tensor, _remainder(self, other))
-
-    def __rmod__(self, other: Any) -> Tensor:
-        return cast(Tensor, _remainder(other, self))
-
-    def __pow__(self, other: Any) -> Tensor:
-        return cast(Tensor, _power(self, other))
-
-    def __rpow__(self, other: Any) -> Tensor:
-        return cast(Tensor, _power(other, self))
-
-    def __matmul__(self, other: Any) -> Tensor:
-        return cast(Tensor, _matmul(self, other))
-
-    def __rmatmul__(self, other: Any) -> Tensor:
-        return cast(Tensor, _matmul(other, self))
-
-    def __and__(self, other: Any) -> Tensor:
-        return cast(Tensor, _bitwise_and(self, other))
-
-    def __rand__(self, other: Any) -> Tensor:
-        return cast(Tensor, _bitwise_and(other, self))
-
-    def __or__(self, other: Any) -> Tensor:
-        return cast(Tensor, _bitwise_or(self, other))
-
-    def __ror__(self, other: Any) -> Tensor:
-        return cast(Tensor, _bitwise_or(other, self))
-
-    def __xor__(self, other: Any) -> Tensor:
-        return cast(Tensor, _bitwise_xor(self, other))
-
-    def __rxor__(self, other: Any) -> Tensor:
-        return cast(Tensor, _bitwise_xor(other, self))
-
-    def __lshift__(self, other: Any) -> Tensor:
-        return cast(Tensor, _left_shift(self, other))
-
-    def __rlshift__(self, other: Any) -> Tensor:
-        return cast(Tensor, _left_shift(other, self))
-
-    def __rshift__(self, other: Any) -> Tensor:
-        return cast(Tensor, _right_shift(self, other))
-
-    def __rrshift__(self, other: Any) -> Tensor:
-        return cast(Tensor, _right_shift(other, self))
+    __add__, __radd__ = _operators(_add)
+    __sub__, __rsub__ = _operators(_subtract)
+    __mul__, __rmul__ = _operators(_multiply)
+    __truediv__, __rtruediv__ = _operators(_divide)
+    __floordiv__, __rfloordiv__ = _operators(_floor_divide)
+    __mod__, __rmod__ = _operators(_remainder)
+    __pow__, __rpow__ = _operators(_power)
+    __matmul__, __rmatmul__ = _operators(_matmul)
+    __and__, __rand__ = _operators(_bitwise_and)
+    __or__, __ror__ = _operators(_bitwise_or)
+    __xor__, __rxor__ = _operators(_bitwise_xor)
+    __lshift__, __rlshift__ = _operators(_left_shift)
+    __rshift__, __rrshift__ = _operators(_right_shift)
 
     def __divmod__(self, other: Any) -> tuple[Tensor, Tensor]:
         return self // other, self % other
@@ -470,23 +447,15 @@ class Tensor(Traced):
     def __invert__(self) -> Tensor:
         return cast(Tensor, _invert(self))
 
-    def __eq__(self, other: object) -> Tensor:  # type: ignore[override]
-        return cast(Tensor, _equal(self, other))
+    __eq__ = _comparison(_equal, False)  # type: ignore[assignment]
+    __ne__ = _comparison(_not_equal, True)  # type: ignore[assignment]
+    __lt__ = _operators(_less)[0]
+    __le__ = _operators(_less_equal)[0]
+    __gt__ = _operators(_greater)[0]
+    __ge__ = _operators(_greater_equal)[0]
 
-    def __ne__(self, other: object) -> Tensor:  # type: ignore[override]
-        return cast(Tensor, _not_equal(self, other))
-
-    def __lt__(self, other: Any) -> Tensor:
-        return cast(Tensor, _less(self, other))
-
-    def __le__(self, other: Any) -> Tensor:
-        return cast(Tensor, _less_equal(self, other))
-
-    def __gt__(self, other: Any) -> Tensor:
-        return cast(Tensor, _greater(self, other))
-
-    def __ge__(self, other: Any) -> Tensor:
-        return cast(Tensor, _greater_equal(self, other))
+    def __contains__(self, item: Any) -> bool:
+        return bool(np.any(cast(Any, self == item)))
 
     def __getitem__(self, index: Any) -> Tensor:
         return cast(Tensor, rules.getitem(self, index=dispatch.plain(index)))
@@ -542,6 +511,8 @@ class Tensor(Traced):
         return self._update(np.right_shift, other)
 
     def _update(self, ufunc: np.ufunc, other: Any) -> Tensor:
+        if type(other) not in _OURS and _stands_back(other):
+            return cast(Tensor, NotImplemented)  # so that the operator without = is asked
         other = tape.usual(other)
         if self._must_record(other):
             return self._take_over(dispatch.row(ufunc)(self, other))
@@ -596,28 +567,46 @@ class Tensor(Traced):
     # ----- Methods: the same functions as in the namespace, on this tensor -----
 
     def sum(
-        self, axis: Axis = None, dtype: npt.DTypeLike | None = None, out: Any = None, keepdims: bool = False
+        self,
+        axis: Axis = None,
+        dtype: npt.DTypeLike | None = None,
+        out: Any = None,
+        keepdims: bool = False,
+        initial: Any = None,
+        where: Any = True,
     ) -> Tensor:
         """Sum over the given axes, or all."""
-        if out is None:
+        if out is initial is None and where is True:
             return cast(Tensor, rules.sum(self, axis=axis, dtype=dtype, keepdims=keepdims))
-        return self._into(np.sum, out, axis=axis, dtype=dtype, keepdims=keepdims)
+        return self._called(np.sum, axis=axis, dtype=dtype, out=out, keepdims=keepdims, initial=initial, where=where)
 
     def prod(
-        self, axis: Axis = None, dtype: npt.DTypeLike | None = None, out: Any = None, keepdims: bool = False
+        self,
+        axis: Axis = None,
+        dtype: npt.DTypeLike | None = None,
+        out: Any = None,
+        keepdims: bool = False,
+        initial: Any = None,
+        where: Any = True,
     ) -> Tensor:
         """Multiply over the given axes, or all."""
-        if out is None:
+        if out is initial is None and where is True:
             return cast(Tensor, rules.prod(self, axis=axis, dtype=dtype, keepdims=keepdims))
-        return self._into(np.prod, out, axis=axis, dtype=dtype, keepdims=keepdims)
+        return self._called(np.prod, axis=axis, dtype=dtype, out=out, keepdims=keepdims, initial=initial, where=where)
 
     def mean(
-        self, axis: Axis = None, dtype: npt.DTypeLike | None = None, out: Any = None, keepdims: bool = False
+        self,
+        axis: Axis = None,
+        dtype: npt.DTypeLike | None = None,
+        out: Any = None,
+        keepdims: bool = False,
+        *,
+        where: Any = True,
     ) -> Tensor:
         """Arithmetic mean over the given axes, or all."""
-        if out is None:
+        if out is None and where is True:
             return cast(Tensor, rules.mean(self, axis=axis, dtype=dtype, keepdims=keepdims))
-        return self._into(np.mean, out, axis=axis, dtype=dtype, keepdims=keepdims)
+        return self._called(np.mean, axis=axis, dtype=dtype, out=out, keepdims=keepdims, where=where)
 
     def var(
         self,
@@ -626,11 +615,16 @@ class Tensor(Traced):
         out: Any = None,
         ddof: float = 0,
         keepdims: bool = False,
+        *,
+        where: Any = True,
+        mean: Any = None,
     ) -> Tensor:
         """Variance over the given axes, or all; the divisor is the number of elements less `ddof`."""
-        if out is None:
+        if out is mean is None and where is True:
             return cast(Tensor, rules.var(self, axis=axis, dtype=dtype, ddof=ddof, keepdims=keepdims))
-        return self._into(np.var, out, axis=axis, dtype=dtype, ddof=ddof, keepdims=keepdims)
+        return self._called(
+            np.var, axis=axis, dtype=dtype, out=out, ddof=ddof, keepdims=keepdims, where=where, mean=mean
+        )
 
     def std(
         self,
@@ -639,32 +633,49 @@ class Tensor(Traced):
         out: Any = None,
         ddof: float = 0,
         keepdims: bool = False,
+        *,
+        where: Any = True,
+        mean: Any = None,
     ) -> Tensor:
         """Standard deviation, the square root of `var`."""
-        if out is None:
+        if out is mean is None and where is True:
             return cast(Tensor, rules.std(self, axis=axis, dtype=dtype, ddof=ddof, keepdims=keepdims))
-        return self._into(np.std, out, axis=axis, dtype=dtype, ddof=ddof, keepdims=keepdims)
+        return self._called(
+            np.std, axis=axis, dtype=dtype, out=out, ddof=ddof, keepdims=keepdims, where=where, mean=mean
+        )
 
-    def max(self, axis: Axis = None, out: Any = None, keepdims: bool = False) -> Tensor:
+    def max(
+        self, axis: Axis = None, out: Any = None, keepdims: bool = False, initial: Any = None, where: Any = True
+    ) -> Tensor:
         """Largest element over the given axes, or all; ties share the gradient equally."""
-        if out is None:
+        if out is initial is None and where is True:
             return cast(Tensor, rules.max(self, axis=axis, keepdims=keepdims))
-        return self._into(np.max, out, axis=axis, keepdims=keepdims)
+        return self._called(np.max, axis=axis, out=out, keepdims=keepdims, initial=initial, where=where)
 
-    def min(self, axis: Axis = None, out: Any = None, keepdims: bool = False) -> Tensor:
+    def min(
+        self, axis: Axis = None, out: Any = None, keepdims: bool = False, initial: Any = None, where: Any = True
+    ) -> Tensor:
         """Smallest element over the given axes, or all; ties share the gradient equally."""
-        if out is None:
+        if out is initial is None and where is True:
             return cast(Tensor, rules.min(self, axis=axis, keepdims=keepdims))
-        return self._into(np.min, out, axis=axis, keepdims=keepdims)
+        return self._called(np.min, axis=axis, out=out, keepdims=keepdims, initial=initial, where=where)
 
-    def _into(self, function: Any, out: Any, **params: Any) -> Tensor:
-        return cast(Tensor, dispatch.call(function, (self,), {"out": out, **params}, Tensor))
+    def _called(self, function: Any, *args: Any, **params: Any) -> Tensor:
+        """A function of NumPy on this tensor, without the parameters that say nothing."""
+        given = {name: value for name, value in params.items() if value is not None and value is not True}
+        return cast(
+            Tensor, dispatch.call(function, (self, *args), given | {"keepdims": bool(params["keepdims"])}, Tensor)
+        )
 
     all = _method(np.all, "Whether all elements along the axes are true.")
     any = _method(np.any, "Whether any element along the axes is true.")
     argmax = _method(np.argmax, "Index of the first largest element along an axis, or in the flattened tensor.")
     argmin = _method(np.argmin, "Index of the first smallest element along an axis, or in the flattened tensor.")
     argsort = _method(np.argsort, "The indices that would sort along an axis.")
+    argpartition = _method(
+        np.argpartition, "The indices that would put smaller elements before the k-th, larger behind."
+    )
+    choose = _method(np.choose, "At each place, of the choice with the number that stands in this tensor.")
     clip = _method(np.clip, "Limit elements to an interval.")
     cumprod = _method(np.cumprod, "Running product along an axis.")
     cumsum = _method(np.cumsum, "Running sum along an axis.")
@@ -687,17 +698,31 @@ class Tensor(Traced):
         """Sort along an axis, in place."""
         self[...] = np.sort(cast(Any, self), axis=axis)
 
-    def reshape(self, *shape: Any) -> Tensor:
+    def reshape(self, *shape: Any, order: str = "C", copy: bool | None = None) -> Tensor:
         """The same elements in another shape; a view where NumPy can give one."""
-        return cast(Tensor, rules.reshape(self, shape=shape[0] if len(shape) == 1 else shape))
+        new = shape[0] if len(shape) == 1 else shape
+        if order == "C" and copy is None:
+            return cast(Tensor, rules.reshape(self, shape=new))
+        return cast(Tensor, dispatch.call(np.reshape, (self, new), {"order": order, "copy": copy}, Tensor))
 
-    def ravel(self) -> Tensor:
+    def ravel(self, order: str = "C") -> Tensor:
         """The elements along one axis; a view where NumPy can give one."""
-        return cast(Tensor, rules.reshape(self, shape=(-1,)))
+        if order == "C":
+            return cast(Tensor, rules.reshape(self, shape=(-1,)))
+        return cast(Tensor, dispatch.call(np.ravel, (self, order), {}, Tensor))
 
-    def flatten(self) -> Tensor:
+    def flatten(self, order: str = "C") -> Tensor:
         """A copy of the elements along one axis."""
-        return self.ravel().clone()
+        return self.ravel(order).clone()
+
+    @property
+    def flat(self) -> Flat:
+        """The elements in C order, to iterate over, to index and to assign to."""
+        return Flat(self)
+
+    @flat.setter
+    def flat(self, value: Any) -> None:
+        Flat(self)[...] = value
 
     def transpose(self, *axes: Any) -> Tensor:
         """Permute the axes; reverse them when none are given."""
@@ -714,6 +739,10 @@ class Tensor(Traced):
     def mT(self) -> Tensor:
         """The last two axes exchanged: every matrix of a stack transposed."""
         return cast(Tensor, dispatch.call(np.matrix_transpose, (self,), {}, Tensor))
+
+    def compress(self, condition: Any, axis: int | None = None) -> Tensor:
+        """Slices along an axis, or elements, where a condition holds."""
+        return cast(Tensor, dispatch.call(np.compress, (condition, self, axis), {}, Tensor))
 
     def squeeze(self, axis: Axis = None) -> Tensor:
         """Drop axes of length one."""
@@ -748,6 +777,28 @@ class Tensor(Traced):
     def imag(self) -> Tensor:
         """The imaginary part."""
         return cast(Tensor, rules.imag(self))
+
+
+class Flat:
+    """The elements of a tensor in C order: what `flat` gives."""
+
+    __slots__ = ("_tensor",)
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._tensor = tensor
+
+    def __len__(self) -> int:
+        return self._tensor.size
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter(self._tensor.ravel())
+
+    def __getitem__(self, index: Any) -> Tensor:
+        return self._tensor.ravel()[index]
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        numbers = np.arange(self._tensor.size)[dispatch.plain(index)]
+        self._tensor[np.unravel_index(numbers, self._tensor.shape)] = value
 
 
 class HookHandle:
@@ -904,7 +955,8 @@ def _supported(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 
 _API_VERSIONS = ("2021.12", "2022.12", "2023.12", "2024.12")
-_OURS = frozenset({Tensor, bool, int, float, complex, list, tuple, *DEVICES})
+_SCALARS = {kind for kind in np.sctypeDict.values() if issubclass(kind, (np.number, np.bool_))}
+_OURS = frozenset({Tensor, bool, int, float, complex, list, tuple, *DEVICES} | _SCALARS)
 
 
 def _overrides(x: Any) -> bool:
@@ -912,6 +964,16 @@ def _overrides(x: Any) -> bool:
     if isinstance(x, (Tensor, np.generic, *DEVICES)):
         return False
     return getattr(type(x), "__array_ufunc__", None) is not None
+
+
+def _stands_back(x: Any) -> bool:
+    """Whether an operator leaves the operation to the class of this operand, as an array's operators would do."""
+    kind = type(x)
+    if isinstance(x, (Tensor, np.generic, *DEVICES)):
+        return False
+    if hasattr(kind, "__array_ufunc__"):  # None, or a way of its own
+        return True
+    return getattr(kind, "__array_priority__", 0.0) > 0 and not hasattr(kind, "__array__")
 
 
 def _home(here: str | None) -> str:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from types import SimpleNamespace
 
 import fake_cuda
 import pytest
 from hypothesis import settings
 
-from eagerconv import devices
 from eagerconv.kernels_cpu import jit, threads
-from eagerconv.kernels_gpu import cuda, cudnn_backend
+from eagerconv.kernels_gpu import cuda
 
 # No deadline: the first example may wait for Numba to compile. The blob lets a failure seen elsewhere be replayed. Each test
 # names its number of examples; a profile's is how many of a hundred of them are run (strategies.py). The quick ones are the
@@ -121,11 +119,5 @@ def place(request):
         return
     if fake_cuda.NO_COMPILER:
         pytest.skip(fake_cuda.NO_COMPILER)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(os.environ, "EAGERCONV_CUDNN", str(fake_cuda.fake_cudnn()))
-        patch.setattr(cudnn_backend, "_load_cublaslt", lambda: None)
-        patch.setitem(devices.DEVICES, fake_cuda.CudaArray, "cuda")
-        patch.setattr(cuda, "_runtime", fake_cuda.FakeRuntime())
-        fake_cuda.forget()
+    with fake_cuda.played():
         yield fake_cuda.Fake()
-        fake_cuda.forget()

@@ -9,20 +9,22 @@ import ctypes
 import gc
 import hashlib
 import math
+import os
 import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from eagerconv import algorithms
+from eagerconv import algorithms, devices
 from eagerconv.kernels_cpu import cache
 from eagerconv.kernels_cpu.table import as_table
 from eagerconv.kernels_gpu import cuda, cudnn, cudnn_backend
@@ -141,7 +143,20 @@ class Kernel:
 
 
 class _ArrayModule:
-    """NumPy, with results on "the device"."""
+    """NumPy, with results on "the device", and what is asked of CuPy about the card."""
+
+    cuda = SimpleNamespace(
+        Device=lambda: SimpleNamespace(mem_info=(1 << 30, 1 << 31)),
+        runtime=SimpleNamespace(
+            getDeviceProperties=lambda number: {"name": b"a card played by the CPU"},
+            driverGetVersion=lambda: 13000,
+            runtimeGetVersion=lambda: 13000,
+        ),
+    )
+
+    @staticmethod
+    def get_default_memory_pool() -> Any:
+        return SimpleNamespace(used_bytes=lambda: 0, total_bytes=lambda: 0)
 
     def __getattr__(self, name: str) -> Any:
         function = getattr(np, name)
@@ -171,7 +186,7 @@ class FakeRuntime:
         return self.current_stream
 
     def on(self, *arrays: Any) -> Any:
-        return nullcontext()
+        return None
 
     def synchronize(self) -> None:
         pass
@@ -195,7 +210,11 @@ class FakeRuntime:
 
     def address(self, array: Any) -> int:
         assert type(array) is CudaArray, "an array of the CPU was passed to the GPU"
-        return array.ctypes.data
+        return array.__array_interface__["data"][0]
+
+    def scratch(self, size: int) -> tuple[Any, int]:
+        memory = self.empty((size,), "uint8")
+        return memory, self.address(memory)
 
     def empty(self, shape: Any, dtype: Any) -> Any:
         if self.memory is not None and math.prod(shape) * np.dtype(dtype).itemsize > self.memory:
@@ -228,6 +247,19 @@ class FakeRuntime:
 def fake_cudnn() -> Path:
     """The path of our libcudnn."""
     return build((HERE / "fake_cudnn.cpp").read_text(), "-cudnn")
+
+
+@contextmanager
+def played() -> Iterator[None]:
+    """Let the CPU play a GPU with CuPy and cuDNN."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(os.environ, "EAGERCONV_CUDNN", str(fake_cudnn()))
+        patch.setattr(cudnn_backend, "_load_cublaslt", lambda: None)
+        patch.setitem(devices.DEVICES, CudaArray, "cuda")
+        patch.setattr(cuda, "_runtime", FakeRuntime())
+        forget()
+        yield
+        forget()
 
 
 # ----- Where tests put their arrays -----

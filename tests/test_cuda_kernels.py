@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import re
 import subprocess
 import sys
+import textwrap
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import fake_cuda
 import numpy as np
@@ -209,6 +212,16 @@ def variable(name):
 def engines(**values):
     """Give our libcudnn other engines, and drop the plans made of them."""
     forget()
+    try:
+        with engines_as_they_are(**values):
+            yield
+    finally:
+        forget()
+
+
+@contextmanager
+def engines_as_they_are(**values):
+    """Give our libcudnn other engines, also those of plans that are there."""
     old = {name: variable(name).value for name in values}
     for name, value in values.items():
         variable(name).value = value
@@ -217,7 +230,6 @@ def engines(**values):
     finally:
         for name, value in old.items():
             variable(name).value = value
-        forget()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -263,12 +275,129 @@ def test_plans_are_made_once_and_descriptors_given_back(fake):
     x, w, _ = map(on_device, reals(problem, 0, "float32"))
     ec.conv2d(x, w, algorithm="cudnn")
     live, runs = counter("live_descriptors"), counter("executions")
-    for _ in range(5):
+    for _ in range(50):
         ec.conv2d(x, w, algorithm="cudnn")
-    assert counter("live_descriptors") == live
-    assert counter("executions") == runs + 5
+    assert counter("live_descriptors") <= live + cudnn_backend.MOST_PACKS  # of places
+    assert counter("executions") == runs + 50
     forget()
     assert counter("live_descriptors") == 0
+
+
+def test_the_same_places_are_described_to_cudnn_once(fake):
+    x, w, y = (on_device(a) for a in operands(Problem(1, 1, 2, 2, (4, 4), (1, 1)), 0, np.float64))
+    told = [cudnn_backend.TensorSpec(a.shape, [s // 8 for s in a.strides], 8) for a in (x, w, y)]
+    spec = cudnn_backend.ConvolutionSpec("y", "float64", *told, (0, 0), (0, 0), (1, 1), (1, 1), False)
+    plan, handle = next(cudnn_backend.plans(spec, set())), cudnn_backend.new_handle()
+    workspace = fake.empty((plan.workspace,), "uint8")
+    places = tuple(map(fake.address, (x, w, y, workspace)))
+    plan.execute(handle, places)
+    live = counter("live_descriptors")
+    for _ in range(3):
+        x += 1
+        plan.execute(handle, places)
+        np.testing.assert_array_equal(np.array(y), np.einsum("ncij,fcab->nfij", np.array(x), np.array(w)))
+    assert counter("live_descriptors") == live
+    results = [fake.empty(y.shape, y.dtype) for _ in range(3 * cudnn_backend.MOST_PACKS)]
+    for result in results:
+        plan.execute(handle, (*places[:2], fake.address(result), places[3]))
+        np.testing.assert_array_equal(np.array(result), np.array(y))
+    assert counter("live_descriptors") <= live + cudnn_backend.MOST_PACKS
+    with engines_as_they_are(failing=0), pytest.raises(cudnn_backend.CudnnError, match="it failed"):
+        plan.execute(handle, places)
+    plan.execute(handle, places)  # described anew
+
+
+def test_a_program_ends_without_a_word(fake):
+    code = """
+    import numpy as np, fake_cuda, eagerconv as ec
+    from eagerconv.kernels_gpu import cuda, cudnn_backend
+    cudnn_backend._load_cublaslt = lambda: None  # not `played`, which forgets its plans in time
+    ec.devices.DEVICES[fake_cuda.CudaArray], cuda._runtime = "cuda", fake_cuda.FakeRuntime()
+    x, w = (fake_cuda.on_device(np.ones((1, 1, n, n))) for n in (4, 2))
+    print(ec.conv2d(x, w, algorithm="cudnn").sum().item())
+    """
+    folders = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": folders}, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "36.0", "")
+
+
+class Scripted:
+    """CuPy as far as devices and memory go: so many devices, and room for so many bytes."""
+
+    def __init__(self, devices, room):
+        self.room, self.freed, self.compiled = room, 0, []
+        self.cuda = SimpleNamespace(
+            runtime=SimpleNamespace(getDeviceCount=lambda: devices, getDevice=lambda: 1), alloc=self.alloc,
+            memory=SimpleNamespace(OutOfMemoryError=OutOfRoom),
+        )  # fmt: skip
+
+    def alloc(self, size):
+        if size > self.room:
+            raise OutOfRoom(f"out of memory allocating {size}")
+        return SimpleNamespace(ptr=4096)
+
+    def empty(self, shape, dtype):
+        return self.alloc(math.prod(shape) * np.dtype(dtype).itemsize)
+
+    def get_default_memory_pool(self):
+        return SimpleNamespace(free_all_blocks=self.free)
+
+    def free(self):
+        self.freed += 1
+        self.room += 100
+
+    def RawModule(self, code, options):
+        return SimpleNamespace(get_function=lambda name: self.compiled.append(name) or name)
+
+
+class OutOfRoom(MemoryError):
+    pass
+
+
+@pytest.fixture
+def scripted(monkeypatch):
+    def make(devices=1, room=1000):
+        cupy = Scripted(devices, room)
+        monkeypatch.setattr(cuda, "_cupy", lambda: cupy)
+        return cuda.CupyRuntime(), cupy
+
+    return make
+
+
+def test_unused_memory_goes_back_before_there_is_too_little(scripted):
+    runtime, cupy = scripted(room=1000)
+    assert runtime.scratch(1000)[1] == 4096
+    assert runtime.scratch(1050)[1] == runtime.empty((300,), "float32").ptr == 4096
+    assert cupy.freed == 2
+    with pytest.raises(MemoryError, match=r"2,000 bytes for workspace on the GPU: out of memory allocating 2000"):
+        runtime.scratch(2000)
+    with pytest.raises(MemoryError, match=r"4,000 bytes for an array of shape \(5, 200\) on the GPU"):
+        runtime.empty((5, 200), "float32")
+
+
+def test_one_device_is_not_asked_for_and_several_are(scripted):
+    runtime, _ = scripted(devices=1)
+    first, second = (SimpleNamespace(device=SimpleNamespace(id=number)) for number in (0, 1))
+    assert runtime.device() == 0
+    assert runtime.on(first) is None
+    runtime, _ = scripted(devices=2)
+    assert runtime.device() == 1
+    assert runtime.on(first, first) is first.device
+    with pytest.raises(TypeError, match="cuda:0 and cuda:1; move one"):
+        runtime.on(first, second)
+
+
+def test_a_kernel_is_looked_up_once(scripted):
+    runtime, cupy = scripted()
+    assert [runtime.function("float32", name) for name in ("forward", "inputs", "forward")] == [
+        "forward",
+        "inputs",
+        "forward",
+    ]
+    assert cupy.compiled == ["forward", "inputs"]
 
 
 def test_the_stream_is_set_when_it_changes_and_only_then(fake):

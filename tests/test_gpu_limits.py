@@ -24,17 +24,27 @@ def cupy():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["cudnn", "gemm", "direct"])
 def test_more_elements_than_32_bits_can_count(cupy, name):
-    """Filters of one and two taps on 2^31 + 4,099 numbers: the last ones are checked, and some beyond each power of two."""
-    length = (1 << 31) + 4099
-    if cupy.cuda.Device().mem_info[0] < 7 * length:
-        pytest.skip("needs 15 GB of free memory on the card")
-    x = (cupy.arange(length, dtype=np.int64) % 7).astype(np.float16).reshape(1, 1, length)
+    """Filters of one and two taps on two images, 2^31 + 4,100 numbers in all: the last ones of each are checked, and some
+    beyond each power of two.
+    """
+    length = (1 << 30) + 2050  # of one image, which cuBLAS can count
+    needed = (
+        8 * length + (4 * length if name == "gemm" else 0) + (1 << 32)
+    )  # bytes: both arrays, columns, and some to spare
+    if cupy.cuda.Device().mem_info[0] < needed:
+        pytest.skip(f"needs {needed >> 30} GiB of free memory on the card")
+    x = cupy.empty((2, 1, length), np.float16)
+    for image in range(2):
+        for start in range(0, length, 1 << 27):
+            part = x[image, 0, start : start + (1 << 27)]
+            part[...] = (cupy.arange(start + image, start + image + part.size, dtype=np.int64) % 7).astype(np.float16)
     w = cupy.asarray([[[1.0, 2.0]]], np.float16)
     y = ec.conv1d(x, w, filter_flip=False, algorithm=name).data
-    assert y.shape == (1, 1, length - 1)
-    for start in (0, (1 << 30) - 5, (1 << 31) - 5, length - 65):
-        at = np.arange(start, start + 64, dtype=np.int64)
-        np.testing.assert_array_equal(cupy.asnumpy(y[0, 0, start : start + 64]), at % 7 + 2 * ((at + 1) % 7))
+    assert y.shape == (2, 1, length - 1)
+    for image in range(2):
+        for start in (0, (1 << 29) - 5, (1 << 30) - 5, length - 65):
+            at = np.arange(start, start + 64, dtype=np.int64) + image
+            np.testing.assert_array_equal(cupy.asnumpy(y[image, 0, start : start + 64]), at % 7 + 2 * ((at + 1) % 7))
 
 
 @pytest.mark.parametrize("name", NAMES)

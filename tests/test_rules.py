@@ -67,7 +67,7 @@ SAMPLES: dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {
     "std": [((S,), p) for p in ({}, {"axis": 0}, {"axis": -1, "keepdims": True, "ddof": 1})] + unary(C),
     "max": [((S,), p) for p in ({}, {"axis": 0}, {"axis": (0, 1)}, {"axis": -1, "keepdims": True})],
     "min": [((S,), p) for p in ({}, {"axis": 0}, {"axis": (0, 1)}, {"axis": -1, "keepdims": True})],
-    "logsumexp": [((S,), p) for p in ({}, {"axis": 0}, {"axis": (0, 1)}, {"axis": -1, "keepdims": True})],
+    "logsumexp": [((S,), p) for p in ({}, {"axis": 0}, {"axis": (0, 1)}, {"axis": -1, "keepdims": True})] + unary(C),
     "softmax": [((S,), {}), ((S,), {"axis": 0})],
     "log_softmax": [((S,), {}), ((S,), {"axis": 0})],
     "matmul": [
@@ -78,6 +78,7 @@ SAMPLES: dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {
             ((0, 2, 3), (3, 4)),
         ]
     ] + [((C, D.T), {}), ((C, B), {}), ((B, D.T), {})],
+    "adjugate": unary(rng.standard_normal((2, 3, 3)), C[:, :2]),
     "reshape": [((A,), {"shape": (3, 2)}), ((A,), {"shape": -1})],
     "transpose": [((A,), {}), ((rng.standard_normal((2, 3, 4)),), {"axes": (1, -1, 0)})],
     "expand_dims": [((A,), {"axis": 1}), ((A,), {"axis": (0, -1)})],
@@ -222,6 +223,24 @@ def test_stable_functions_do_not_overflow() -> None:
     assert rules.logsumexp(x).item() == 1000
     assert rules.logsumexp(tensor([-np.inf, -np.inf])).item() == -np.inf
     assert grad(rules.logsumexp(x), x)[0].tolist() == [0, 0, 1]
+
+
+def test_logarithms_of_complex_sums_are_principal() -> None:
+    for x in (np.array([4j, 4j]), 800 + C, C * 20):
+        out = rules.logsumexp(asarray(x)).item()
+        exact = np.log(np.exp(x - x.real.max()).sum())
+        assert out == pytest.approx(exact + x.real.max(), rel=1e-13)
+        assert abs(out.imag) <= np.pi
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp"])
+def test_empty_axes(name: str) -> None:
+    """No class has no probability, and the logarithm of the sum of nothing is -inf, as in SciPy."""
+    x = tensor(np.zeros((2, 0)), requires_grad=True)
+    out = TABLE[name](x, axis=-1)
+    assert out.shape == ((2,) if name == "logsumexp" else (2, 0))
+    assert grad(out.sum(), x)[0].shape == (2, 0)
+    assert name != "logsumexp" or out.tolist() == [-np.inf, -np.inf]
 
 
 def test_last_assigned_value_gets_the_gradient() -> None:

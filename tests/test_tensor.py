@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import operator
 import pickle
-from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
@@ -256,8 +255,8 @@ def test_a_tensor_of_a_sequence_has_no_history() -> None:
 
 
 @pytest.mark.parametrize("kind", ["float32", "float64"])
-@pytest.mark.parametrize("number", [Fraction(1, 4), Decimal("0.25")])
-def test_fractions_and_decimals_are_numbers(kind: Any, number: Any) -> None:
+def test_fractions_are_numbers(kind: Any) -> None:
+    number: Any = Fraction(1, 4)
     for x in (tensor([1.0, 2.0], kind), tensor([1.0, 2.0], kind, requires_grad=True)):
         for found, expected in (
             (x * number, [0.25, 0.5]), (number + x, [1.25, 2.25]), (x / number, [4, 8]), (number - x, [-0.75, -1.75]),

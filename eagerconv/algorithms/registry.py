@@ -12,9 +12,10 @@ from eagerconv.kernels_cpu.staging import staged
 from eagerconv.kernels_cpu.winograd import WINOGRAD, WINOGRAD_F2
 from eagerconv.record import Algorithm
 
-TABLE: dict[str, tuple[Algorithm, ...]] = {
-    "cpu": tuple(map(staged, (GEMM, WINOGRAD, WINOGRAD_F2, DWM, FFT, ROWS, LOCAL, DIRECT))),
-}
+NATIVE = (GEMM, WINOGRAD, WINOGRAD_F2, DWM, FFT, ROWS, LOCAL, DIRECT)
+"""The CPU's algorithms, without the dtypes and strides that they serve by conversions and copies."""
+
+TABLE: dict[str, tuple[Algorithm, ...]] = {"cpu": tuple(map(staged, NATIVE))}
 """Algorithms of each device; on equal cost the earlier one runs. `table` enters the GPU's when they are first asked for."""
 
 ELSEWHERE = frozenset({"cudnn"})

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from eagerconv.algorithms.registry import TABLE, known
+from eagerconv.algorithms.registry import NATIVE, known
 from eagerconv.interrupts import imported
 from eagerconv.kernels_cpu import dwm, jit, native
-from eagerconv.kernels_cpu.staging import WIDER
+from eagerconv.kernels_cpu.staging import WIDER, computed_in
 from eagerconv.kernels_cpu.winograd import F2, F4
 
 SOURCES = {
@@ -84,11 +84,11 @@ def warmup(
 def kernels(algorithms: Collection[str], dtypes: Collection[str]) -> list[tuple[str, np.dtype[Any]]]:
     """The kernels of some algorithms for some dtypes; if none is named, of all and of what stands between convolutions."""
     found = dict.fromkeys(
-        (function, np.dtype(WIDER.get(name, name)))
-        for algorithm in TABLE["cpu"]
+        (function, np.dtype(wide))
+        for algorithm in NATIVE
         if not algorithms or algorithm.name in algorithms
         for name in dtypes
-        if name in algorithm.dtypes
+        for wide in computed_in(algorithm, name)
         for function in (*kernels_of(algorithm.name), *(kernels_of("convert") if WIDER.get(name) == "float32" else ()))
     )
     if not algorithms:

@@ -283,7 +283,7 @@ def ordinal(slot: int) -> str:
 _PLAIN = frozenset((np.ndarray, bool, int, float, complex, np.bool_, np.int64, np.float32, np.float64))  # of operands
 _ANS = -1
 _HOLDING = ("index", "repeats")  # parameters that may be arrays of the user's
-_SLOTS = {"x": 0, "y": 1, "z": 2, "ans": _ANS}
+SLOTS = {"x": 0, "y": 1, "z": 2, "ans": _ANS}
 
 
 def _names(rule: Rule | float | None) -> tuple[str, ...]:
@@ -450,7 +450,7 @@ class Op:
         for position, wanted in enumerate(tracked):
             if wanted and self.rules:
                 names = self.wants[min(position, len(self.rules) - 1)]
-                slots.update(_SLOTS[name] for name in names if name in _SLOTS)
+                slots.update(SLOTS[name] for name in names if name in SLOTS)
                 if "operands" in names:
                     slots.update(range(len(tracked)))
                 elif "others" in names:  # what forward mode of a multilinear map needs
@@ -473,8 +473,8 @@ class Op:
             return rule
         kind, arguments = type(value) if isinstance(value, Traced) else None, []
         for name in self.names[rule]:
-            if name in _SLOTS:
-                arguments.append(node.unpack(_SLOTS[name], kind))
+            if name in SLOTS:
+                arguments.append(node.unpack(SLOTS[name], kind))
             elif name in ("g", "t"):
                 arguments.append(value)
             elif name == "like":
@@ -616,15 +616,19 @@ def _push_rule(op: Op, node: Node, position: int, t: Any) -> Any:
 
 
 def _push_transposed(op: Op, node: Node, position: int, t: Any) -> Any:
-    """J t as the pullback of the pullback: g -> J^H g is linear in g, and pulling t back through it gives (J^H)^H t."""
+    """J t as the pullback of the pullback: g -> J^H g is linear in g, and pulling t back through it gives (J^H)^H t.
+
+    Any g does. Ones say that every part of the result is asked for, to a rule that leaves out what is not.
+    """
     parent = node.parents[position]
     assert parent is not None
-    g = type(t)._wrap(np.zeros_like(t.data, shape=node.shape, dtype=node.dtype))
+    g = type(t)._wrap(np.ones_like(t.data, shape=node.shape, dtype=node.dtype))
     g._node = Node.leaf(g)
     with enable_grad():
         pulled = fit(op.pull(op, node, position, g), parent)
     pushed = backward([pulled], [t], [g._node], create_graph=_now().value)
-    return pushed.get(g._node, type(t)._wrap(g.data))  # zeros where the rule does not look at g
+    # Zeros where the rule does not look at g.
+    return pushed[g._node] if g._node in pushed else type(t)._wrap(np.zeros_like(g.data))
 
 
 multiply = elementwise("multiply", np.multiply, lambda y: y, lambda x: x)  # the row that stands here for `_times`
@@ -659,13 +663,11 @@ def _tracks(x: Any) -> bool:
 
 def usual(x: Any) -> Any:
     """An operand as rules and NumPy know it: recorded, where sequences hold tracked objects, and a float for fractions."""
-    if type(x) in _PLAIN or isinstance(x, Traced):
+    if type(x) in _PLAIN or isinstance(x, (Traced, int, float, np.generic)):
         return x
     if isinstance(x, (list, tuple)):
         return sequence(x) if _tracks(x) and _now().value else x
-    if isinstance(x, numbers.Number) and not isinstance(x, (int, float, complex, np.generic)):
-        return float(x)  # type: ignore[arg-type]  # NumPy would make it an object
-    return x
+    return float(x) if isinstance(x, numbers.Real) else x  # NumPy would make it an object
 
 
 # ----- Sweeps -----

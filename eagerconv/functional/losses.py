@@ -6,7 +6,9 @@ import numpy as np
 
 from eagerconv.arguments import number
 from eagerconv.autograd import rules
+from eagerconv.dtypes import widened
 from eagerconv.functional.activations import log_softmax, softplus
+from eagerconv.functional.class_losses import class_losses
 from eagerconv.tensor import Tensor, asarray
 from eagerconv.wrapping import floating
 
@@ -63,14 +65,12 @@ def cross_entropy(
     x = floating(logits)
     classes = _labels("cross_entropy", x, labels, ignore_index)
     label_smoothing = number("cross_entropy: label_smoothing", label_smoothing, "[0, 1]")
-    log_p = log_softmax(x, axis=1)
-    losses = _picked(log_p, classes, ignore_index)
+    wide = widened(x)
+    losses = class_losses(wide, classes if ignore_index is None else np.where(classes == ignore_index, 0, classes))
     if label_smoothing:
-        spread = -log_p.mean(axis=1)
-        if ignore_index is not None:
-            spread = spread * (classes != ignore_index)
-        losses = (1 - label_smoothing) * losses + label_smoothing * spread
-    return _reduced("cross_entropy", losses, reduction, _counting(classes, ignore_index))
+        losses = (1 - label_smoothing) * losses - label_smoothing * log_softmax(wide, axis=1).mean(axis=1)
+    losses = _counted(losses, classes, ignore_index)
+    return _reduced("cross_entropy", losses, reduction, _counting(classes, ignore_index)).astype(x.dtype, copy=False)
 
 
 def nll_loss(log_probabilities: Any, labels: Any, ignore_index: int | None = None, reduction: str = "mean") -> Tensor:
@@ -107,10 +107,14 @@ def _picked(log_p: Tensor, classes: Any, ignore_index: int | None) -> Tensor:
     """Minus the log-probability of each example's class, (N, K, ...) -> (N, ...); 0 where it does not count."""
     safe = classes if ignore_index is None else np.where(classes == ignore_index, 0, classes)
     n, *places = np.ogrid[tuple(slice(size) for size in classes.shape)]
-    losses = -log_p[(n, safe, *places)]
+    return _counted(-log_p[(n, safe, *places)], classes, ignore_index)
+
+
+def _counted(losses: Tensor, classes: Any, ignore_index: int | None) -> Tensor:
+    """The losses, zero where they do not count."""
     if ignore_index is None:
         return losses
-    return cast(Tensor, rules.where(classes != ignore_index, losses, np.zeros((), log_p.dtype)))
+    return cast(Tensor, rules.where(classes != ignore_index, losses, np.zeros((), losses.dtype)))
 
 
 def _counting(classes: Any, ignore_index: int | None) -> int:

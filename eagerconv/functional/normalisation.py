@@ -1,8 +1,8 @@
 """Normalisation: batch, layer, group and instance, which are one standardisation of different groups of elements.
 
-Every one of them sees its input as (A, B, C) and gives each b of the B groups mean zero and variance one: batch
-normalisation (N, channels, space), layer normalisation (1, N, features), group normalisation (1, N * groups, the rest),
-instance normalisation (1, N * channels, space).
+Every one of them sees its input as (A, B, S, L) and gives each of the B groups mean zero and variance one, and each of the
+S segments of its rows a scale and a shift: batch normalisation (N, channels, 1, space), layer normalisation (1, N, features,
+1), group normalisation (1, N * groups, channels of a group, space), instance normalisation (1, N * channels, 1, space).
 """
 
 import math
@@ -15,81 +15,112 @@ from eagerconv.arguments import number, whole
 from eagerconv.autograd import rules, tape
 from eagerconv.autograd.tape import joint
 from eagerconv.dtypes import widened
+from eagerconv.kernels_cpu import normalise
+from eagerconv.kernels_cpu.normalise import Layout, Statistics
 from eagerconv.tensor import Tensor, asarray
 from eagerconv.wrapping import floating
 
 __all__ = ["batch_norm", "group_norm", "instance_norm", "layer_norm"]
 
-
-# ----- The primitive. x is (A, B, C); weight, bias, and the statistics are (B, 1) or numbers -----
-
-
-def _normalised(x: Any, weight: Any, bias: Any, eps: float, seen: dict[str, Any]) -> Any:
-    """(x - mean) / sqrt(variance + eps) * weight + bias, in one piece of memory; `seen` is told the statistics."""
-    mean = x.mean(axis=(0, 2), keepdims=True)[0]
-    d = x - mean
-    variance = _products(d, d) / (x.shape[0] * x.shape[2])
-    rstd = _rstd(variance, eps)
-    seen.update(mean=mean, variance=variance, rstd=rstd)
-    d *= rstd * weight
-    if not isinstance(bias, float):
-        d += bias
-    return d
+OVER = (0, 2, 3)
+"""The axes of a group."""
 
 
-def _products(a: Any, b: Any) -> Any:
-    """Sum of a * b over each group, (B, 1): short rows without the products in memory, long ones by pairs, for accuracy."""
-    if a.shape[2] > 2048:
-        return (a * b).sum(axis=(0, 2))[:, None]
-    return np.einsum("abc,abc->ab", a, b).sum(axis=0)[:, None]
+# ----- The primitive. x is seen as (A, B, S, L): rows, groups, segments of a group's row, each of one channel, numbers -----
 
 
-def _pull(g: Any, operands: Any, eps: float, seen: dict[str, Any]) -> tuple[Any, Any, Any]:
+def _normalised(x: Any, weight: Any, bias: Any, eps: float, layout: Layout, seen: dict[str, Any]) -> Any:
+    """(x - mean) / sqrt(variance + eps) * weight + bias; `seen` is told the statistics."""
+    found = normalise.forward(x, weight, bias, eps, layout)
+    if found is None:
+        found = _plain(x, weight, bias, eps, layout)
+    out, seen["statistics"] = found
+    return out
+
+
+def _plain(x: Any, weight: Any, bias: Any, eps: float, layout: Layout) -> tuple[Any, Statistics]:
+    """Likewise, of NumPy's functions."""
+    v = x.reshape(layout[:4])
+    mean = v.mean(axis=OVER, keepdims=True)
+    d = v - mean
+    variance = (d * d).mean(axis=OVER, keepdims=True)
+    rstd = 1 / np.sqrt(variance + np.asarray(eps, variance.dtype))
+    d *= rstd if weight is None else rstd * _spread(weight, layout)
+    if bias is not None:
+        d += _spread(bias, layout)
+    return d.reshape(x.shape), Statistics(*(s.reshape(-1) for s in (mean, variance, rstd)))
+
+
+def _spread(numbers: Any, layout: Layout) -> Any:
+    """One number for each channel as (B, S, 1)."""
+    _, groups, segments, _, channels = layout
+    if groups * segments != channels:
+        numbers = rules.broadcast_to(numbers, shape=(groups * segments // channels, channels))
+    return numbers.reshape(groups, segments, 1)
+
+
+def _pull(g: Any, operands: Any, eps: float, layout: Layout, seen: dict[str, Any]) -> tuple[Any, Any, Any]:
     """Gradients of x, weight and bias, where u = (x - mean) rstd and m numbers are in a group.
 
-    The bias gets sum(g), the weight sum(g u), and x rstd weight (g - sum(g) / m - u sum(g u) / m).
+    The bias gets sum(g), the weight sum(g u), and x rstd (g weight - sum(g weight) / m - u sum(g weight u) / m).
     """
-    if tape.is_grad_enabled():
-        return _pull_recorded(g, operands, eps)
-    x, weight, v = operands[0].data, getattr(operands[1], "data", operands[1]), g.data
-    m, rstd = x.shape[0] * x.shape[2], seen["rstd"]
-    u = x - seen["mean"]
-    u *= rstd
-    total, dot = v.sum(axis=(0, 2))[:, None], _products(v, u)
-    u *= dot / -m
-    u += v
-    u -= total / m
-    u *= rstd * weight
-    kind = type(g)
-    return kind._wrap(u), kind._wrap(dot), kind._wrap(total)
+    if not tape.is_grad_enabled():
+        x, weight = operands[0].data, getattr(operands[1], "data", None)
+        found = normalise.backward(g.data, x, weight, seen["statistics"], layout)
+        if found is not None:
+            gx, gw, gb = (type(g)._wrap(value) for value in found)
+            return gx, gw, gb
+    return _pull_recorded(g, operands, eps, layout)
 
 
-def _pull_recorded(g: Any, operands: Any, eps: float) -> tuple[Any, Any, Any]:
+def _pull_recorded(g: Any, operands: Any, eps: float, layout: Layout) -> tuple[Any, Any, Any]:
     """The same of operations on the tape, which can be differentiated again."""
     x, weight, _ = operands
-    over: dict[str, Any] = {"axis": (0, 2), "keepdims": True}
-    d = x - rules.mean(x, **over)
+    over: dict[str, Any] = {"axis": OVER, "keepdims": True}
+    v, gy = x.reshape(layout[:4]), g.reshape(layout[:4])
+    d = v - rules.mean(v, **over)
     rstd = 1 / rules.sqrt(rules.mean(d * d, **over) + eps)
     u = d * rstd
-    gx = rstd * weight * (g - rules.mean(g, **over) - u * rules.mean(g * u, **over))
-    return gx, rules.sum(g * u, **over), rules.sum(g, **over)
+    gu = gy if weight is None else gy * _spread(weight, layout)
+    gx = rstd * (gu - rules.mean(gu, **over) - u * rules.mean(gu * u, **over))
+    of_channels = (-1, layout.channels)
+    sums, dots = (rules.sum(value, axis=3).reshape(of_channels) for value in (gy, gy * u))
+    return gx.reshape(x.shape), rules.sum(dots, axis=0), rules.sum(sums, axis=0)
 
 
-_normalise = joint("normalise", _normalised, lambda g, operands, eps, seen: _pull(g, operands, eps, seen))
+_normalise = joint(
+    "normalise", _normalised, lambda g, operands, eps, layout, seen: _pull(g, operands, eps, layout, seen)
+)
 
 
-def _standardised(
-    x: Tensor, shape: tuple[int, ...], eps: float, weight: Any = None, bias: Any = None, seen: Any = None
-) -> Tensor:
-    """Each of the B groups of x, seen as `shape` = (A, B, C), with mean zero and variance one, then scaled and shifted."""
+def _standardised(x: Tensor, layout: Layout, eps: float, weight: Any, bias: Any, seen: dict[str, Any]) -> Tensor:
+    """Each group of x with mean zero and variance one, then each channel scaled and shifted."""
     given = [x, *(asarray(value) for value in (weight, bias) if value is not None)]
-    scale, shift = (
-        number if value is None else widened(asarray(value)).reshape(shape[1], 1)
-        for value, number in ((weight, 1.0), (bias, 0.0))
-    )
-    wide = widened(x).reshape(shape)  # the squares of numbers from 256 on are beyond float16
-    out = cast(Tensor, _normalise(wide, scale, shift, eps=eps, seen={} if seen is None else seen))
-    return _narrowed(out.reshape(x.shape), *given)
+    scale, shift = (None if value is None else widened(asarray(value)).reshape(-1) for value in (weight, bias))
+    wide = widened(x)  # the squares of numbers from 256 on are beyond float16
+    dtype = np.result_type(*(value.dtype for value in (wide, scale, shift) if value is not None))
+    operands = [value if value is None else value.astype(dtype, copy=False) for value in (wide, scale, shift)]
+    out = cast(Tensor, _normalise(*operands, eps=eps, layout=layout, seen=seen))
+    return _narrowed(out, *given)
+
+
+def _with_statistics(x: Tensor, mean: Any, variance: Any, weight: Any, bias: Any, eps: float) -> Tensor:
+    """The numbers of each channel less its mean, over its deviation, then scaled and shifted."""
+    n, c = x.shape[:2]
+    rstd, scale, shift = _rstd(variance, eps), *(None if v is None else widened(asarray(v)) for v in (weight, bias))
+    if not tape.is_grad_enabled() or not any(v is not None and v.requires_grad for v in (x, scale, shift)):
+        numbers = (
+            mean,
+            rstd if scale is None else rstd * scale.data,
+            np.zeros_like(mean) if shift is None else shift.data,
+        )
+        found = normalise.affine(x.data, *numbers, Layout(n, c, 1, math.prod(x.shape[2:]), c))
+        if found is not None:
+            return Tensor._wrap(found)
+    each = (c,) + (1,) * (x.ndim - 2)
+    out: Tensor = (x - mean.reshape(each)) * rstd.reshape(each)
+    out = out if scale is None else out * scale.reshape(each)
+    return out if shift is None else out + shift.reshape(each)
 
 
 def _narrowed(out: Tensor, x: Tensor, *others: Tensor) -> Tensor:
@@ -165,17 +196,19 @@ def batch_norm(
         wide = widened(x)
         mean, variance = (asarray(running[name]).data.astype(wide.dtype, copy=False) for name in ("mean", "var"))
         _check_channels("batch_norm", {"running['mean']": mean, "running['var']": variance}, c)
-        out = (wide.reshape(shape) - mean[:, None]) * _rstd(variance, eps)[:, None]
-        return _affine("batch_norm", _narrowed(out.reshape(x.shape), x), weight, bias, c), running
+        _check_channels("batch_norm", {"weight": weight, "bias": bias}, c)
+        out = _with_statistics(wide, mean, variance, weight, bias, eps)
+        return _narrowed(out, x, *(asarray(v) for v in (weight, bias) if v is not None)), running
     count = shape[0] * shape[2]
     if count < 2:
         raise ValueError(f"batch_norm: one value per channel (input {x.shape}) has no variance; use training=False")
     _check_channels("batch_norm", {"weight": weight, "bias": bias}, c)
     seen: dict[str, Any] = {}
-    out = _standardised(x, shape, eps, weight, bias, seen)
+    out = _standardised(x, Layout(n, c, 1, shape[2], c), eps, weight, bias, seen)
     if running is None:
         return out, None
-    latest = {"mean": seen["mean"][:, 0], "var": seen["variance"][:, 0] * (count / (count - 1))}
+    mean, variance, _ = seen["statistics"]
+    latest = {"mean": mean, "var": variance * (count / (count - 1))}
     before = {name: asarray(running[name]).data for name in latest}
     _check_channels("batch_norm", {f"running['{name}']": before[name] for name in latest}, c)
     return out, {name: Tensor._wrap((1 - momentum) * before[name] + momentum * latest[name]) for name in latest}
@@ -221,13 +254,11 @@ def layer_norm(
     x = _inputs("layer_norm", input, len(tail), eps)
     if not tail or x.shape[x.ndim - len(tail) :] != tail:
         raise ValueError(f"layer_norm: the last axes of the input {x.shape} must be normalized_shape={tail}")
-    size = math.prod(tail)
-    out = _standardised(x, (1, x.size // size if size else 0, size), eps)
     for name, value in (("weight", weight), ("bias", bias)):
         if value is not None and asarray(value).shape != tail:
             raise ValueError(f"layer_norm: {name} must have shape normalized_shape={tail}, got {asarray(value).shape}")
-    out = out if weight is None else out * asarray(weight)
-    return out if bias is None else out + asarray(bias)
+    size = math.prod(tail)
+    return _standardised(x, Layout(1, x.size // size if size else 0, size, 1, size), eps, weight, bias, {})
 
 
 def group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Tensor:
@@ -288,8 +319,9 @@ def _group_norm(name: str, input: Any, num_groups: int | None, weight: Any, bias
     groups = c if num_groups is None else whole(f"{name}: num_groups", num_groups, 1)
     if c % max(groups, 1):
         raise ValueError(f"{name}: num_groups={groups} must divide the {c} channels of the input {x.shape}")
-    out = _standardised(x, (1, n * groups, c // groups * math.prod(x.shape[2:])), eps)
-    return _affine(name, out, weight, bias, c)
+    _check_channels(name, {"weight": weight, "bias": bias}, c)
+    layout = Layout(1, n * groups, c // max(groups, 1), math.prod(x.shape[2:]), c)
+    return _standardised(x, layout, eps, weight, bias, {})
 
 
 def _inputs(name: str, input: Any, ndim: int, eps: float) -> Tensor:
@@ -300,14 +332,6 @@ def _inputs(name: str, input: Any, ndim: int, eps: float) -> Tensor:
     if x.dtype.kind == "c":
         raise TypeError(f"{name}: the input must be real, not {x.dtype}")
     return x
-
-
-def _affine(name: str, x: Tensor, weight: Any, bias: Any, channels: int) -> Tensor:
-    """The affine map x * weight + bias, one of each per channel, the second axis."""
-    _check_channels(name, {"weight": weight, "bias": bias}, channels)
-    each = (channels,) + (1,) * (x.ndim - 2)
-    x = x if weight is None else x * asarray(weight).reshape(each)
-    return x if bias is None else x + asarray(bias).reshape(each)
 
 
 def _check_channels(name: str, values: dict[str, Any], channels: int) -> None:

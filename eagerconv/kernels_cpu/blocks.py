@@ -12,6 +12,7 @@ from eagerconv.kernels_cpu.targets import registers
 
 DIRECT_ROW = 512  # elements of a kernel's row buffer; each thread has two
 CONVERT_PIECE = 1 << 13  # elements of one task
+SOFTMAX_VECTORS = 4  # neighbours of a task, where the axis lies across the lanes
 
 
 class Blocks(NamedTuple):

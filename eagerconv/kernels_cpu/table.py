@@ -210,8 +210,23 @@ PLANES = Table("planes", "BATCH GROUPS ROWS CHANNELS A_GROUP A_ROW A_CHANNEL", "
 # -- pointwise: elements, or rows; elements of a piece, or of a row; channels that rows belong to in turn
 POINTWISE = Table("pointwise", "SIZE PIECE CHANNELS NON_TEMPORAL")
 
-# -- pooling: of two axes; elements of a thread's workspace
-POOLING = Table("pooling", "SIZE:2 OUT:2 WINDOW:2 STRIDE:2 PAD:2 WORK")
+# -- formulas: elements, and those of a piece
+FORMULA = Table("formula", "SIZE PIECE NON_TEMPORAL")
+
+# -- softmax of (outer, length, inner); behind it the addresses of up to three arrays with one number for each row
+SOFTMAX = Table("softmax", "LENGTH_OF_AXIS INNER")
+
+# -- normalisation of (rows, groups, segments, size): addresses of arrays for each group, channel, or row and segment; eps as
+# the bits of a double; groups of one task
+NORMALISE = Table(
+    "normalisation", "ROWS GROUPS SEGMENTS SIZE CHANNELS", "MEAN VARIANCE RSTD WEIGHT BIAS SUMS DOTS", "EPS RUN"
+)
+
+# -- reductions: numbers of a row, and of a piece; pieces of a row
+REDUCE = Table("reduction", "ROW PIECE PIECES")
+
+# -- pooling: of two axes, as `functional.windows` names them; elements of a thread's workspace
+POOLING = Table("pooling", "SIZE:2 OUT:2 EXTENT:2 STRIDE:2 DILATION:2 SHARE:2 PAD:2 WORK")
 
 # -- conversion of 16-bit floats
 CONVERT = Table("convert", "SIZE")

@@ -60,8 +60,8 @@ class Runtime(Protocol):
     def stream(self) -> int:
         """Return the address of the current stream."""
 
-    def on(self, *arrays: Any) -> AbstractContextManager[Any]:
-        """Return a context in which the device of the arrays is the current one; they must share it."""
+    def on(self, *arrays: Any) -> AbstractContextManager[Any] | None:
+        """Return a context in which the device of the arrays is the current one; they must share it. None: it is already."""
 
     def synchronize(self) -> None:
         """Wait for the current stream."""
@@ -80,6 +80,9 @@ class Runtime(Protocol):
 
     def empty(self, shape: Shape, dtype: Any) -> Any:
         """Return an uninitialised, contiguous array on the current device."""
+
+    def scratch(self, size: int) -> tuple[Any, int]:
+        """Return memory of so many bytes for what is enqueued next, and its address; keep the first until it is."""
 
     def upload(self, entries: Sequence[int]) -> Any:
         """Return a table of geometry on the current device."""
@@ -119,7 +122,10 @@ def guarded(algorithm: Algorithm) -> Algorithm:
     def on_its_device(request: Request, inner: Callable[..., Any]) -> Callable[..., Any]:
         def run(*operands: Any) -> Any:
             try:
-                with runtime().on(*operands):
+                elsewhere = runtime().on(*operands)
+                if elsewhere is None:
+                    return inner(*operands)
+                with elsewhere:
                     return inner(*operands)
             except Exception as error:
                 error.add_note(
@@ -192,19 +198,23 @@ class CupyRuntime:
 
     def __init__(self) -> None:
         self.xp = _cupy()
+        self._alone = self.xp.cuda.runtime.getDeviceCount() == 1  # nothing to ask, and nothing to change
+        self._functions: dict[tuple[int, str, str], Any] = {}
         self._modules: dict[str, Any] = {}
         self._plans = threading.local()
 
     def device(self) -> int:
         """Return the number of the current device."""
-        return int(self.xp.cuda.runtime.getDevice())
+        return 0 if self._alone else int(self.xp.cuda.runtime.getDevice())
 
     def stream(self) -> int:
         """Return the address of the current stream."""
         return int(self.xp.cuda.get_current_stream().ptr)
 
-    def on(self, *arrays: Any) -> AbstractContextManager[Any]:
-        """Return a context in which the device of the arrays is the current one."""
+    def on(self, *arrays: Any) -> AbstractContextManager[Any] | None:
+        """Return a context in which the device of the arrays is the current one, or None where it is already."""
+        if self._alone:
+            return None
         first = arrays[0].device
         for array in arrays:
             if array.device != first:
@@ -259,16 +269,28 @@ class CupyRuntime:
         return int(array.data.ptr)
 
     def empty(self, shape: Shape, dtype: Any) -> Any:
-        """Return an uninitialised array; when memory is short, what the pool holds unused goes back first."""
+        """Return an uninitialised array."""
         try:
             return self.xp.empty(shape, dtype)
         except self.xp.cuda.memory.OutOfMemoryError:
-            self.xp.get_default_memory_pool().free_all_blocks()
-        try:
-            return self.xp.empty(shape, dtype)
-        except self.xp.cuda.memory.OutOfMemoryError as error:
             size = math.prod(shape) * np.dtype(dtype).itemsize
-            raise MemoryError(f"{size:,} bytes for an array of shape {tuple(shape)} on the GPU: {error}") from error
+            return self._with_room(lambda: self.xp.empty(shape, dtype), size, f"an array of shape {tuple(shape)}")
+
+    def scratch(self, size: int) -> tuple[Any, int]:
+        """Return memory, and its address; CuPy's pool gives it to nobody who could write before what is enqueued now."""
+        try:
+            memory = self.xp.cuda.alloc(size)
+        except self.xp.cuda.memory.OutOfMemoryError:
+            memory = self._with_room(lambda: self.xp.cuda.alloc(size), size, "workspace")
+        return memory, memory.ptr
+
+    def _with_room(self, allocate: Callable[[], Any], size: int, what: str) -> Any:
+        """Try again when what the pool holds unused has gone back, and tell what there was no room for."""
+        self.xp.get_default_memory_pool().free_all_blocks()
+        try:
+            return allocate()
+        except self.xp.cuda.memory.OutOfMemoryError as error:
+            raise MemoryError(f"{size:,} bytes for {what} on the GPU: {error}") from error
 
     def upload(self, entries: Sequence[int]) -> Any:
         """Return a table of geometry on the current device."""
@@ -276,10 +298,12 @@ class CupyRuntime:
 
     def function(self, dtype: str, name: str) -> Callable[..., None]:
         """Return a kernel, compiled by NVRTC when first used on a device and kept on disk by CuPy."""
-        module = self._modules.get(dtype)
-        if module is None:
-            module = self._modules[dtype] = self.xp.RawModule(code=source(dtype), options=("-std=c++17",))
-        return module.get_function(name)  # type: ignore[no-any-return]
+        key = (self.device(), dtype, name)
+        if key not in self._functions:
+            if dtype not in self._modules:
+                self._modules[dtype] = self.xp.RawModule(code=source(dtype), options=("-std=c++17",))
+            self._functions[key] = self._modules[dtype].get_function(name)
+        return self._functions[key]  # type: ignore[no-any-return]
 
     # ----- cuBLAS -----
 

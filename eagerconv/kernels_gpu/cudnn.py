@@ -89,6 +89,16 @@ def _handle(cuda: Runtime) -> Any:
     return handle
 
 
+def _alignments(places: tuple[int, ...]) -> Alignments:
+    """How many bytes each address is a multiple of, as far as cuDNN asks."""
+    union = MOST_ALIGNMENT
+    for place in places:
+        union |= place
+    if union & -union == MOST_ALIGNMENT:
+        return (MOST_ALIGNMENT,) * len(places)
+    return tuple(min(MOST_ALIGNMENT, place & -place) for place in places)
+
+
 def _padding(spec: ConvSpec) -> tuple[Shape, Shape]:
     """(before, after) on each axis: where the first window starts, and what the last one needs beyond the image."""
     before, after = [], []
@@ -196,7 +206,7 @@ def _plan(request: Request, rectify: bool | None = None) -> Any:
     shape = request.spec.shape(slot)
     a_order, b_order, order = _orders(request)
     copies = tuple(ordered != given for ordered, given in zip((a_order, b_order), request.strides, strict=True))
-
+    x, w, y = arrange(slot, 0, 1, 2)  # where the operands of the trilinear form are among (a, b, result)
     plans, plain = _Plans(), order == contiguous(shape)
 
     def new(cuda: Runtime) -> Any:
@@ -207,24 +217,25 @@ def _plan(request: Request, rectify: bool | None = None) -> Any:
 
     def run(a: Any, b: Any, *bias: Any) -> Any:
         cuda = runtime()
-        a, b = (cuda.xp.ascontiguousarray(x) if copy else x for x, copy in zip((a, b), copies, strict=True))
-        result = new(cuda)
-        arrays = (*arrange(slot, a, b, result), *map(cuda.xp.ascontiguousarray, bias))
-        addresses = tuple(map(cuda.address, arrays))
-        alignments = tuple(min(MOST_ALIGNMENT, p & -p) for p in addresses)
-        handle = _handle(cuda)
+        if True in copies:
+            a, b = (cuda.xp.ascontiguousarray(v) if copy else v for v, copy in zip((a, b), copies, strict=True))
+        result, address = new(cuda), cuda.address
+        given = (address(a), address(b), address(result))
+        places: tuple[int, ...] = (given[x], given[w], given[y])
+        if bias:
+            (column,) = bias
+            column = column if column.flags.c_contiguous else cuda.xp.ascontiguousarray(column)
+            places = (*places, address(column))
+        alignments, device, handle = _alignments(places), cuda.device(), _handle(cuda)
 
         def execute(plan: backend.Plan) -> None:
-            if plan.workspace:
-                workspace = cuda.empty((plan.workspace,), "uint8")
-                plan.execute(handle, addresses, cuda.address(workspace))
-            else:
-                plan.execute(handle, addresses, addresses[0])  # an address there must be
+            kept, workspace = cuda.scratch(plan.workspace) if plan.workspace else (None, places[0])  # one there must be
+            plan.execute(handle, (*places, workspace))
+            del kept  # what is enqueued has its place
 
-        key = (cuda.device(), alignments)
-        engines = plans.of.get(key)
+        engines = plans.of.get((device, alignments))
         if engines is None:
-            engines = plans.of[key] = _Engines(request, *key, rectify)
+            engines = plans.of[device, alignments] = _Engines(request, device, alignments, rectify)
             if request.tuned:
                 engines.tune(lambda plan: _seconds(cuda, lambda: execute(plan)))
         while True:

@@ -13,7 +13,7 @@ import os
 import site
 import sys
 import sysconfig
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -174,8 +174,8 @@ class Descriptor:
         self.kept: list[Descriptor] = []
         _check(library().cudnnBackendCreateDescriptor(kind, ctypes.byref(self.address)), f"create descriptor {kind}")
 
-    def __del__(self) -> None:
-        if self.address.value:
+    def __del__(self, ending: Callable[[], bool] = sys.is_finalizing) -> None:
+        if self.address.value and not ending():  # by then cuDNN, and CUDA below it, may be gone
             library().cudnnBackendDestroyDescriptor(self.address)
 
     def set(self, attribute: int, kind: int, ctype: Any, *values: Any) -> Descriptor:
@@ -320,34 +320,40 @@ def notes(configuration: Descriptor) -> set[int]:
     return set(engine.get(1303, NOTE, ctypes.c_int, NOTES))
 
 
+MOST_PACKS = 16
+"""Places of operands that a plan remembers: a training step meets the same ones again, as the pool gives them out in turn."""
+
+
 class Plan:
-    """One engine, ready to run one convolution on arrays of one layout and alignment."""
+    """One engine, ready to run one convolution on arrays of one layout and alignment. Not for two threads at once."""
 
     def __init__(self, configuration: Descriptor, arrays: Sequence[str] = SLOTS) -> None:
         self._plan = Descriptor(EXECUTION_PLAN).point(401, configuration).finalize()
         self.workspace = int(self._plan.get(402, INT64, Int64, 1)[0])
-        self._count = len(arrays)
-        self._ids = (Int64 * self._count)(*(UNIQUE_IDS[name] for name in arrays))
-        self._addresses = (Address * self._count)()
-        self._scratch = (Address * 1)()
+        self._ids = [UNIQUE_IDS[name] for name in arrays]
+        self._address = self._plan.address.value
+        self._run = library().cudnnBackendExecute
+        self._packs: dict[tuple[int, ...], Descriptor] = {}
 
-    def execute(self, handle: Address, operands: Sequence[int], workspace: int) -> None:
-        """Enqueue the convolution on the handle's stream, given its arrays' addresses. Not for two threads at once."""
-        cudnn, pack = library(), Address()
-        self._addresses[:] = list(operands)
-        self._scratch[0] = workspace
-        _check(cudnn.cudnnBackendCreateDescriptor(VARIANT_PACK, ctypes.byref(pack)), "create a variant pack")
-        try:
-            status = (
-                cudnn.cudnnBackendSetAttribute(pack, 1001, POINTER, self._count, self._addresses)
-                or cudnn.cudnnBackendSetAttribute(pack, 1000, INT64, self._count, self._ids)
-                or cudnn.cudnnBackendSetAttribute(pack, 1003, POINTER, 1, self._scratch)
-                or cudnn.cudnnBackendFinalize(pack)
-                or cudnn.cudnnBackendExecute(handle, self._plan.address, pack)
-            )
+    def execute(self, handle: Address, places: tuple[int, ...]) -> None:
+        """Enqueue the convolution on the handle's stream, given the addresses of its arrays, and last of its workspace.
+
+        A finalized pack of addresses can't be changed, but run again: those of the last places are kept.
+        """
+        pack = self._packs.get(places)
+        if pack is None:
+            pack = self._pack(places)
+        status = self._run(handle, self._address, pack.address)
+        if status:
+            self._packs.clear()
             _check(status, "run a convolution")
-        finally:
-            cudnn.cudnnBackendDestroyDescriptor(pack)
+
+    def _pack(self, places: tuple[int, ...]) -> Descriptor:
+        if len(self._packs) >= MOST_PACKS:
+            self._packs.clear()
+        pack = Descriptor(VARIANT_PACK).set(1001, POINTER, Address, *places[:-1]).set(1000, INT64, Int64, *self._ids)
+        self._packs[places] = pack.set(1003, POINTER, Address, places[-1]).finalize()
+        return pack
 
 
 def plans(spec: ConvolutionSpec, unwanted: set[int], limit: int | None = None) -> Iterator[Plan]:

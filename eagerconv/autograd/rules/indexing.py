@@ -96,8 +96,11 @@ def delete(arr: Any, obj: Any, axis: int | None = None) -> Any:
 
 
 def resize(a: Any, new_shape: Any) -> Any:
-    """Elements one after another, from the start again when they are used up."""
-    return getitem(a.reshape(-1), index=np.resize(np.arange(a.size), new_shape))
+    """Elements one after another, from the start again when they are used up; zeros where there are none."""
+    where_from = np.resize(np.arange(a.size), new_shape)
+    if not a.size:
+        return put(a.reshape(-1), index=(np.empty(0, np.intp),) * where_from.ndim, shape=where_from.shape)
+    return getitem(a.reshape(-1), index=where_from)
 
 
 def select(condlist: Sequence[Any], choicelist: Sequence[Any], default: Any = 0) -> Any:

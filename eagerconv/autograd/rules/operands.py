@@ -38,7 +38,11 @@ def value(x: Any) -> Any:
 def reduced_axes(like: Any, axis: Any) -> tuple[int, ...]:
     """The axes that a reduction over `axis` takes away from the shape of `like`, counted from the front."""
     n = len(like.shape)
-    return tuple(range(n)) if axis is None else normalize_axis_tuple(axis, n)
+    if axis is None or (
+        n == 0 and axis in (0, -1)
+    ):  # NumPy's reductions give a number without axes a first and last one
+        return tuple(range(n))
+    return normalize_axis_tuple(axis, n)
 
 
 def kept_shape(like: Any, axis: Any) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -69,7 +70,7 @@ cumprod = defvjp("cumprod", np.cumprod, lambda g, x, ans, like, axis: _cumprod_p
 logsumexp = defvjp(
     "logsumexp",
     lambda x, axis=None, keepdims=False: _logsumexp(x, axis, keepdims),
-    lambda g, x, ans, axis, like: keep(g, like, axis) * exp(x - keep(ans, like, axis)),
+    lambda g, x, ans, axis, like: keep(g, like, axis) * exp(x - keep(ans, like, axis)).conjugate(),
     jvp=lambda t, x, ans, axis, keepdims, like: sum(t * exp(x - keep(ans, like, axis)), axis=axis, keepdims=keepdims),
 )
 softmax = defvjp(
@@ -80,7 +81,7 @@ softmax = defvjp(
 )
 log_softmax = defvjp(
     "log_softmax",
-    lambda x, axis=-1: x - _logsumexp(x, axis, True),
+    lambda x, axis=-1: _log_softmax(x, axis),
     lambda g, ans, axis: g - exp(ans) * sum(g, axis=axis, keepdims=True),
     jvp=lambda t, ans, axis: t - sum(t * exp(ans), axis=axis, keepdims=True),
 )
@@ -144,22 +145,25 @@ def _var(
     *, where: Any = True, mean: Any = None, correction: float | None = None,
 ) -> Any:  # fmt: skip
     ddof = ddof if correction is None else correction
-    if where is True:
+    if where is True and mean is None:
         return var(a, axis=axis, dtype=dtype, ddof=ddof, keepdims=keepdims)
-    d = a - _mean(a, axis, dtype, keepdims=True, where=where)
-    return _sum(real(conj(d) * d), axis, dtype, keepdims=keepdims, where=where) / (
-        _counted(a, axis, keepdims, where) - ddof
-    )
+    a = (
+        a if where is True else _where(where, a, _weak(0, a))
+    )  # what is left out, NaN perhaps, has no part in the slopes
+    d = a - (_mean(a, axis, dtype, keepdims=True, where=where) if mean is None else mean)
+    counted = np.maximum(_counted(a, axis, keepdims, where) - ddof, 0)
+    return _sum(real(conj(d) * d), axis, dtype, keepdims=keepdims, where=where) / counted
 
 
 def _std(
     a: Any, axis: Any = None, dtype: Any = None, out: None = None, ddof: float = 0, keepdims: Any = False,
     *, where: Any = True, mean: Any = None, correction: float | None = None,
 ) -> Any:  # fmt: skip
-    if where is True:
+    if where is True and mean is None:
         ddof = ddof if correction is None else correction
         return std(a, axis=axis, dtype=dtype, ddof=ddof, keepdims=keepdims)
-    return sqrt(_var(a, axis, dtype, ddof=ddof, keepdims=keepdims, where=where, correction=correction))
+    v = _var(a, axis, dtype, ddof=ddof, keepdims=keepdims, where=where, mean=mean, correction=correction)
+    return _where(equal(v, 0), 0 * v, sqrt(_where(equal(v, 0), 1, v)))  # slope 0 where all elements are equal
 
 
 def _counted(a: Any, axis: Any, keepdims: Any, where: Any) -> Any:
@@ -204,7 +208,7 @@ def _cumulative(row: Op, unit: int) -> Callable[..., Any]:
         total = row(x, axis=axis, dtype=dtype)
         if not include_initial:
             return total
-        edge = [1 if a == axis % x.ndim else n for a, n in enumerate(x.shape)]
+        edge = [1 if a == axis % total.ndim else n for a, n in enumerate(total.shape)]
         return _concatenate([np.full_like(value(total), unit, shape=edge), total], axis)
 
     return function
@@ -240,7 +244,8 @@ def _along(t: Any, slope: Any, axis: Any, keepdims: Any) -> Any:
 
 
 def _var_slope(x: Any, axis: Any, ddof: float) -> Any:
-    return (x - mean(x, axis=axis, keepdims=True)) * (2 / (reduced_size(x, axis) - ddof))
+    divisor = reduced_size(x, axis) - ddof
+    return (x - mean(x, axis=axis, keepdims=True)) * (2 / divisor if divisor > 0 else math.nan)
 
 
 def _std_slope(x: Any, ans: Any, axis: Any, ddof: float) -> Any:
@@ -250,8 +255,9 @@ def _std_slope(x: Any, ans: Any, axis: Any, ddof: float) -> Any:
 
 
 def _winners(x: Any, ans: Any, axis: Any) -> Any:
-    """Which elements are the extremum, as weights that share it equally among ties."""
-    ties = equal(x, keep(ans, x, axis)).astype(x.dtype)
+    """Which elements are the extremum, as weights that share it equally among ties; NaN is the extremum where there is one."""
+    top = keep(ans, x, axis)
+    ties = (equal(x, top) | (isnan(x) & isnan(top))).astype(x.dtype)
     return ties / maximum(sum(ties, axis=axis, keepdims=True), 1)
 
 
@@ -312,14 +318,20 @@ def _recurrence(h: Any, c: Any) -> Any:
 
 
 def _logsumexp(x: Any, axis: Any, keepdims: bool) -> Any:
-    top = np.max(x, axis=axis, keepdims=True)
+    top = np.max(x.real, axis=axis, keepdims=True, initial=-np.inf)
     top = np.where(np.isfinite(top), top, np.zeros_like(top))  # all -inf: log(0) below is the answer
     with np.errstate(divide="ignore"):
         out = np.log(np.sum(np.exp(x - top), axis=axis, keepdims=True)) + top
     return out if keepdims else np.squeeze(out, axis=axis)
 
 
+def _log_softmax(x: Any, axis: Any) -> Any:
+    """The largest number goes first: that and the logarithm of the sum together cancel digits of large numbers."""
+    below = x - np.max(x, axis=axis, keepdims=True)
+    return below - np.log(np.sum(np.exp(below), axis=axis, keepdims=True))
+
+
 def _softmax(x: Any, axis: Any) -> Any:
-    e = np.exp(x - np.max(x, axis=axis, keepdims=True))
+    e = np.exp(x - np.max(x, axis=axis, keepdims=True, initial=-np.inf))
     e /= np.sum(e, axis=axis, keepdims=True)
     return e

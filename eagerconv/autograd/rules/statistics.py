@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from typing import Any
 
 import numpy as np
@@ -84,7 +85,7 @@ def cov(
     x = x if y is None else _concatenate([x, _variables(y, rowvar)], 0)
     x = x - mean(x, axis=1, keepdims=True)
     ddof = (0 if bias else 1) if ddof is None else ddof
-    return squeeze(matmul(x, adjoint(x)) / (x.shape[1] - ddof))
+    return squeeze(matmul(x, adjoint(x)) / builtins.max(x.shape[1] - ddof, 0))
 
 
 def _variables(m: Any, rowvar: bool) -> Any:
@@ -123,7 +124,7 @@ FUNCTIONS: Table = {
 
 def _finished(out: Any, rows: Any, a: Any, axis: Any, keepdims: bool) -> Any:
     """NaN where there was one, and the reduced axes if they are to stay."""
-    last = value(rows)[..., -1]
+    last = value(rows)[..., -1:].max(-1, initial=-np.inf)
     if np.isnan(last).any():
         out = where(np.isnan(last), np.nan, out)
     return reshape(out, shape=kept_shape(a, axis)) if keepdims else out

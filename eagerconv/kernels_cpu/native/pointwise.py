@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from eagerconv.kernels_cpu.native.emit import I64, Loop, Vectors, emits, returning
+from eagerconv.kernels_cpu.native.emit import emits, returning
 from eagerconv.kernels_cpu.native.loops import P
+from eagerconv.kernels_cpu.native.simd import I64, Loop, Vectors
 from eagerconv.kernels_cpu.native.vector import lanes_before_line, offset
 from eagerconv.kernels_cpu.table import POINTWISE as at
 

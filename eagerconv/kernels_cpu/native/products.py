@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from eagerconv.kernels_cpu.native.emit import I64, Emit, Loop, Vectors
+from eagerconv.kernels_cpu.native.emit import Emit
+from eagerconv.kernels_cpu.native.simd import I64, Loop, Vectors
 
 Step = Callable[[list[Any], Callable[[int], Any], Any], list[Any]]
 """(sums, row i -> pointer of a[i, t], pointer of b[t]) -> sums."""
