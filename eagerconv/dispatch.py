@@ -99,7 +99,7 @@ def numeric(dtype: Any) -> bool:
 
 def lost(what: str) -> RuntimeError:
     """The error of giving a tracked object to something that knows nothing of the tape."""
-    return RuntimeError(
+    return tape.LostHistory(
         f"a tensor that requires a gradient was given to {what}, which would lose its history; use a function of "
         "eagerconv or NumPy on the tensor, or x.detach() if the history is not wanted, or the block `with no_grad():`"
     )

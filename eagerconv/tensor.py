@@ -463,7 +463,7 @@ class Tensor(Traced):
     # ----- In-place changes -----
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        index = dispatch.plain(index)
+        index, value = dispatch.plain(index), tape.usual(value)
         if not self._must_record(value):
             self._data[index] = value.data if isinstance(value, Traced) else value
             self._version[0] += 1
@@ -513,9 +513,10 @@ class Tensor(Traced):
     def _update(self, ufunc: np.ufunc, other: Any) -> Tensor:
         if type(other) not in _OURS and _stands_back(other):
             return cast(Tensor, NotImplemented)  # so that the operator without = is asked
+        other = tape.usual(other)
         if self._must_record(other):
             return self._take_over(dispatch.row(ufunc)(self, other))
-        ufunc(self._data, other.data if isinstance(other, Traced) else other, out=self._data)
+        ufunc(self._data, other._data if isinstance(other, Traced) else other, out=self._data)
         self._version[0] += 1
         return self
 
@@ -852,7 +853,11 @@ def tensor(
     array = data.data if isinstance(data, Traced) else data
     here = devices.of(array)
     if here in (None, "cpu"):
-        array = np.array(array, dtype=dtype, copy=True, order="C")
+        try:
+            array = np.array(array, dtype=dtype, copy=True, order="C")
+        except tape.LostHistory:  # tracked tensors in a sequence
+            with tape.no_grad():
+                array = np.array(array, dtype=dtype, copy=True, order="C")
     else:
         array = array.astype(array.dtype if dtype is None else dtype, order="C", copy=True)
     _supported(array.dtype)
@@ -869,7 +874,8 @@ def asarray(
     Parameters
     ----------
     data : array_like
-        A Tensor is returned as it is, history included; an array is wrapped; anything else is converted.
+        A Tensor is returned as it is, history included; an array is wrapped; anything else is converted, sequences with
+        Tensors in them with their histories.
     dtype : dtype, optional
         Element type; a copy is made if it differs.
     device : {"cpu", "cuda"}, optional
@@ -909,7 +915,10 @@ def asarray(
     if here is not None and dtype is None:
         array = data.copy() if copy else data
     elif here in (None, "cpu"):
-        array = np.asarray(data, dtype=dtype, copy=copy)
+        try:
+            array = np.asarray(data, dtype=dtype, copy=copy)
+        except tape.LostHistory:  # tracked tensors in a sequence
+            return asarray(tape.sequence(data), dtype, device, copy)
     else:
         array = data.astype(dtype, copy=bool(copy))
     _supported(array.dtype)

@@ -96,6 +96,9 @@ SAMPLES: dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {
         ((B,), {"index": (slice(1, 4), 2), "shape": (4, 5)}),
         ((rng.standard_normal(4),), {"index": FANCY, "shape": (4, 5)}),
     ],
+    "puts": [
+        ((B, rng.standard_normal(4), B), {"indices": ((slice(1, 4), 2), FANCY, (slice(3), 2)), "shape": (4, 5)}),
+    ],
     "setitem": [
         ((V, B), {"index": (slice(1, 4), 2)}), ((V, 2.0), {"index": 0}),
         ((V, rng.standard_normal(4)), {"index": FANCY}),

@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import operator
 import pickle
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import pytest
 
+import eagerconv as ec
 from eagerconv.autograd.tape import no_grad
 from eagerconv.func.transforms import grad
 from eagerconv.functional import array as fa
@@ -204,6 +206,73 @@ def test_indexing() -> None:
     np.testing.assert_array_equal(x[x > 5].data, a[a > 5])
     np.testing.assert_array_equal(x[1, tensor([2, 0])].data, a[1, [2, 0]])
     assert np.shares_memory(x[1:].data, x.data)
+
+
+SEQUENCES: dict[str, Any] = {  # of two numbers and a pair
+    "asarray": lambda t, u, w: asarray([t, u]),
+    "nested": lambda t, u, w: asarray([[t, u], w, (1, u)]),
+    "mean": lambda t, u, w: fa.mean([t, u, w[0]]),
+    "operator": lambda t, u, w: w * [t, u] + (u, 2.0),
+    "reflected": lambda t, u, w: [t, u] / w,
+    "power": lambda t, u, w: [t, u] ** w,
+    "joined": lambda t, u, w: fa.concatenate([[t, u], w, [2.0]]),
+    "where": lambda t, u, w: fa.where([True, False], [t, u], w),
+    "matrix": lambda t, u, w: fa.matmul([[t, u], [u, 1.0]], w),
+    "assigned": lambda t, u, w: _assigned(w, [u, t]),
+    "convolution": lambda t, u, w: ec.conv1d([[[t, u, t * u]]], [[w]]),
+    "determinant": lambda t, u, w: ec.linalg.det([[t, u], w]),
+    "activation": lambda t, u, w: ec.softplus([t, u]),
+    "loss": lambda t, u, w: ec.mse_loss([t, u], w),
+}
+
+
+def _assigned(w: Any, value: Any) -> Any:
+    h = w * 2
+    h[...] = value
+    return h * w
+
+
+@pytest.mark.parametrize("name", SEQUENCES)
+def test_sequences_of_tracked_tensors_are_recorded(name: str) -> None:
+    def f(t: Any, u: Any, w: Any) -> Any:
+        return (SEQUENCES[name](t, u, w) ** 2).sum()
+
+    values = [np.array(2.0), np.array(3.0), np.array([1.0, 4.0])]
+    tracked = [tensor(v, requires_grad=True) for v in values]
+    out = f(*tracked)
+    assert out.requires_grad
+    assert out.item() == f(*map(asarray, values)).item()
+    ec.check_grads(f, values)
+
+
+def test_a_tensor_of_a_sequence_has_no_history() -> None:
+    w = leaf(1.0, 2.0)
+    x = tensor([w[0], 3.0, w.sum()])
+    assert (x.tolist(), x.requires_grad, x.dtype) == ([1, 3, 3], False, np.float64)
+    assert asarray([w[0], 3], dtype="float32").dtype == np.float32
+    with pytest.raises(ValueError, match="shape"):
+        asarray([w, [1.0]])
+
+
+@pytest.mark.parametrize("kind", ["float32", "float64"])
+def test_fractions_are_numbers(kind: Any) -> None:
+    number: Any = Fraction(1, 4)
+    for x in (tensor([1.0, 2.0], kind), tensor([1.0, 2.0], kind, requires_grad=True)):
+        for found, expected in (
+            (x * number, [0.25, 0.5]), (number + x, [1.25, 2.25]), (x / number, [4, 8]), (number - x, [-0.75, -1.75]),
+            (x**number, [1, 2**0.25]), (fa.maximum(x, number), [1, 2]), (np.multiply(number, x), [0.25, 0.5]),
+            (fa.where(x > number, x, number), [1, 2]),
+        ):  # fmt: skip
+            assert found.dtype == kind
+            np.testing.assert_allclose(found.numpy(), expected, rtol=1e-6)
+            assert found.requires_grad == x.requires_grad
+        y = x * 1
+        y += number
+        y[0] = number
+        np.testing.assert_allclose(y.numpy(), [0.25, 2.25])
+    assert grad((x * number).sum(), x)[0].tolist() == [0.25, 0.25]
+    assert tensor([1, 2]).dtype == (tensor([1, 2]) * 2).dtype
+    assert (tensor([1, 2]) * number).tolist() == [0.25, 0.5]
 
 
 # ----- In-place changes -----

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import numbers
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -29,8 +30,9 @@ from eagerconv.autograd.keeping import changed, keep, keep_parts, sample
 from eagerconv.scopes import Block, Setting
 
 __all__ = [
-    "Node", "Op", "Traced", "backward", "defvjp", "elementwise", "enable_grad", "forward", "inexact", "is_grad_enabled",
-    "joint", "linear", "multilinear", "no_grad", "parameters", "reachable", "tell", "unwatch", "watch",
+    "LostHistory", "Node", "Op", "Traced", "backward", "defvjp", "elementwise", "enable_grad", "forward", "inexact",
+    "is_grad_enabled", "joint", "linear", "multilinear", "no_grad", "parameters", "reachable", "sequence", "tell", "unwatch",
+    "usual", "watch",
 ]  # fmt: skip
 
 Rule = Callable[..., Any]
@@ -193,7 +195,7 @@ class Traced:
         self._data, self._version, self._base = array, [0], None
 
 
-_sequence = itertools.count()
+_numbers = itertools.count()
 
 
 class Node:
@@ -219,7 +221,7 @@ class Node:
         self.saved: dict[int, tuple[Any, ...]] | None = saved  # None: used up by a sweep
         self.shape: tuple[int, ...] = out.shape
         self.dtype = out.dtype
-        self.seq = next(_sequence)
+        self.seq = next(_numbers)
         self.hooks: dict[int, Callable[[Any], Any]] | None = None
         self.owner: weakref.ref[Traced] | None = None
 
@@ -278,6 +280,7 @@ def ordinal(slot: int) -> str:
 
 # ----- Operations -----
 
+_PLAIN = frozenset((np.ndarray, bool, int, float, complex, np.bool_, np.int64, np.float32, np.float64))  # of operands
 _ANS = -1
 _HOLDING = ("index", "repeats")  # parameters that may be arrays of the user's
 SLOTS = {"x": 0, "y": 1, "z": 2, "ans": _ANS}
@@ -310,6 +313,7 @@ class Op:
         "large",
         "name",
         "names",
+        "parts",
         "plans",
         "pull",
         "push",
@@ -333,6 +337,9 @@ class Op:
     ) -> None:
         # Gives the same for large arrays, only faster, or None where it is not faster; `eagerconv.large` sets it.
         self.large: Callable[..., Any] | None = None
+        # Of an operation that picks elements by its parameter index: puts several cotangents, by `indices` and `shape`, in one
+        # array. Were each put into one of its own, a loop over n rows would take the time of n squared.
+        self.parts: Op | None = None
         self.at_once = at_once  # one call of the only rule gives the cotangents of all operands
         self.name, self.fn, self.rules, self.jvps = name, fn, rules, jvps
         self.pull, self.push, self.view = pull, push, view
@@ -357,8 +364,10 @@ class Op:
                 if operand._node is not None:
                     tracked = True
                 arrays.append(operand._data)
-            else:
+            elif type(operand) in _PLAIN or usual(operand) is operand:
                 arrays.append(operand)
+            else:
+                return self(*[usual(x) for x in operands], **params)
         for value in params.values():
             if isinstance(value, Traced):
                 params = self._without_traced(params)
@@ -622,7 +631,43 @@ def _push_transposed(op: Op, node: Node, position: int, t: Any) -> Any:
     return pushed[g._node] if g._node in pushed else type(t)._wrap(np.zeros_like(g.data))
 
 
-multiply = elementwise("multiply", np.multiply, lambda y: y, lambda x: x)  # the one row that stands here: for `_times`
+multiply = elementwise("multiply", np.multiply, lambda y: y, lambda x: x)  # the row that stands here for `_times`
+stack = defvjp(  # and the one for `sequence`
+    "stack",
+    lambda *operands, axis: np.stack(operands, axis),
+    lambda g, position, axis: g[(*(slice(None),) * axis, position)],
+)
+
+
+class LostHistory(RuntimeError):
+    """A tracked object was given to something that knows nothing of the tape."""
+
+
+def sequence(x: Any, like: Any = None) -> Any:
+    """The array of a number or of nested sequences, where `like` is; a recorded one, if there are tracked objects in them."""
+    try:
+        return np.asarray(x, like=like)
+    except LostHistory:
+        if not isinstance(x, (list, tuple)):
+            raise
+    parts = [sequence(part, like) if isinstance(part, (list, tuple)) else part for part in x]
+    return stack(*[part if isinstance(part, Traced) else np.asarray(part, like=like) for part in parts], axis=0)
+
+
+def _tracks(x: Any) -> bool:
+    """Whether a tracked object is in the nested sequences."""
+    if isinstance(x, (list, tuple)):
+        return any(_tracks(part) for part in x)
+    return isinstance(x, Traced) and x._node is not None
+
+
+def usual(x: Any) -> Any:
+    """An operand as rules and NumPy know it: recorded, where sequences hold tracked objects, and a float for fractions."""
+    if type(x) in _PLAIN or isinstance(x, (Traced, int, float, np.generic)):
+        return x
+    if isinstance(x, (list, tuple)):
+        return sequence(x) if _tracks(x) and _now().value else x
+    return float(x) if isinstance(x, numbers.Real) else x  # NumPy would make it an object
 
 
 # ----- Sweeps -----
@@ -700,6 +745,7 @@ def backward(
     path = _between([out._node for out in outputs], targets)
     wanted = {node for node in path if node.op is None} if targets is None else set(targets)
     pending: dict[Node, Any] = {}
+    parts: dict[Node, list[tuple[Any, Node]]] = {}  # what belongs to parts of a node, with the nodes that picked them
     found: dict[Node, Any] = {}
     with grad_mode(create_graph):
         for out, cotangent in zip(outputs, cotangents, strict=True):
@@ -707,13 +753,19 @@ def backward(
                 _add(pending, out._node, fit(cotangent, out._node))
         try:
             for node in reversed(path):
+                if node in parts:
+                    _add(pending, node, _put_together(parts.pop(node), node))
                 if (g := pending.pop(node, None)) is None:
                     continue
                 if node.hooks:
                     g = _run_hooks(node, g)
                 if node in wanted:
                     found[node] = g
-                _pull_into(node, g, path, pending, retain)
+                if node.op is not None and node.op.parts is not None and _watcher is None:
+                    if node.parents[0] in path:
+                        parts.setdefault(node.parents[0], []).append((g, node))
+                else:
+                    _pull_into(node, g, path, pending, retain)
         except BaseException:
             if not retain:
                 for node in path:
@@ -737,6 +789,17 @@ def _pull_into(node: Node, g: Any, path: dict[Node, None], pending: dict[Node, A
             _add(pending, parent, fit(value, parent))
     if positions and not retain:
         node.free()
+
+
+def _put_together(parts: list[tuple[Any, Node]], parent: Node) -> Any:
+    """The cotangent of a node, of those of its parts."""
+    (g, node), op = parts[0], parts[0][1].op
+    assert op is not None
+    if len(parts) == 1:
+        return fit(op.pull(op, node, 0, g), parent)
+    assert op.parts is not None
+    indices = tuple([node.params["index"] for _, node in parts])
+    return op.parts(*[g for g, _ in parts], indices=indices, shape=parent.shape)
 
 
 def forward(outputs: Sequence[Traced], sources: Sequence[Node], tangents: Sequence[Any]) -> list[Any]:

@@ -16,6 +16,12 @@ getitem: Op = linear(
     "getitem", lambda x, index: x[index], lambda g, index, like: put(g, index=index, shape=like.shape), view=True
 )
 put: Op = linear("put", lambda v, index, shape: _put(v, index, shape), lambda g, index: getitem(g, index=index))
+puts: Op = defvjp(  # the sum of several, in one array
+    "puts",
+    lambda *operands, indices, shape: _puts(operands, indices, shape),
+    lambda g, position, indices: getitem(g, index=indices[position]),
+)
+getitem.parts = puts
 setitem: Op = defvjp(
     "setitem",
     lambda x, v, index: _setitem(x, v, index),
@@ -124,11 +130,29 @@ FUNCTIONS: Table = {
 
 
 def _each_once(index: Any) -> bool:
-    """Whether no element can be met twice: a mask, or an index that NumPy would answer with a view."""
-    if isinstance(index, np.ndarray) and index.dtype == bool:
-        return True
+    """Whether no element can be met twice: a mask, an index that NumPy would answer with a view, or numbers that differ."""
     parts = index if isinstance(index, tuple) else (index,)
-    return all(part is None or part is Ellipsis or isinstance(part, (int, np.integer, slice)) for part in parts)
+    arrays = [np.asarray(part) for part in parts if isinstance(part, (np.ndarray, list))]
+    plain = (int, np.integer, slice, type(None), type(Ellipsis))
+    if len(arrays) + sum(isinstance(part, plain) for part in parts) < len(parts):
+        return False
+    if len(arrays) < 2:
+        return not arrays or _all_differ(arrays[0])
+    if any(array.dtype == bool for array in arrays):  # these stand for as many numbers as they hold
+        return False
+    return any(_all_differ(array) for array in np.broadcast_arrays(*arrays))
+
+
+def _all_differ(index: Any) -> bool:
+    """Whether the numbers of an index (those of a mask are) meet an element once, as those of a permutation."""
+    if index.dtype == bool or not index.size:
+        return True
+    low, high = index.min(), index.max()
+    if low < 0 <= high:  # counted from both ends
+        return False
+    if int(high) - int(low) >= 64 * index.size:
+        return False  # counting would take longer than adding
+    return bool(np.bincount((index - low).astype(np.intp).ravel()).max() == 1)
 
 
 def _put(v: Any, index: Any, shape: tuple[int, ...]) -> Any:
@@ -137,6 +161,16 @@ def _put(v: Any, index: Any, shape: tuple[int, ...]) -> Any:
         out[index] = v
     else:
         np.add.at(out, index, v)
+    return out
+
+
+def _puts(vs: Any, indices: Any, shape: tuple[int, ...]) -> Any:
+    out = np.zeros_like(vs[0], shape=shape)
+    for v, index in zip(vs, indices, strict=True):
+        if _each_once(index):
+            out[index] += v
+        else:
+            np.add.at(out, index, v)
     return out
 
 

@@ -6,10 +6,9 @@ import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from eagerconv.autograd.tape import Traced
+from eagerconv.autograd.tape import Traced, sequence
 
 # From functions of NumPy to rows, or to functions made of rows.
 Table: TypeAlias = dict[Callable[..., Any], Any]
@@ -17,7 +16,7 @@ Table: TypeAlias = dict[Callable[..., Any], Any]
 
 def operand(x: Any) -> Any:
     """The operand itself if it has a shape, else an array of the number or the nested lists."""
-    return x if hasattr(x, "shape") else np.asarray(x)
+    return x if hasattr(x, "shape") else sequence(x)
 
 
 def operands(*xs: Any) -> list[Any]:
@@ -28,7 +27,7 @@ def operands(*xs: Any) -> list[Any]:
     else:
         return list(xs)
     like = next((value(x) for x in xs if hasattr(value(x), "__array_function__")), None)
-    return [x if hasattr(x, "shape") else np.asarray(x, like=like) for x in xs]
+    return [x if hasattr(x, "shape") else sequence(x, like) for x in xs]
 
 
 def value(x: Any) -> Any:

@@ -292,11 +292,29 @@ def _cumprod_pull(g: Any, x: Any, ans: Any, like: Any, axis: Any) -> Any:
         return _suffix_sums(g * conj(ans), like, axis) / conj(x)
     a = 0 if axis is None else axis
     rows, g, ans = (swapaxes(reshape(v, shape=ans.shape), a, -1) for v in (conj(x), g, conj(ans)))  # (..., n)
-    s = [g[..., -1]]
-    for i in range(g.shape[-1] - 1, 0, -1):
-        s.append(g[..., i - 1] + rows[..., i] * s[-1])
-    before = _concatenate([np.ones_like(value(ans)[..., :1]), ans[..., :-1]], -1)
-    return reshape(swapaxes(before * _stack(s[::-1], -1), a, -1), shape=like.shape)
+    one = np.ones_like(value(ans)[..., :1])
+    s = flip(_recurrence(flip(g, -1), _concatenate([one, flip(rows[..., 1:], -1)], -1)), -1)
+    before = _concatenate([one, ans[..., :-1]], -1)
+    return reshape(swapaxes(before * s, a, -1), shape=like.shape)
+
+
+def _recurrence(h: Any, c: Any) -> Any:
+    """Solve r[j] = h[j] + c[j] r[j - 1] along the last axis, in steps that double: each joins the d terms before.
+
+    Products of c that overflow would make NaN of an r that is 0: then one after another.
+    """
+    n, terms, products, d = h.shape[-1], h, c, 1
+    with np.errstate(over="ignore", invalid="ignore"):
+        while d < n:
+            terms = _concatenate([terms[..., :d], terms[..., d:] + products[..., d:] * terms[..., :-d]], -1)
+            products = _concatenate([products[..., :d], products[..., d:] * products[..., :-d]], -1)
+            d *= 2
+    if np.isfinite(value(products)).all():
+        return terms
+    r = [h[..., 0]]
+    for j in range(1, n):
+        r.append(h[..., j] + c[..., j] * r[-1])
+    return _stack(r, -1)
 
 
 def _logsumexp(x: Any, axis: Any, keepdims: bool) -> Any:

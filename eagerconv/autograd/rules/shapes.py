@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
+from eagerconv.autograd import tape
 from eagerconv.autograd.rules.indexing import along, getitem, put, sliding_windows
 from eagerconv.autograd.rules.operands import Table, operand, operands
 from eagerconv.autograd.tape import Op, defvjp, linear
@@ -35,11 +36,7 @@ concatenate = defvjp(  # bounds[i]:bounds[i + 1] is the place of operand i along
     lambda *operands, axis, bounds: np.concatenate(operands, axis),
     lambda g, position, axis, bounds: getitem(g, index=along(axis, slice(bounds[position], bounds[position + 1]))),
 )
-stack = defvjp(
-    "stack",
-    lambda *operands, axis: np.stack(operands, axis),
-    lambda g, position, axis: getitem(g, index=along(axis, position)),
-)
+stack = tape.stack  # its row is there, as operands may be sequences
 pad: Op = defvjp(  # widths: one (before, after) per axis
     "pad",
     lambda x, widths, value=0: np.pad(x, widths, constant_values=value),
