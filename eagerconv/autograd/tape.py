@@ -317,7 +317,7 @@ class Op:
     def __call__(self, *operands: Any, **params: Any) -> Any:
         """Apply to traced objects, arrays and numbers; numbers reach NumPy as they are, and stay weakly typed."""
         kind: type[Traced] | None = None
-        tracked = False
+        tracked = numbers = False
         arrays = []
         for operand in operands:
             if isinstance(operand, Traced):
@@ -327,6 +327,9 @@ class Op:
                 arrays.append(operand.data)
             else:
                 arrays.append(operand)
+                numbers = numbers or type(operand) is float
+        if numbers:
+            arrays = _weakly_typed(arrays)
         for value in params.values():
             if isinstance(value, Traced):
                 params = self._without_traced(params)
@@ -444,6 +447,14 @@ class Op:
             else:
                 arguments.append(node.params[name] if name in node.params else self.defaults[name])
         return rule(*arguments)
+
+
+def _weakly_typed(arrays: list[Any]) -> list[Any]:
+    """The operands with plain numbers in the dtype of an array, where NumPy does not do that itself: of an extension type."""
+    dtypes = {x.dtype for x in arrays if hasattr(x, "dtype") and x.dtype.kind != "b"}
+    if len(dtypes) != 1 or (dtype := dtypes.pop()).kind in "biufc" or not inexact(dtype):
+        return arrays
+    return [dtype.type(x) if type(x) in (int, float) else x for x in arrays]
 
 
 def done(op: Op, operands: tuple[Any, ...], out: Any, params: dict[str, Any] | None = None) -> Any:

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from eagerconv.autograd.tape import Traced
+from eagerconv.autograd.tape import Traced, inexact
 
 # From functions of NumPy to rows, or to functions made of rows.
 Table: TypeAlias = dict[Callable[..., Any], Any]
@@ -34,6 +34,24 @@ def operands(*xs: Any) -> list[Any]:
 def value(x: Any) -> Any:
     """The array behind an operand: for decisions that leave no trace on the tape."""
     return x.data if isinstance(x, Traced) else x
+
+
+def narrow(dtype: Any) -> bool:
+    """Whether sums of floats of this dtype need more digits than it has: those of 16 bits and less."""
+    return dtype.itemsize <= 2 and inexact(dtype)
+
+
+def wide(x: Any) -> Any:
+    """The operand in float32, if it is narrow."""
+    return x.astype(np.float32) if narrow(x.dtype) else x
+
+
+def widely(function: Callable[..., Any], *xs: Any, **params: Any) -> Any:
+    """A product of arrays, or another sum; of narrow floats of one dtype in float32, and rounded once."""
+    dtypes = {x.dtype for x in xs if hasattr(x, "dtype")}
+    if len(dtypes) != 1 or not narrow(kind := dtypes.pop()):
+        return function(*xs, **params)
+    return function(*(np.asarray(x, np.float32, like=x) for x in xs), **params).astype(kind)
 
 
 def reduced_axes(like: Any, axis: Any) -> tuple[int, ...]:
