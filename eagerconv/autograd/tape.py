@@ -449,10 +449,18 @@ class Op:
         return rule(*arguments)
 
 
+_REGISTERED = 256  # the first number of a dtype that another library made known to NumPy
+
+
 def _weakly_typed(arrays: list[Any]) -> list[Any]:
     """The operands with plain numbers in the dtype of an array, where NumPy does not do that itself: of an extension type."""
+    for x in arrays:
+        if type(x) is np.ndarray and x.dtype.num >= _REGISTERED:
+            break
+    else:
+        return arrays
     dtypes = {x.dtype for x in arrays if hasattr(x, "dtype") and x.dtype.kind != "b"}
-    if len(dtypes) != 1 or (dtype := dtypes.pop()).kind in "biufc" or not inexact(dtype):
+    if len(dtypes) != 1 or not inexact(dtype := dtypes.pop()):
         return arrays
     return [dtype.type(x) if type(x) in (int, float) else x for x in arrays]
 

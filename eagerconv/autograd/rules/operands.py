@@ -48,8 +48,11 @@ def wide(x: Any) -> Any:
 
 def widely(function: Callable[..., Any], *xs: Any, **params: Any) -> Any:
     """A product of arrays, or another sum; of narrow floats of one dtype in float32, and rounded once."""
-    dtypes = {x.dtype for x in xs if hasattr(x, "dtype")}
-    if len(dtypes) != 1 or not narrow(kind := dtypes.pop()):
+    for x in xs:
+        if getattr(x, "itemsize", 8) > 2:  # lists are of numbers in full
+            return function(*xs, **params)
+    kind = xs[0].dtype
+    if not narrow(kind) or any(x.dtype != kind for x in xs):
         return function(*xs, **params)
     return function(*(np.asarray(x, np.float32, like=x) for x in xs), **params).astype(kind)
 

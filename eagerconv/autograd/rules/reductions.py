@@ -251,7 +251,7 @@ FUNCTIONS: Table = {
 def _reduced(method: Any, a: Any, axis: Any, dtype: Any, **kwargs: Any) -> Any:
     """What an array's method gives; for narrow floats it works in float32, and the result is rounded once."""
     kind = a.dtype if dtype is None else np.dtype(dtype)
-    if kind.itemsize > 2 or not inexact(kind):
+    if not narrow(kind):
         return method(axis, dtype, **kwargs)
     return method(axis, np.float32, **kwargs).astype(kind)
 
