@@ -356,7 +356,7 @@ class Op:
     def __call__(self, *operands: Any, **params: Any) -> Any:
         """Apply to traced objects, arrays and numbers; numbers reach NumPy as they are, and stay weakly typed."""
         kind: type[Traced] | None = None
-        tracked = False
+        tracked = floats = False
         arrays = []
         for operand in operands:
             if isinstance(operand, Traced):
@@ -366,8 +366,11 @@ class Op:
                 arrays.append(operand._data)
             elif type(operand) in _PLAIN or usual(operand) is operand:
                 arrays.append(operand)
+                floats = floats or type(operand) is float
             else:
                 return self(*[usual(x) for x in operands], **params)
+        if floats:
+            arrays = _weakly_typed(arrays)
         for value in params.values():
             if isinstance(value, Traced):
                 params = self._without_traced(params)
@@ -491,6 +494,22 @@ class Op:
             else:
                 arguments.append(node.params[name] if name in node.params else self.defaults[name])
         return rule(*arguments)
+
+
+_REGISTERED = 256  # the first number of a dtype that another library made known to NumPy
+
+
+def _weakly_typed(arrays: list[Any]) -> list[Any]:
+    """The operands with plain numbers in the dtype of an array, where NumPy does not do that itself: of an extension type."""
+    for x in arrays:
+        if type(x) is np.ndarray and x.dtype.num >= _REGISTERED:
+            break
+    else:
+        return arrays
+    dtypes = {x.dtype for x in arrays if hasattr(x, "dtype") and x.dtype.kind != "b"}
+    if len(dtypes) != 1 or not inexact(dtype := dtypes.pop()):
+        return arrays
+    return [dtype.type(x) if type(x) in (int, float) else x for x in arrays]
 
 
 def done(op: Op, operands: tuple[Any, ...], out: Any, params: dict[str, Any] | None = None) -> Any:

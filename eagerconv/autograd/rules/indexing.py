@@ -107,7 +107,8 @@ def select(condlist: Sequence[Any], choicelist: Sequence[Any], default: Any = 0)
     """From the first of several choices whose condition holds."""
     out = default
     if isinstance(default, (int, float, complex)):  # weakly typed among the choices, and of their dtype from here on
-        out = np.result_type(default, *(value(choice) for choice in choicelist)).type(default)
+        among = np.result_type(*(value(choice) for choice in choicelist))
+        out = (np.result_type(default, among) if among.kind in "biufc" else among).type(default)
     for condition, choice in zip(reversed(condlist), reversed(choicelist), strict=True):
         out = where(condition, choice, out)
     return out

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from eagerconv.autograd.rules.indexing import getitem
-from eagerconv.autograd.rules.operands import Table, kept_shape, operand, operands, reduced_axes, value
+from eagerconv.autograd.rules.operands import Table, kept_shape, narrow, operand, operands, reduced_axes, value, wide
 from eagerconv.autograd.rules.products import adjoint, dot, matmul
 from eagerconv.autograd.rules.reductions import _max, keep, max, min, prod_others, sum
 from eagerconv.autograd.rules.shapes import _concatenate, moveaxis, reshape, tril, triu
@@ -255,6 +255,8 @@ def vector_norm(x: Any, /, *, axis: Any = None, ord: Any = 2, keepdims: bool = F
     """(sum |x|^p)^(1/p) over all given axes."""
     if ord in (None, 2):
         return norm2(x, axis=axis, keepdims=keepdims)
+    if narrow(x.dtype):  # powers and their sums
+        return vector_norm(wide(x), axis=axis, ord=ord, keepdims=keepdims).astype(x.dtype)
     if ord > 0 and ord % 2 == 0 and x.dtype.kind != "c":  # smooth at 0
         return _root(sum(x**ord, axis=axis, keepdims=keepdims), 1 / ord)
     size = absolute(x)
@@ -548,6 +550,8 @@ def _eigvals_pull(g: Any, a: Any) -> Any:
 
 
 def _norm2(x: Any, axis: Any, keepdims: bool) -> Any:
+    if narrow(x.dtype):
+        return _norm2(wide(x), axis, keepdims).astype(x.dtype)
     if axis is None or isinstance(axis, int) or len(axis) == 2:
         return np.linalg.norm(x, axis=axis, keepdims=keepdims)
     return np.linalg.vector_norm(x, axis=axis, keepdims=keepdims)
