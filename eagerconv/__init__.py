@@ -29,8 +29,12 @@ from eagerconv.functional.conv import (
     conv3d_grad_wrt_weights,
     conv3d_transpose,
 )
+from eagerconv.functional.ctc import ctc_loss
+from eagerconv.functional.likelihoods import gaussian_nll_loss, poisson_nll_loss
 from eagerconv.functional.losses import *  # noqa: F403  # its __all__
 from eagerconv.functional.losses import __all__ as _loss_names
+from eagerconv.functional.margins import *  # noqa: F403  # its __all__
+from eagerconv.functional.margins import __all__ as _margin_names
 from eagerconv.functional.nn import dropout, linear
 from eagerconv.functional.normalisation import batch_norm, group_norm, instance_norm, layer_norm
 from eagerconv.functional.pooling import *  # noqa: F403  # its __all__
@@ -47,6 +51,7 @@ from eagerconv.functional.shapes import (
     get_conv_output_shape,
     get_conv_shape_1axis,
 )
+from eagerconv.functional.sizes import local_response_norm, rms_norm
 from eagerconv.functional.upsampling import (
     bilinear_kernel_1D,
     bilinear_kernel_2D,
@@ -86,9 +91,10 @@ __all__ = [
     "get_conv_gradinputs_shape_1axis", "get_conv_gradweights_shape", "get_conv_gradweights_shape_1axis",
     "get_conv_output_shape", "get_conv_shape_1axis",
     # networks
-    "batch_norm", "dropout", "group_norm", "instance_norm", "layer_norm", "linear",
+    "batch_norm", "dropout", "group_norm", "instance_norm", "layer_norm", "linear", "local_response_norm", "rms_norm",
     "load", "save",
-    *_activation_names, *_loss_names, *_pooling_names,
+    "ctc_loss", "gaussian_nll_loss", "poisson_nll_loss",
+    *_activation_names, *_loss_names, *_margin_names, *_pooling_names,
     # derivatives
     "check_grads", "detect_anomaly", "enable_grad", "grad", "is_grad_enabled", "jvp", "no_grad", "vjp",
     # choosing and seeing

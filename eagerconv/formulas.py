@@ -350,6 +350,8 @@ FORMULAS: dict[str, Formula] = {
     "leaky_relu": Formula(lambda m, x, slope: m.where(x > 0.0, x, x * slope), 1, 1),
     "elu": Formula(_elu, 1, 1),
     "elu_d0": Formula(lambda m, g, x, alpha: g * m.where(x > 0.0, 1.0, alpha * m.exp(m.below(x, 0.0))), 2, 1),
+    "celu": Formula(lambda m, x, alpha: m.where(x > 0.0, x, alpha * m.expm1(m.below(x, 0.0) / alpha)), 1, 1),
+    "celu_d0": Formula(lambda m, g, x, alpha: g * m.where(x > 0.0, 1.0, m.exp(m.below(x, 0.0) / alpha)), 2, 1),
     "selu": Formula(lambda m, x: 1.0507009873554805 * _elu(m, x, m.constant(1.6732632423543772))),
     "selu_d0": Formula(
         lambda m, g, x: g * m.where(x > 0.0, 1.0507009873554805, 1.7580993408473766 * m.exp(m.below(x, 0.0))), 2

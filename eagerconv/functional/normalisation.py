@@ -327,8 +327,42 @@ def group_norm(
     return _group_norm("group_norm", input, num_groups, weight, bias, eps, activation)
 
 
-def instance_norm(input: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Tensor:
+def instance_norm(
+    input: Any,
+    weight: Any = None,
+    bias: Any = None,
+    eps: float = 1e-5,
+    *,
+    running: dict[str, Tensor] | None = None,
+    training: bool = True,
+    momentum: float = 0.1,
+) -> Any:
     """Give every channel of every example mean zero and variance one: `group_norm` with one channel per group.
+
+    Parameters
+    ----------
+    input : array_like, shape (N, C, ...)
+        Real numbers; integers and booleans count as float64.
+    weight, bias : array_like, shape (C,), optional
+        Scale and shift.
+    eps : float
+        Added to the variance; at least 0.
+    running : dict of Tensors {"mean": (C,), "var": (C,)}, optional
+        Running statistics, as of `batch_norm`, which does the work when `training` is False.
+    training : bool
+        Use the statistics of each example, not the running ones.
+    momentum : float
+        The share of this batch, the mean over its examples, in the new running statistics, from 0 to 1.
+
+    Returns
+    -------
+    Tensor, or (Tensor, dict of Tensors)
+        Of the same shape; with `running` in a pair with the statistics to hand in the next time, as `batch_norm` returns it.
+
+    Raises
+    ------
+    ValueError
+        If a shape does not fit, there is nothing to take the variance of, or there are no statistics to use.
 
     Notes
     -----
@@ -339,8 +373,30 @@ def instance_norm(input: Any, weight: Any = None, bias: Any = None, eps: float =
     >>> instance_norm([[[1.0, 3.0], [0.0, 10.0]]], eps=0)
     tensor([[[-1.,  1.],
              [-1.,  1.]]], dtype=float64)
+    >>> start = {"mean": np.zeros(2), "var": np.ones(2)}
+    >>> out, running = instance_norm([[[1.0, 3.0], [0.0, 10.0]]], running=start, momentum=0.5)
+    >>> running["mean"]
+    tensor([1. , 2.5], dtype=float64)
     """
-    return _group_norm("instance_norm", input, None, weight, bias, eps, None)
+    if not training:
+        if running is None:
+            raise ValueError("instance_norm: training=False uses running statistics, and none were given: running=")
+        return batch_norm(input, running, weight, bias, training=False, eps=eps)
+    share = number("instance_norm: momentum", momentum, "[0, 1]")
+    out = _group_norm("instance_norm", input, None, weight, bias, eps, None)
+    return out if running is None else (out, _with_examples(floating(input), running, share))
+
+
+def _with_examples(x: Tensor, running: dict[str, Tensor], share: float) -> dict[str, Tensor]:
+    """Running statistics, of which the means over the examples of their means and unbiased variances become a share."""
+    space = tuple(range(2, x.ndim))
+    if math.prod(x.shape[2:]) < 2 or not x.size:
+        raise ValueError(f"instance_norm: one value per channel of an example (input {x.shape}) has no variance")
+    wide = widened(x.detach()).data
+    latest = {"mean": wide.mean(axis=space).mean(0), "var": wide.var(axis=space, ddof=1).mean(0)}
+    before = {name: asarray(running[name]).data for name in latest}
+    _check_channels("instance_norm", {f"running['{name}']": before[name] for name in latest}, x.shape[1])
+    return {name: Tensor._wrap((1 - share) * before[name] + share * latest[name]) for name in latest}
 
 
 def _group_norm(
