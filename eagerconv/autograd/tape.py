@@ -24,6 +24,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from eagerconv import devices
+from eagerconv.mistakes import without_numpy
 from eagerconv.scopes import Block, Setting
 
 __all__ = [
@@ -341,6 +342,9 @@ class Op:
             if len(places := {place for x in arrays if (place := devices.of(x))}) > 1:
                 names = " and ".join(sorted(places))
                 raise TypeError(f"{self.name}: operands on {names}; move one, as in x.to('cpu')") from error
+            raise
+        except (ValueError, IndexError) as error:
+            without_numpy(error)
             raise
         if kind is None:
             return out
