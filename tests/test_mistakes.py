@@ -140,6 +140,8 @@ MISTAKES: list[tuple[Callable[[], Any], tuple[str, ...], int]] = [
     (lambda: T.unsqueeze(0), ("use expand_dims(axis)",), 2),
     (lambda: T.transpose(1, 2), ("transpose: give each of the 4 axes its place, not (1, 2)", "swapaxes(1, 2)"), 3),
     (lambda: T.exp(), ("use the function exp(x)",), 2),
+    (lambda: np.add.at(TRACKED, [0], 1.0),
+     ("numpy.add.at writes to its argument", "x[index] = numpy.add(x[index], values)"), 6),
     # NumPy's own words, without its lines
     (lambda: ec.sum(T, axis=7), ("axis 7 is out of bounds for array of dimension 4",), 0),
     (lambda: T.sum(7), ("axis 7 is out of bounds",), 0),
@@ -297,6 +299,17 @@ def test_the_arrays_to_write_for_missing_axes_are_taken() -> None:
         name = "input" if advice[1].startswith("input") else "filters"
         mended = eval(advice[1], {"input": x, "filters": w})
         assert ec.conv2d(**({"input": x, "filters": w} | {name: mended})).ndim == 4
+
+
+def test_the_sum_to_write_for_add_at_is_it_with_gradients() -> None:
+    x, index, values = RNG.random((4, 3)), np.array([1, 3, 1]), RNG.random((3, 3))
+    tracked = ec.tensor(x, requires_grad=True)
+    advice = re.search(r"to add where some do, (.*)$", str(told(lambda: np.add.at(tracked, index, values))))
+    assert advice is not None
+    np.add.at(x, index, values)
+    result = eval(advice[1], {"numpy": np, "x": tracked, "index": index, "values": values})
+    np.testing.assert_allclose(result.numpy(), x, rtol=1e-15)
+    assert result.requires_grad
 
 
 @pytest.mark.parametrize("name", ["convolve", "correlate"])
