@@ -119,10 +119,13 @@ MISTAKES: list[tuple[Callable[[], Any], tuple[str, ...], int]] = [
      ("border_mode", "eagerconv.pad(input, ((0, 0), (0, 0), (1, 1), (1, 1)), mode='wrap')"), 3),
     # values of another kind
     (lambda: ec.relu(ec.batch_norm(X)), ("relu: x must be one array, not (Tensor (2, 3, 8, 8), NoneType)", "out, running"), 9),
+    (lambda: ec.batch_norm(X, ones(3), ones(3)), ("batch_norm: running must be a dict", "ndarray"), 0),
+    (lambda: ec.cross_entropy(ones((2, 3)), np.eye(3, dtype=int)[:2]), ("cross_entropy", "labels.argmax(axis=1)"), 0),
     (lambda: ec.relu("abc"), ("relu: x is not an array of numbers", "<U3"), 9),
     (lambda: ec.asarray(Foreign()), ("asarray: data is a", "Foreign that requires a gradient", "x.detach()"), 0),
     (lambda: ec.tensor(Foreign()), ("tensor: data is a", "Foreign that requires a gradient", "x.detach()"), 0),
     (lambda: ec.conv2d(Foreign(), W), ("conv2d: input is a", "Foreign that requires a gradient", "x.detach()"), 3),
+    (lambda: T.to("float16"), ("'float16'", "x.astype('float16')"), 6),
     # names
     (lambda: ec.array([1.0]), ("'array'", "use tensor(data), or asarray(data)"), 2),
     (lambda: ec.cat([T, T]), ("'cat'", "use concat(arrays, axis=0)"), 2),
@@ -140,6 +143,13 @@ MISTAKES: list[tuple[Callable[[], Any], tuple[str, ...], int]] = [
     (lambda: T.unsqueeze(0), ("use expand_dims(axis)",), 2),
     (lambda: T.transpose(1, 2), ("transpose: give each of the 4 axes its place, not (1, 2)", "swapaxes(1, 2)"), 3),
     (lambda: T.exp(), ("use the function exp(x)",), 2),
+    # derivatives
+    (lambda: ec.func.hvp(lambda x: (x * x).sum(), [X], []), ("hvp: one tangent per primal, that is 1, not 0",), 0),
+    (lambda: ec.func.hvp(lambda x: (x * x).sum(), X, X), ("hvp: primals must be a tuple", "hvp(fn, (x,), (v,))"), 0),
+    (lambda: ec.func.hvp(lambda x: (x * x).sum(), [X], [W]), ("hvp: tangents[0]", "(2, 3, 8, 8)", "(4, 3, 3, 3)"), 0),
+    (lambda: ec.jvp(lambda x: x, [X], [W]), ("jvp: tangents[0]",), 0),
+    (lambda: ec.no_grad(lambda x: x), ("no_grad takes no argument", "write @no_grad(), with parentheses"), 6),
+    (lambda: ec.enable_grad(lambda x: x), ("write @enable_grad()",), 6),
     (lambda: np.add.at(TRACKED, [0], 1.0),
      ("numpy.add.at writes to its argument", "x[index] = numpy.add(x[index], values)"), 6),
     # NumPy's own words, without its lines

@@ -25,7 +25,7 @@ import numpy as np
 
 from eagerconv import devices
 from eagerconv.mistakes import without_numpy
-from eagerconv.scopes import Block, Setting
+from eagerconv.scopes import Block, Setting, refuse_operand
 
 __all__ = [
     "Node", "Op", "Traced", "backward", "defvjp", "elementwise", "enable_grad", "forward", "inexact", "is_grad_enabled",
@@ -74,7 +74,8 @@ class no_grad(Block):
 
     __slots__ = ()
 
-    def __init__(self) -> None:
+    def __init__(self, *given: Any) -> None:
+        refuse_operand("no_grad", given)
         super().__init__(_mode, _off)
 
 
@@ -90,7 +91,8 @@ class enable_grad(Block):
 
     __slots__ = ()
 
-    def __init__(self) -> None:
+    def __init__(self, *given: Any) -> None:
+        refuse_operand("enable_grad", given)
         super().__init__(_mode, _on)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from eagerconv import tree
 from eagerconv.autograd import rules, tape
 from eagerconv.func.custom import checkpoint, custom_vjp
-from eagerconv.func.transforms import Trace, jvp, name_of, vjp
+from eagerconv.func.transforms import Trace, along, check_directions, jvp, name_of, vjp
 from eagerconv.mistakes import border
 from eagerconv.tensor import Tensor
 
@@ -229,8 +229,9 @@ def hvp(fn: Fn, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, .
     >>> hvp(lambda x: (x**3).sum(), [[1.0, 2.0]], [[1.0, 1.0]])
     (tensor([ 6., 12.], dtype=float64),)
     """
+    check_directions("hvp", primals, tangents)
     gradient = grad(fn, tuple(range(len(primals))))
-    return cast(tuple[Any, ...], jvp(gradient, primals, tangents)[1])
+    return cast(tuple[Any, ...], along("hvp", gradient, primals, tangents)[1])
 
 
 def _trace(fn: Fn, argnums: Argnums, args: tuple[Any, ...], kwargs: dict[str, Any], has_aux: bool = False) -> Trace:

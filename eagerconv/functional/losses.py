@@ -89,10 +89,13 @@ def nll_loss(log_probabilities: Any, labels: Any, ignore_index: int | None = Non
 def _labels(name: str, x: Tensor, labels: Any, ignore_index: int | None) -> Any:
     """The labels as an array that was checked."""
     classes = asarray(labels).data
+    one_hot = "; of one-hot labels give labels.argmax(axis=1)" if classes.shape == x.shape and x.ndim > 1 else ""
     if classes.dtype.kind not in "iu":
-        raise TypeError(f"{name}: labels must be integers, the index of the class, not {classes.dtype}")
+        raise TypeError(f"{name}: labels must be integers, the index of the class, not {classes.dtype}{one_hot}")
     if x.ndim < 2 or classes.shape != x.shape[:1] + x.shape[2:]:
-        raise ValueError(f"{name}: expected logits (N, K, ...) and labels (N, ...), got {x.shape} and {classes.shape}")
+        raise ValueError(
+            f"{name}: expected logits (N, K, ...) and labels (N, ...), got {x.shape} and {classes.shape}{one_hot}"
+        )
     counting = classes if ignore_index is None else classes[classes != ignore_index]
     k = x.shape[1]
     if counting.size and (counting.min() < 0 or counting.max() >= k):

@@ -6,7 +6,7 @@ instance normalisation (1, N * channels, space).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -155,6 +155,11 @@ def batch_norm(
     >>> out.data.mean(), out.data.var()
     (np.float64(0.0), np.float64(1.0))
     """
+    if running is not None and not isinstance(running, Mapping):
+        raise TypeError(
+            'batch_norm: running must be a dict {"mean": (C,), "var": (C,)} of the running statistics, not '
+            f"{type(running).__name__}"
+        )
     x = _inputs("batch_norm", input, 2, eps)
     momentum = number("batch_norm: momentum", momentum, "[0, 1]")
     n, c = x.shape[:2]
