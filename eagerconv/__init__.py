@@ -108,8 +108,7 @@ if not TYPE_CHECKING:  # which shall find wrong names
 
     def __getattr__(name: str) -> Any:
         """Tell what to write instead of a name of another library, or a misspelled one."""
-        advice = "" if name.startswith("_") else "; " + _vocabulary.for_name(name, __all__, _MODULES)
-        raise AttributeError(f"module 'eagerconv' has no attribute {name!r}{advice}", name=name)
+        raise _vocabulary.no_attribute(_sys.modules[__name__], name, __all__, _MODULES)
 
 
 _MODULES = {
@@ -119,6 +118,7 @@ _MODULES = {
 _mistakes.around(_sys.modules[__name__], __all__)
 for _module in _MODULES.values():
     _mistakes.around(_module, _module.__all__)
+    _vocabulary.answering(_module, __all__, _MODULES)
 
 
 def __dir__() -> list[str]:

@@ -100,6 +100,7 @@ def check_axes(
 ) -> None:
     """Refuse the array argument `name` if it has another number of axes; it should have so many `channels`, if known."""
     if len(shape) != len(axes):
+        ndim = len(axes) - 2
         mended = layouts.without_axes(name, shape, len(axes), channels, filters=filters)
         hint = f" Add what is missing: {mended}." if mended else ""
         if filters and not mended and len(shape) == len(axes) - 2:
@@ -107,6 +108,8 @@ def check_axes(
             hint = (
                 f" For one kernel on every channel: depthwise_conv{len(shape)}d(input, numpy.tile({name}, {copies}))."
             )
+        if not filters and len(shape) == len(axes) + 1 and ndim < 3 and f"{ndim}d" in function:
+            hint = f" For {ndim + 1} spatial axes there is {function.replace(f'{ndim}d', f'{ndim + 1}d')}."
         raise ValueError(
             f"{function}: {name} must have {len(axes)} axes ({', '.join(axes)}), got {len(shape)}: shape {shape}.{hint}"
         )
@@ -247,6 +250,8 @@ class Options:
         """What to write for the name of a mode that another library has, or one that is misspelled."""
         if type(mode) is not str:
             return ""
+        if mode.lower() in ("constant", "zero", "zeros"):
+            return "; give the number of zeros, border_mode=1"
         if mode.lower() in PAD_MODES:
             widths = f"((0, 0), (0, 0){', (1, 1)' * self.ndim})"
             return f"; pad the input before, eagerconv.pad(input, {widths}, mode={PAD_MODES[mode.lower()]!r})"
@@ -266,6 +271,8 @@ class Options:
     def outputs(self, size: Shape, kernel: Shape) -> Shape:
         """Output sizes of the forward convolution; each must be positive."""
         out = []
+        larger = min(map(int.__sub__, kernel, size)) > 0
+        swapped = ", unless the filters stand where the input should" if larger else ""
         for axis, mode, i, k, d, s in zip(self.axes, self.modes, size, kernel, self.dilation, self.stride, strict=True):
             extent = dilated(k, d)
             before, after = padding(mode, i, extent, s)
@@ -276,6 +283,7 @@ class Options:
                 self.fail(
                     f"the output would have {o} {axis}: input {i} + padding ({before}, {after}) < kernel {k} with "
                     f"filter_dilation {d} (extent {extent}). Use a smaller kernel or more padding, e.g. border_mode='same'"
+                    f"{swapped}"
                 )
             if max(before, after) > _LARGEST or extent > _LARGEST:
                 self.fail(f"padding ({before}, {after}) or kernel extent {extent} of {axis} is too large")

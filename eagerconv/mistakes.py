@@ -185,26 +185,41 @@ def border(function: F) -> F:
 def explain(error: TypeError, name: str, function: Callable[..., Any], args: Any, kwargs: Any) -> None:
     """Let what Python says of a call that does not fit the function's signature tell what to write instead."""
     try:
-        known, text = list(inspect.signature(function).parameters), str(error)
+        parameters, text = inspect.signature(function).parameters, str(error)
     except ValueError:  # some of NumPy's functions have none
         return
+    known = list(parameters)
+    by_keyword = [key for key, parameter in parameters.items() if parameter.kind is parameter.KEYWORD_ONLY]
     wrong = next((key for key in kwargs if f"unexpected keyword argument {key!r}" in text), None)
     if wrong is not None:
         text = str(unexpected(name, wrong, [key for key in known if key != "self"]))
-    elif "shape" in known and _are_sizes(sizes := tuple(args[known.index("shape") :])):
-        text += f"; give the shape as one argument, {name}({'x, ' * known.index('shape')}{sizes})"
+    elif (whole := _in_pieces(name, known, args)) is not None:
+        text += whole
+    elif "positional argument" in text and "given" in text:
+        text += f"; what stands behind these is given by keyword: {', '.join(f'{key}=' for key in by_keyword)}" * bool(
+            by_keyword
+        )
     elif error.__traceback__ is not None and error.__traceback__.tb_next is not None:
         return  # from inside of the function
     error.args = (text,)
     error.eagerconv_mistake = True  # type: ignore[attr-defined]
 
 
-def _are_sizes(values: tuple[Any, ...]) -> bool:
-    return len(values) > 1 and all(isinstance(value, int) for value in values)
+_WHOLE = ("shape", "axes")  # arguments that other libraries take in pieces
+
+
+def _in_pieces(name: str, known: list[str], args: tuple[Any, ...]) -> str | None:
+    """What to write where a shape, axes or arrays, which are one argument, were given as several."""
+    for whole in _WHOLE:
+        if whole in known and len(pieces := args[known.index(whole) :]) > 1 and all(isinstance(n, int) for n in pieces):
+            return f"; give the {whole} as one argument, {name}({'x, ' * known.index(whole)}{tuple(pieces)})"
+    if known[:1] == ["arrays"] and len(args) > 1 and all(hasattr(x, "shape") for x in args):
+        return f"; give the arrays as one argument, {name}([x, y])"
+    return None
 
 
 def around(module: ModuleType, names: Iterable[str]) -> None:
-    """Put the border around functions with options and the classes of a module, by name.
+    """Put the border around functions with options, or a shape, and the classes of a module, by name.
 
     Those without options, such as `exp`, have no keywords to be mistaken in and short tracebacks, and are left alone: the
     border takes a tenth of a microsecond. Those that take any keyword, such as `conv2d`, answer themselves.
@@ -227,5 +242,7 @@ def around(module: ModuleType, names: Iterable[str]) -> None:
 
 
 def _has_options(function: FunctionType) -> bool:
-    takes_any = function.__code__.co_flags & inspect.CO_VARKEYWORDS
-    return bool(function.__defaults__ or function.__kwdefaults__) and not takes_any
+    code = function.__code__
+    in_pieces = any(name in code.co_varnames[: code.co_argcount] for name in _WHOLE)
+    optional = function.__defaults__ or function.__kwdefaults__ or in_pieces
+    return bool(optional) and not code.co_flags & inspect.CO_VARKEYWORDS

@@ -56,8 +56,9 @@ def _method(function: Callable[..., Any], doc: str) -> Callable[..., Any]:
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Any:
         try:
             return dispatch.call(function, (self, *args), kwargs, Tensor)
-        except TypeError as error:
-            explain(error, function.__name__, function, args, kwargs)
+        except Exception as error:
+            if isinstance(error, TypeError):
+                explain(error, function.__name__, function, args, kwargs)
             shorten(error)
             raise
 
@@ -928,7 +929,7 @@ class _Elsewhere:
         raise AttributeError(f"'Tensor' object has no attribute {self.name!r}; use {self.advice}", name=self.name)
 
 
-for _name in ("max", "mean", "min", "prod", "squeeze", "std", "sum", "var"):
+for _name in ("backward", "max", "mean", "min", "prod", "squeeze", "std", "sum", "var"):
     setattr(Tensor, _name, border(Tensor.__dict__[_name]))
 
 for _name, _advice in METHODS.items():

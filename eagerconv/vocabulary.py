@@ -9,10 +9,11 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection, Mapping
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
-__all__ = ["METHODS", "for_keyword", "for_name"]
+__all__ = ["METHODS", "NAMES", "answering", "for_keyword", "for_name", "no_attribute"]
 
 _FUNCTIONAL = (
     "functions, such as conv2d, linear and relu, whose parameters are a dict of tensors; see optim for training"
@@ -99,6 +100,12 @@ NAMES = {
     "categorical_crossentropy": "cross_entropy(logits, labels), of the classes' indices",
     "bce_with_logits_loss": "binary_cross_entropy_with_logits(logits, target)",
     "binary_cross_entropy": "binary_cross_entropy_with_logits(logits, target), of what goes into the sigmoid",
+    **{f"xavier_{kind}": f"init.glorot_{kind}(shape, rng)" for kind in ("normal", "uniform")},
+    **{f"kaiming_{kind}": f"init.he_{kind}(shape, rng)" for kind in ("normal", "uniform")},
+    "DataLoader": "data.minibatches(arrays, size, rng)",
+    "Dataset": "data.minibatches(arrays, size, rng)",
+    **{name: f"schedule.{ours}" for name, ours in (("StepLR", "step"), ("ExponentialLR", "exponential"),
+                                                   ("CosineAnnealingLR", "cosine"), ("OneCycleLR", "one_cycle"))},
     # derivatives and machines
     "GradientTape": "tensor(data, requires_grad=True) and loss.backward(), or func.grad(fn)",
     "stop_gradient": "x.detach()",
@@ -164,7 +171,7 @@ METHODS = {
 
 _KEYWORDS = {
     # convolution
-    "stride strides window_strides window_stride subsamples": "subsample input_dilation stride",
+    "stride strides window_strides window_stride subsample": "subsample input_dilation stride",
     "padding pad pads mode": "border_mode pad",
     "dilation dilations dilation_rate rhs_dilation rate": "filter_dilation p",
     "lhs_dilation transposed_dilation": "input_dilation",
@@ -208,6 +215,10 @@ _KEYWORDS = {
     "targets target y_true label labels y": "labels target",
     "y_pred pred preds predictions input": "logits input log_probabilities log_input",
     "reduce size_average": "reduction",
+    "batch_size": "size",
+    "T_max total_steps max_steps decay_steps": "steps",
+    "scale_factor": "ratio",
+    "retain": "retain_graph",
     "label_smooth smoothing": "label_smoothing",
 }
 _FOREIGN: dict[str, list[str]] = {}
@@ -230,6 +241,7 @@ _NOT_HERE = {
     "name": "leave it out",
     "precision preferred_element_type": "leave it out: float32 is computed as float32; see using(tf32=True)",
     "from_logits": "leave it out: the function takes logits",
+    "groups group feature_group_count num_groups": "leave it out: there are as many groups as channels",
     "use_bias": "leave it out: a bias is added where bias= is given",
     "imshp_logical kshp_logical": "it was an experiment of early Theano; leave it out",
 }
@@ -255,30 +267,45 @@ def for_keyword(name: str, known: Collection[str]) -> str:
     return f"use {close}= instead" if close else f"there are {', '.join(known)}"
 
 
-def for_name(name: str, public: Collection[str], modules: Mapping[str, ModuleType]) -> str:
-    """What to write instead of a name that the package has not: from the table, from its modules, or a similar one.
+def for_name(name: str, own: Collection[str], public: Collection[str], modules: Mapping[str, ModuleType]) -> str:
+    """What to write instead of a name that a module has not: from the table, its own names, the package's, or a similar one.
 
     Examples
     --------
-    >>> for_name("cat", ["concat"], {})
+    >>> for_name("cat", ["concat"], [], {})
     'use concat(arrays, axis=0)'
-    >>> for_name("maxpool2d", ["max_pool1d", "max_pool2d"], {})
+    >>> for_name("maxpool2d", ["max_pool1d", "max_pool2d"], [], {})
     'use max_pool2d'
     """
-    table = {_letters(known): text for known, text in NAMES.items()}
-    if (text := NAMES.get(name) or table.get(_letters(name))) is not None:
-        return f"use {text}"
-    for ours in public:
-        if _letters(ours) == _letters(name):
-            return f"use {ours}"
-    for path, module in modules.items():
-        for ours in getattr(module, "__all__", ()):
-            if _letters(ours) == _letters(name):
-                return f"use {path}.{ours}"
+    wanted = _letters(name)
+    for known, text in NAMES.items():
+        if _letters(known) == wanted:
+            return f"use {text}"
+    inside = [f"{path}.{ours}" for path, module in modules.items() for ours in getattr(module, "__all__", ())]
+    for path in (*own, *public, *inside):
+        if _letters(path.rpartition(".")[2]) == wanted:
+            return f"use {path}"
     if callable(getattr(np, name, None)) and not isinstance(getattr(np, name), type):
         return f"use numpy.{name}, which takes tensors and gives them back"
-    close = _closest(name, public)
+    close = _closest(name, own) or _closest(name, public)
     return f"use {close}" if close else "dir(eagerconv) lists what there is"
+
+
+def no_attribute(
+    module: ModuleType, name: str, public: Collection[str], modules: Mapping[str, ModuleType]
+) -> AttributeError:
+    """The error of a name that a module of the package has not, with what to write instead."""
+    advice = "" if name.startswith("_") else f"; {for_name(name, module.__all__, public, modules)}"
+    return AttributeError(f"module {module.__name__!r} has no attribute {name!r}{advice}", name=name)
+
+
+def answering(module: ModuleType, public: Collection[str], modules: Mapping[str, ModuleType]) -> None:
+    """Let a module of the package tell what to write instead of names that it has not."""
+
+    def __getattr__(name: str) -> Any:
+        raise no_attribute(module, name, public, modules)
+
+    vars(module)["__getattr__"] = __getattr__
 
 
 def _letters(name: str) -> str:

@@ -344,6 +344,7 @@ class Op:
             if len(places := {place for x in arrays if (place := devices.of(x))}) > 1:
                 names = " and ".join(sorted(places))
                 raise TypeError(f"{self.name}: operands on {names}; move one, as in x.to('cpu')") from error
+            without_numpy(error)
             raise
         except (ValueError, IndexError) as error:
             without_numpy(error)

@@ -10,12 +10,13 @@ import numpy as np
 from eagerconv import tree
 from eagerconv.autograd import rules, tape
 from eagerconv.autograd.tape import Node
-from eagerconv.mistakes import border
+from eagerconv.mistakes import answering, border, refuse_missing
 from eagerconv.tensor import Tensor, asarray, cotangent
 
 __all__ = ["grad", "jvp", "vjp"]
 
 
+@answering
 def grad(
     outputs: Tensor | Sequence[Tensor],
     inputs: Tensor | Sequence[Tensor],
@@ -62,6 +63,12 @@ def grad(
     >>> grad(dx, x)
     (tensor(18., dtype=float64),)
     """
+    if callable(outputs):
+        raise TypeError(
+            "grad: outputs must be Tensors, not a function; for the gradient of a function write func.grad(fn)(x)"
+        )
+    refuse_missing("grad", "outputs", outputs)
+    refuse_missing("grad", "inputs", inputs)
     outs, ins = _listed(outputs, "outputs"), _listed(inputs, "inputs")
     given = [None] * len(outs) if grad_outputs is None else _paired(grad_outputs, outputs, outs, "grad_outputs")
     nodes: list[Node] = []

@@ -155,10 +155,11 @@ def batch_norm(
     >>> out.data.mean(), out.data.var()
     (np.float64(0.0), np.float64(1.0))
     """
-    if running is not None and not isinstance(running, Mapping):
+    given: Any = running
+    if running is not None and not (isinstance(given, Mapping) and {"mean", "var"} <= set(given)):
+        what = f"one of {', '.join(map(repr, given))}" if isinstance(given, Mapping) else type(given).__name__
         raise TypeError(
-            'batch_norm: running must be a dict {"mean": (C,), "var": (C,)} of the running statistics, not '
-            f"{type(running).__name__}"
+            f'batch_norm: running must be a dict {{"mean": (C,), "var": (C,)}} of the running statistics, not {what}'
         )
     x = _inputs("batch_norm", input, 2, eps)
     momentum = number("batch_norm: momentum", momentum, "[0, 1]")

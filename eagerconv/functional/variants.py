@@ -193,6 +193,11 @@ def _pointwise(
     if unknown:
         refuse_keywords(function, unknown)
     w = array(function, names[1], filters)
+    if w.ndim == 2:
+        raise ValueError(
+            f"{function}: {names[1]} must have {ndim + 2} axes (output channels, input channels{', 1' * ndim}), got 2: shape "
+            f"{w.shape}. Add what is missing: {names[1]}[:, :{', None' * ndim}]."
+        )
     if w.ndim == ndim + 2 and any(k != 1 for k in w.shape[2:]):
         raise ValueError(
             f"{function}: {names[1]} must have one tap, shape (output channels, input channels{', 1' * ndim}), got {w.shape}"
