@@ -50,7 +50,7 @@ def call(function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, An
     if known is not None:
         try:
             return _wrap(known(*args, **kwargs), kind)
-        except (TypeError, NotImplementedError):
+        except (TypeError, NotImplementedError, IndexError):
             pass  # an argument that the row does not know; where it is wrong NumPy says so itself
     return _call_without_rule(function, args, kwargs, kind)
 

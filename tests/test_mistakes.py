@@ -176,6 +176,8 @@ MISTAKES: list[tuple[Callable[[], Any], tuple[str, ...], int]] = [
     # NumPy's own words, without its lines
     (lambda: ec.sum(T, axis=7), ("axis 7 is out of bounds for array of dimension 4",), 0),
     (lambda: T.sum(7), ("axis 7 is out of bounds",), 0),
+    (lambda: T.swapaxes(0, 9), ("axis2: axis 9 is out of bounds for array of dimension 4",), 0),
+    (lambda: np.quantile(T, 2.0), ("Quantiles must be in the range [0, 1]",), 20),
     (lambda: T.reshape(7, 7), ("cannot reshape array of size 384",), 3),
     (lambda: T + ec.ones((2, 5)), ("could not be broadcast together with shapes (2,3,8,8) (2,5)",), 3),
     (lambda: T[99], ("index 99 is out of bounds",), 3),
