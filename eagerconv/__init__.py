@@ -1,7 +1,12 @@
 """eagerconv: an eager, NumPy-style tensor library with an autograd tape, built around convolution."""
 
+import sys as _sys
+from typing import TYPE_CHECKING, Any
+
 from eagerconv import algorithms, data, fft, func, init, legacy, linalg, memory, optim, reference, schedule, tree
 from eagerconv import large as _large  # noqa: F401  # gives operations on large arrays to the kernels
+from eagerconv import mistakes as _mistakes
+from eagerconv import vocabulary as _vocabulary
 from eagerconv.algorithms import AlgorithmError, autotune, explain
 from eagerconv.algorithms.policy import check, using
 from eagerconv.algorithms.verify import CheckError
@@ -103,6 +108,23 @@ __all__ = [
     "algorithms", "data", "fft", "func", "init", "legacy", "linalg", "memory", "optim", "reference", "schedule", "tree",
     *_array_names,
 ]  # fmt: skip
+
+
+if not TYPE_CHECKING:  # which shall find wrong names
+
+    def __getattr__(name: str) -> Any:
+        """Tell what to write instead of a name of another library, or a misspelled one."""
+        raise _vocabulary.no_attribute(_sys.modules[__name__], name, __all__, _MODULES)
+
+
+_MODULES = {
+    module.__name__.partition(".")[2]: module for module in (data, fft, func, init, legacy, linalg, optim, schedule)
+}
+
+_mistakes.around(_sys.modules[__name__], __all__)
+for _module in _MODULES.values():
+    _mistakes.around(_module, _module.__all__)
+    _vocabulary.answering(_module, __all__, _MODULES)
 
 
 def __dir__() -> list[str]:

@@ -49,7 +49,7 @@ def call(function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, An
     if known is not None:
         try:
             return _wrap(known(*args, **kwargs), kind)
-        except (TypeError, NotImplementedError):
+        except (TypeError, NotImplementedError, IndexError):
             pass  # an argument that the row does not know; where it is wrong NumPy says so itself
     return _call_without_rule(function, args, kwargs, kind)
 
@@ -61,10 +61,13 @@ def call_ufunc(
     if method == "__call__" and not kwargs:
         return row(ufunc)(*inputs)
     if method == "at":
-        raise TypeError(
-            f"{ufunc.__name__}.at changes its operand in place unseen by the tape; "
-            "use x[index] = value or x += value, or give it x.detach().numpy()"
-        )
+        if _records(inputs):
+            raise RuntimeError(
+                f"numpy.{ufunc.__name__}.at writes to its argument, which the tape does not see; where no index repeats write "
+                f"x[index] = numpy.{ufunc.__name__}(x[index], values); to add where some do, "
+                "x + (index[:, None] == numpy.arange(len(x))).T.astype(x.dtype) @ values"
+            )
+        return _write(ufunc.at, inputs, kwargs, None, kind, lambda rest: None)
     out = kwargs.get("out")
     if out is None:
         return _call_method(ufunc, method, inputs, kwargs, kind, None)
@@ -166,6 +169,11 @@ def _wrap(result: Any, kind: type[Traced], place: Callable[[Traced], None] | Non
     return wrapped
 
 
+def _records(values: Any) -> bool:
+    """Whether what is done to these values has to be recorded."""
+    return tape.is_grad_enabled() and any(x._node is not None for x in _traced(values))
+
+
 def _rebuilt(like: Any, parts: list[Any]) -> Any:
     """The parts in a sequence of the same kind: a list, tuple or named tuple."""
     return type(like)(*parts) if hasattr(like, "_fields") else type(like)(parts)
@@ -232,7 +240,7 @@ def _write(
     """
     outs = out if isinstance(out, tuple) else args[:1] if out is None else (out,)
     given = (*args, *kwargs.values())
-    if not (tape.is_grad_enabled() and any(x._node is not None for x in _traced(given))):
+    if not _records(given):
         result = function(*plain(tuple(args)), **{name: plain(value) for name, value in kwargs.items()})
         for x in _traced(outs):
             x._version[0] += 1

@@ -233,8 +233,13 @@ def test_functions_that_write() -> None:
         np.put(w, [0], 9.0)
     with pytest.raises(RuntimeError, match="copyto writes to its argument"):
         np.copyto(np.zeros(3), w)
-    with pytest.raises(TypeError, match=r"add\.at changes its operand in place unseen by the tape; use x\[index\]"):
-        np.add.at(x, [0], 1.0)
+    z = (w * x).sum()
+    np.add.at(x, [0, 0], 1.0)
+    assert x.tolist() == [11, 0, 3]
+    with pytest.raises(RuntimeError, match="changed in place"):
+        z.backward()
+    with pytest.raises(RuntimeError, match=r"numpy\.add\.at writes to its argument, which the tape does not see"):
+        np.add.at(w, [0], 1.0)
 
 
 def test_masked_places_do_not_spoil_the_gradient() -> None:

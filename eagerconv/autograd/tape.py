@@ -27,7 +27,8 @@ import numpy as np
 from eagerconv import devices
 from eagerconv.autograd import views
 from eagerconv.autograd.keeping import changed, keep, keep_parts, sample
-from eagerconv.scopes import Block, Setting
+from eagerconv.mistakes import without_numpy
+from eagerconv.scopes import Block, Setting, refuse_operand
 
 __all__ = [
     "LostHistory", "Node", "Op", "Traced", "backward", "defvjp", "elementwise", "enable_grad", "forward", "inexact",
@@ -77,7 +78,8 @@ class no_grad(Block):
 
     __slots__ = ()
 
-    def __init__(self) -> None:
+    def __init__(self, *given: Any) -> None:
+        refuse_operand("no_grad", given)
         super().__init__(_mode, _off)
 
 
@@ -93,7 +95,8 @@ class enable_grad(Block):
 
     __slots__ = ()
 
-    def __init__(self) -> None:
+    def __init__(self, *given: Any) -> None:
+        refuse_operand("enable_grad", given)
         super().__init__(_mode, _on)
 
 
@@ -385,6 +388,10 @@ class Op:
             if len(places := {place for x in arrays if (place := devices.of(x))}) > 1:
                 names = " and ".join(sorted(places))
                 raise TypeError(f"{self.name}: operands on {names}; move one, as in x.to('cpu')") from error
+            without_numpy(error)
+            raise
+        except (ValueError, IndexError) as error:
+            without_numpy(error)
             raise
         if kind is None:
             return out

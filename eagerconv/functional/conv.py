@@ -1,5 +1,6 @@
 """The convolution functions: check arguments once, then one contraction. 1, 2 and 3 dimensions are the same code."""
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from eagerconv import geometry
+from eagerconv import geometry, mistakes
 from eagerconv.algorithms.policy import with_algorithm
 from eagerconv.algorithms.registry import TABLE
 from eagerconv.contract import contract
@@ -23,21 +24,19 @@ ShapeHint: TypeAlias = Sequence[int | None] | None
 
 # ----- The common body -----
 
-_OURS = {"stride": "subsample", "strides": "subsample", "padding": "border_mode", "pad": "border_mode", "groups": "num_groups",
-         "dilation": "filter_dilation", "rate": "filter_dilation", "weight": "filters", "output_padding": "output_shape",
-         "output_size": "output_shape"}  # fmt: skip
+HINTS = frozenset({"openmp", "unroll_batch", "unroll_kern", "unroll_patch", "verbose", "version"})
+"""Keywords of Theano's old ConvOp, by which it chose among its loops; functions that took them still do."""
 
 
-def refuse_keywords(function: str, unknown: dict[str, Any]) -> None:
-    """Raise for keywords nobody knows, and tell ours where those of other libraries are meant."""
+def refuse_keywords(function: str, unknown: dict[str, Any], hints: frozenset[str] = frozenset()) -> None:
+    """Raise for keywords nobody knows, and tell ours where those of other libraries are meant; `hints` have no effect."""
     for name in unknown:
         if name in ("imshp_logical", "kshp_logical"):
             raise ValueError(f"{function}: {name} was an experiment of early Theano and is not supported; leave it out")
-        ours = _OURS.get(name)
-        if ours == "subsample" and function.endswith("transpose"):
-            ours = "input_dilation"
-        fix = f"; use {ours}= instead" if ours else ""
-        raise TypeError(f"{function}() got an unexpected keyword argument {name!r}{fix}")
+        if name not in hints:
+            raise mistakes.unexpected(function, name)
+    text = f"{function}: {', '.join(unknown)} has no effect; leave it out"
+    warnings.warn(text, DeprecationWarning, stacklevel=mistakes.outside())
 
 
 _NAMES = {name for table in TABLE.values() for algorithm in table for name in algorithm.dtypes}
@@ -46,10 +45,7 @@ _DTYPES = {np.dtype(name) for name in _NAMES if hasattr(np, name)}  # to look up
 
 def array(function: str, name: str, value: Any) -> Tensor:
     """The array argument `name` as a Tensor of numbers that can be convolved."""
-    try:
-        result = value if isinstance(value, Tensor) else asarray(value)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"{function}: {name} is not an array of numbers: {error}") from None
+    result = value if isinstance(value, Tensor) else asarray(value)
     if result.dtype not in _DTYPES and result.dtype.name not in _NAMES:
         raise TypeError(
             f"{function}: {name} has dtype {result.dtype}, which can't be convolved; convert it, e.g. to float32 "
@@ -72,6 +68,7 @@ class Function:
     shapes: tuple[str, str] = ("input_shape", "filter_shape")
     stride: str = "subsample"
     names: tuple[str, ...] | None = None
+    hints: frozenset[str] = frozenset()  # keywords that are taken and have no effect
 
 
 @lru_cache(maxsize=64)
@@ -129,25 +126,45 @@ def _lasting(value: Any) -> bool:
 def solve(of: Function, a: Any, b: Any, options: Options, algorithm: str = "auto", unknown: dict[str, Any] | None = None,
           bias: Any = None, activation: str | None = None) -> Tensor:  # fmt: skip
     """Contract two arrays as the options say, which are checked once; bias and activation come on top."""
-    if unknown:
-        refuse_keywords(of.name, unknown)
-    rest: list[Tensor] = []
-    if not (type(a) is type(b) is Tensor and a.data.dtype is b.data.dtype and a.data.dtype in _DTYPES and bias is None):
-        a, b, *rest = _arrays(of, a, b, bias)
-    key = (of, a.data.shape, b.data.shape, *map(id, options))
-    found = _seen.get(key)
-    spec = _checked(of, key, options) if found is None else found[1]
-    policy = None if algorithm == "auto" else with_algorithm(algorithm)
-    if bias is None and activation is None:
-        return contract(spec, of.slot, a, b, policy)  # type: ignore[no-any-return]
-    if activation not in (None, "relu"):
-        raise ValueError(
-            f"{of.name}: activation must be None or 'relu', got {activation!r}; apply another one to the result"
-        )
-    if activation is not None and a.dtype.kind == "c":
-        raise TypeError(f"{of.name}: activation='relu' needs real numbers, not {a.dtype}")
-    column = None if bias is None else per_channel(of.name, "bias", rest[0], spec.shape(of.slot)[1], of.ndim)
-    return convolved(spec, of.slot, a, b, policy, column, activation)
+    spec: ConvSpec | None = None
+    try:
+        if unknown:
+            refuse_keywords(of.name, unknown, of.hints)
+        rest: list[Tensor] = []
+        if not (
+            type(a) is type(b) is Tensor and a.data.dtype is b.data.dtype and a.data.dtype in _DTYPES and bias is None
+        ):
+            a, b, *rest = _arrays(of, a, b, bias)
+        key = (of, a.data.shape, b.data.shape, *map(id, options))
+        found = _seen.get(key)
+        spec = _checked(of, key, options) if found is None else found[1]
+        policy = None if algorithm == "auto" else with_algorithm(algorithm)
+        if bias is None and activation is None:
+            return contract(spec, of.slot, a, b, policy)  # type: ignore[no-any-return]
+        if activation not in (None, "relu"):
+            raise ValueError(
+                f"{of.name}: activation must be None or 'relu', got {activation!r}; apply another one to the result"
+            )
+        if activation is not None and a.dtype.kind == "c":
+            raise TypeError(f"{of.name}: activation='relu' needs real numbers, not {a.dtype}")
+        column = None if bias is None else per_channel(of.name, "bias", rest[0], spec.shape(of.slot)[1], of.ndim)
+        return convolved(spec, of.slot, a, b, policy, column, activation)
+    except MemoryError as error:
+        if spec is None:
+            raise
+        raise MemoryError(_no_memory(of, spec, a.dtype, options[2], error)) from None
+    except Exception as error:
+        mistakes.shorten(error)
+        raise
+
+
+def _no_memory(of: Function, spec: ConvSpec, dtype: np.dtype[Any], border_mode: Any, error: MemoryError) -> str:
+    shape = spec.shape(of.slot)
+    size = math.prod(shape) * dtype.itemsize / 2**30
+    return (
+        f"{of.name}: there is not enough memory for a result of shape {shape} and {dtype}, {size:,.1f} GiB, and the work on "
+        f"it; border_mode={border_mode!r} is the number of zeros at each side of an axis, or a mode ({error})"
+    )
 
 
 def per_channel(function: str, name: str, bias: Tensor, channels: int, ndim: int) -> Tensor:
@@ -159,7 +176,7 @@ def per_channel(function: str, name: str, bias: Tensor, channels: int, ndim: int
     return bias.reshape((channels, *(1,) * ndim))
 
 
-_CONV = {n: Function(f"conv{n}d", n, "y") for n in (1, 2, 3)}
+_CONV = {n: Function(f"conv{n}d", n, "y", hints=HINTS if n == 2 else frozenset()) for n in (1, 2, 3)}
 _TRANSPOSE = {
     n: Function(
         f"conv{n}d_transpose",
@@ -181,7 +198,9 @@ _WEIGHTS = {
 def _image_shape(input_shape: ShapeHint, image_shape: ShapeHint) -> ShapeHint:
     if input_shape is not None:
         raise ValueError("conv2d: image_shape is the old name of input_shape; give only input_shape")
-    warnings.warn("conv2d: image_shape is deprecated; use input_shape=", DeprecationWarning, stacklevel=3)
+    warnings.warn(
+        "conv2d: image_shape is deprecated; use input_shape=", DeprecationWarning, stacklevel=mistakes.outside()
+    )
     return image_shape
 
 

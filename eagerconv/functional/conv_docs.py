@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from eagerconv import mistakes
 from eagerconv.geometry import AXES
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -158,6 +159,8 @@ def described(ndim: int, names: str, returns: str, notes: str, texts: dict[str, 
     texts = {**_PARAMETERS, **(texts or {})}
 
     def describe(function: F) -> F:
+        if function.__code__.co_flags & inspect.CO_VARKEYWORDS:
+            mistakes.answering(function)
         if function.__doc__ is None:  # python -OO
             return function
         summary, examples = inspect.cleandoc(function.__doc__).split("\n\nExamples\n")

@@ -105,10 +105,13 @@ def nll_loss(
 def _labels(name: str, x: Tensor, labels: Any, ignore_index: int | None) -> Any:
     """The labels as an array that was checked."""
     classes = asarray(labels).data
+    fix = _mended(x, classes)
     if classes.dtype.kind not in "iu":
-        raise TypeError(f"{name}: labels must be integers, the index of the class, not {classes.dtype}")
+        raise TypeError(f"{name}: labels must be integers, the index of the class, not {classes.dtype}{fix}")
     if x.ndim < 2 or classes.shape != x.shape[:1] + x.shape[2:]:
-        raise ValueError(f"{name}: expected logits (N, K, ...) and labels (N, ...), got {x.shape} and {classes.shape}")
+        raise ValueError(
+            f"{name}: expected logits (N, K, ...) and labels (N, ...), got {x.shape} and {classes.shape}{fix}"
+        )
     counting = classes if ignore_index is None else classes[classes != ignore_index]
     k = x.shape[1]
     if counting.size and (counting.min() < 0 or counting.max() >= k):
@@ -117,6 +120,15 @@ def _labels(name: str, x: Tensor, labels: Any, ignore_index: int | None) -> Any:
             "pass ignore_index= for one that does not count"
         )
     return classes
+
+
+def _mended(x: Tensor, classes: Any) -> str:
+    """What to write for labels that are one-hot, of floats, or given before the logits."""
+    if classes.shape == x.shape and x.ndim > 1:
+        return "; of one-hot labels give labels.argmax(axis=1)"
+    if classes.ndim == x.ndim + 1:
+        return "; the logits come first, the labels second"
+    return "; write labels.astype('int64')" if classes.dtype.kind == "f" else ""
 
 
 def _picked(log_p: Tensor, classes: Any, ignore_index: int | None) -> Tensor:

@@ -6,7 +6,7 @@ S segments of its rows a scale and a shift: batch normalisation (N, channels, 1,
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -211,6 +211,12 @@ def batch_norm(
     >>> out.data.mean(), out.data.var()
     (np.float64(0.0), np.float64(1.0))
     """
+    given: Any = running
+    if running is not None and not (isinstance(given, Mapping) and {"mean", "var"} <= set(given)):
+        what = f"one of {', '.join(map(repr, given))}" if isinstance(given, Mapping) else type(given).__name__
+        raise TypeError(
+            f'batch_norm: running must be a dict {{"mean": (C,), "var": (C,)}} of the running statistics, not {what}'
+        )
     x = _inputs("batch_norm", input, 2, eps)
     _check_activation("batch_norm", activation)
     momentum = number("batch_norm: momentum", momentum, "[0, 1]")
