@@ -17,7 +17,7 @@ from eagerconv.kernels_cpu.staging import WIDER, computed_in
 from eagerconv.kernels_cpu.winograd import F2, F4
 
 SOURCES = {
-    "gemm": (("gemm", ""), ("pixels", "")),
+    "gemm": (("gemm", ""), ("panels", ""), ("pixels", "")),
     "rows": (("rows", ""), ("planes", "")),
 }
 """Where an algorithm's kernels are, if not in the module of its name: modules, and how the kernels' names end."""

@@ -278,4 +278,4 @@ def glu(x: Any, axis: int = -1) -> Tensor:
     n = y.shape[axis]
     if n % 2:
         raise ValueError(f"glu: axis {axis} must have an even length to be halved, got {n} in the shape {y.shape}")
-    return cast(Tensor, y[(*before, slice(n // 2))] * sigmoid(y[(*before, slice(n // 2, None))]))
+    return y[(*before, slice(n // 2))] * sigmoid(y[(*before, slice(n // 2, None))])

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from eagerconv.kernels_cpu import panels
 from eagerconv.kernels_cpu.blocks import GEMM_DEPTH, GEMM_VECTORS
 from eagerconv.kernels_cpu.jit import kernel
 from eagerconv.kernels_cpu.table import (
@@ -223,23 +224,22 @@ def _table(kind: Table, cut: Cut, filter_: Shape, **more: int | Sequence[int]) -
 
 def _images_plan(request: Request) -> Plan:
     """The forward pass or the gradient with respect to inputs."""
+    if panels.suits(request):
+        return panels.plan(request, worthwhile(request.threads, _seconds(request)))
     spec, dtype = request.spec, request.dtype
     w, parts = request.strides[1], cut(request)
     shape = spec.shape(request.slot)
     result = contiguous(shape)
     row, channel = w[:2] if request.slot == "y" else (w[1], w[0])
-    panels = contiguous((1, 1, *spec.kernel))[1:]  # of w, packed; channels in the lanes
+    packed = contiguous((1, 1, *spec.kernel))[1:]  # channels in the lanes
     table = _table(
-        GEMM_IMAGES, parts, panels if broadcasts(request) else (channel, *w[2:]),
+        GEMM_IMAGES, parts, packed if broadcasts(request) else (channel, *w[2:]),
         A_GROUP=spec.cout * w[0], A_ROW=row, A_CHANNEL=channel, TAP_STEP=three(w[2:], 0),
         RESULT_N=result[0], RESULT_C=result[1], RESULT_I=three(result[2:], 0), NON_TEMPORAL=non_temporal(shape, dtype),
     )  # fmt: skip
     stages = [(kernel("pixels:images", dtype), range(parts.tasks))]
     if broadcasts(request):
         filters = (kernel("gemm:filters", dtype), range(parts.panels))
-        if row == 1 and math.prod(spec.kernel) == 1:
-            channels = spec.cin if request.slot == "y" else spec.cout
-            filters = (kernel("gemm:filter_rows", dtype), range(spec.groups * -(-channels // 8)))
         stages = [filters, (kernel("gemm:images", dtype), range(parts.tasks))]
     threads = worthwhile(request.threads, _seconds(request))
     launch = Launch(stages, threads, parts.work * dtype.itemsize, table, parts.shared * dtype.itemsize)
@@ -344,6 +344,8 @@ def _cost(request: Request) -> float:
 
 
 def _workspace(request: Request) -> int:
+    if panels.suits(request):
+        return panels.workspace(request)
     request = mirrored(request) if request.slot == "w" else request
     return (cut(request).shared + cut(request).work * request.threads) * request.dtype.itemsize
 

@@ -125,6 +125,15 @@ GEMM_WEIGHTS = Table(
 )
 PHASE = Table("phase", "START:3 TAPS_AT TAPS")  # first grid pixel, its taps, how many for one channel
 
+# -- panels. BLOCK pixels and PART panels of filters make a task; CHUNK channels are packed at once
+PANELS = Table(
+    "panels",
+    "GROUPS ROWS DEPTH A_GROUP A_ROW A_CHANNEL",  # of filters: DEPTH channels are summed over
+    "GRID:4 PIXELS PLANE SOURCE:4 SOURCE_C SOURCE_AT SOURCE_RUN",  # n, z, y, x; pixels in all images, in one, of one stride
+    "RESULT_N RESULT_C NON_TEMPORAL",
+    "LANES BLOCK PART CHUNK FILTER_CHANNELS FILTER_PANELS PANELS PANEL GROUP SHARED WORK PACKED_AT SUMS_ROW",
+)
+
 # -- winograd: U filters, V sources, P products or transformed y, from group to group, block to block, frequency to frequency;
 # V_BLOCK from one vector of channels, or tile, to the next
 TRANSFORMED = "U_BLOCK U_XI V_GROUP V_BLOCK V_XI P_BLOCK P_XI"

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
 from eagerconv.autograd.tape import Traced, inexact, sequence
