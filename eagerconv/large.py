@@ -51,7 +51,7 @@ LARGE: dict[Op, Large] = {
     rules.divide: _arithmetic("divide", "over_number", None),
     rules.relu: pointwise.relu,
     rules.gate: pointwise.gate,
-    rules.sum: _first(pointwise.sum, reduce.sum),
+    rules.sum: reduce.sum,
     rules.mean: reduce.mean,
     rules.max: reduce.max,
     rules.min: reduce.min,

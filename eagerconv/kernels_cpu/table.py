@@ -216,11 +216,8 @@ ROWS_WEIGHTS = Table(
 # -- rows, whole planes. Behind the table: taps, then masks. SOURCE, Y: strides of images, channels
 PLANES = Table("planes", "BATCH GROUPS ROWS CHANNELS A_GROUP A_ROW A_CHANNEL", "SOURCE:2 Y:2 PIXELS LANES VECTORS TAPS")
 
-# -- pointwise: elements, or rows; elements of a piece, or of a row; channels that rows belong to in turn
-POINTWISE = Table("pointwise", "SIZE PIECE CHANNELS NON_TEMPORAL")
-
-# -- formulas: elements, and those of a piece
-FORMULA = Table("formula", "SIZE PIECE NON_TEMPORAL")
+# -- formulas: elements, and those of a piece; channels that pieces belong to in turn
+FORMULA = Table("formula", "SIZE PIECE CHANNELS NON_TEMPORAL")
 
 # -- softmax of (outer, length, inner); behind it the addresses of up to three arrays with one number for each row
 SOFTMAX = Table("softmax", "LENGTH_OF_AXIS INNER")
@@ -231,8 +228,8 @@ NORMALISE = Table(
     "normalisation", "ROWS GROUPS SEGMENTS SIZE CHANNELS", "MEAN VARIANCE RSTD WEIGHT BIAS SUMS DOTS", "EPS RUN"
 )
 
-# -- reductions: numbers of a row, and of a piece; pieces of a row
-REDUCE = Table("reduction", "ROW PIECE PIECES")
+# -- reductions: numbers of a row, and of a piece; pieces of a row; rows, and channels that they belong to in turn
+REDUCE = Table("reduction", "ROW PIECE PIECES ROWS CHANNELS")
 
 # -- pooling: of two axes, as `functional.windows` names them; elements of a thread's workspace
 POOLING = Table("pooling", "SIZE:2 OUT:2 EXTENT:2 STRIDE:2 DILATION:2 SHARE:2 PAD:2 WORK")
