@@ -42,6 +42,7 @@ _bitwise_xor = dispatch.row(np.bitwise_xor)
 _left_shift = dispatch.row(np.left_shift)
 _right_shift = dispatch.row(np.right_shift)
 _negative = dispatch.row(np.negative)
+_positive = dispatch.row(np.positive)
 _absolute = dispatch.row(np.absolute)
 _invert = dispatch.row(np.invert)
 _equal = dispatch.row(np.equal)
@@ -450,7 +451,7 @@ class Tensor(Traced):
         return cast(Tensor, _negative(self))
 
     def __pos__(self) -> Tensor:
-        return self
+        return cast(Tensor, _positive(self))
 
     def __abs__(self) -> Tensor:
         return cast(Tensor, _absolute(self))
@@ -561,6 +562,13 @@ class Tensor(Traced):
     def _must_record(self, value: Any) -> bool:
         """Whether an in-place change by `value` has to go on the tape instead of into the memory."""
         tracked = self._node is not None or (isinstance(value, Traced) and value._node is not None)
+        if not tracked and self._base is not None and tape.is_grad_enabled():
+            top = views.root(self)
+            if top is not None and top._node is not None and not views.detached(self, rules.alias):
+                raise RuntimeError(
+                    "this tensor is a view made under no_grad() of one that requires a gradient, and a change of it would be "
+                    "missing in the history; make the change in the block, or change a copy, x = x.clone()"
+                )
         if not tracked or not tape.is_grad_enabled():
             return False
         for x in (self, views.root(self)):

@@ -207,6 +207,28 @@ def test_a_change_that_would_reach_the_history_of_some_only_raises(cut: str) -> 
     assert (d.tolist(), ec.grad(d.sum(), w)[0].item()) == ([10, 2, 2], 5)
 
 
+@pytest.mark.parametrize("make", [lambda w: w, lambda w: w * 1])
+def test_a_view_made_under_no_grad_is_changed_there(make: Any) -> None:
+    y = make(ec.tensor(X, requires_grad=True))
+    with ec.no_grad():
+        row = y[0]
+        row[1:][0] = 3
+    for change in (lambda: row.__imul__(2), lambda: row[1:].__setitem__(0, 5), lambda: row.fill(0)):
+        with pytest.raises(RuntimeError, match=r"view made under no_grad\(\).*in the block.*clone"):
+            change()
+    d = y.detach()[1]
+    d += 1  # asked for
+    assert y.tolist() == [[X[0, 0], 3, *X[0, 2:]], (X[1] + 1).tolist(), X[2].tolist()]
+
+
+@pytest.mark.parametrize("requires_grad", [False, True])
+def test_a_plus_sign_gives_a_copy(requires_grad: bool) -> None:
+    x = ec.tensor([1.0, 2.0], requires_grad=requires_grad)
+    y = +x
+    y -= 1
+    assert (x.tolist(), y.tolist()) == ([1, 2], [0, 1])
+
+
 def test_views_whose_tensor_is_gone() -> None:
     w = ec.tensor(2.0, requires_grad=True)
     y = ec.tensor(np.zeros(4))
@@ -253,6 +275,14 @@ def test_places_that_stand_for_several_elements_are_not_written_to() -> None:
     for view in (y.broadcast_to((3, 2)), y.broadcast_to((1, 2))):
         with pytest.raises(ValueError, match="read-only"):
             view += 1
+    square = ec.tensor(np.eye(3), requires_grad=True) * 2
+    for diagonal in (square.diagonal(), np.diagonal(square, 1), np.diagonal(ec.tensor(np.eye(3)))):
+        with pytest.raises(ValueError, match="read-only"):
+            diagonal += 1
+        with pytest.raises(ValueError, match="read-only"):
+            diagonal[0] = 1
+    square[1, 1] = 7
+    assert square.diagonal().tolist() == [2, 7, 2]
     windows = np.lib.stride_tricks.sliding_window_view(y, 2)
     with pytest.raises(ValueError, match="read-only"):
         windows[0] = 0

@@ -34,7 +34,7 @@ def keep(x: Any) -> tuple[Any, bytes | None]:
 
 
 class Kept:
-    """An array that is kept beside the operands of an operation."""
+    """An array that is kept beside the operands of an operation: a parameter, an argument of the user's own rule."""
 
     __slots__ = ("_array", "_seen")
 
@@ -44,7 +44,7 @@ class Kept:
     def get(self, where: str) -> Any:
         """The array as it was, or an error that tells where it was kept."""
         if self._seen is not None and sample(self._array) != self._seen:
-            raise changed(f"{where} kept an array", self._array)
+            raise changed(f"{where} was kept", self._array)
         return self._array
 
 

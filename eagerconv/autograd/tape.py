@@ -26,7 +26,7 @@ import numpy as np
 
 from eagerconv import devices
 from eagerconv.autograd import views
-from eagerconv.autograd.keeping import changed, keep, keep_parts, sample
+from eagerconv.autograd.keeping import Kept, changed, keep, keep_parts, sample
 from eagerconv.mistakes import without_numpy
 from eagerconv.scopes import Block, Setting, refuse_operand
 
@@ -259,6 +259,11 @@ class Node:
             return data
         return kind._wrap(data, self if slot == _ANS else node, version)
 
+    def given(self, name: str) -> Any:
+        """A parameter as it was when recorded, or an error if it is an array that was written to."""
+        value = self.params[name]
+        return value.get(f"{self.op.name}: {name}") if type(value) is Kept else value  # type: ignore[union-attr]
+
     def free(self) -> None:
         """Give back what the rules would have needed; where no array was saved, there is nothing to win."""
         if self.saved:
@@ -285,7 +290,7 @@ def ordinal(slot: int) -> str:
 
 _PLAIN = frozenset((np.ndarray, bool, int, float, complex, np.bool_, np.int64, np.float32, np.float64))  # of operands
 _ANS = -1
-_HOLDING = ("index", "repeats")  # parameters that may be arrays of the user's
+_HOLDING = ("index", "repeats")  # parameters that may hold arrays of the user's; others may be one
 SLOTS = {"x": 0, "y": 1, "z": 2, "ans": _ANS}
 
 
@@ -449,9 +454,11 @@ class Op:
                 if node is None or node.op is None or (x._base is not None and _lent(x)):
                     data, seen = keep(data)
                 saved[slot] = (data, node, x._version, x._version[0], seen)
-        for name in _HOLDING:
-            if name in params:
-                params = params | {name: keep_parts(params[name])}
+        for name, value in params.items():
+            if name in _HOLDING:
+                params = params | {name: keep_parts(value)}
+            elif type(value) is np.ndarray:
+                params = params | {name: Kept(value)}
         return Node(self, params, parents, saved, out)
 
     def _plan(self, tracked: tuple[bool, ...]) -> tuple[int, ...]:
@@ -499,7 +506,7 @@ class Op:
             elif node.saved is None:
                 node.unpack(_ANS, kind)  # raises: the parameters are freed as well
             else:
-                arguments.append(node.params[name] if name in node.params else self.defaults[name])
+                arguments.append(node.given(name) if name in node.params else self.defaults[name])
         return rule(*arguments)
 
 
@@ -628,12 +635,13 @@ def _times(value: Any, partial: Any, conjugate: bool) -> Any:
 def _push_linear(op: Op, node: Node, position: int, t: Any) -> Any:
     if node.saved is None:
         node.unpack(_ANS, type(t))
-    return op(t, **node.params)
+    return op(t, **{name: node.given(name) for name in node.params})
 
 
 def _push_multilinear(op: Op, node: Node, position: int, t: Any) -> Any:
     slots = range(len(node.parents))
-    return op(*[t if slot == position else node.unpack(slot, type(t)) for slot in slots], **node.params)
+    params = {name: node.given(name) for name in node.params}
+    return op(*[t if slot == position else node.unpack(slot, type(t)) for slot in slots], **params)
 
 
 def _push_rule(op: Op, node: Node, position: int, t: Any) -> Any:

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-__all__ = ["add", "cut", "replace", "root"]
+__all__ = ["add", "cut", "detached", "replace", "root"]
 
 Traced: TypeAlias = Any  # and operations: of the tape, which imports this file
 Op: TypeAlias = Any
@@ -53,6 +53,16 @@ def root(x: Traced) -> Traced | None:
     top = x._base[0]
     top = top() if type(top) is weakref.ref else top
     return top if top is not None and top._version is x._version and _overlap(x, top) else None
+
+
+def detached(x: Traced, op: Op) -> bool:
+    """Whether the step to a view, or to one that it was taken of, was this one."""
+    link = x._base
+    while link is not None:
+        if link[2] is op:
+            return True
+        link = link[1]
+    return False
 
 
 def replace(x: Traced, new: Traced, write: Callable[..., Any]) -> None:

@@ -186,7 +186,7 @@ def _kept(rest: Sequence[Any]) -> list[Any]:
 
 
 def _given(leaf: Any) -> Any:
-    return leaf.get("checkpoint or custom_vjp") if isinstance(leaf, Kept) else leaf
+    return leaf.get("an argument of checkpoint or custom_vjp") if isinstance(leaf, Kept) else leaf
 
 
 def _gradients(name: str, structure: tree.Structure, found: Any, rest: Sequence[Any]) -> list[Any]:

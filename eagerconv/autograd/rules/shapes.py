@@ -297,10 +297,19 @@ def _diagonal_index(rows: int, columns: int, offset: int) -> tuple[Any, Any]:
     return i - min(offset, 0), i + max(offset, 0)
 
 
+_diagonal = linear(  # a view; NumPy's is read-only
+    "diagonal",
+    lambda a, offset: np.diagonal(a, offset, -2, -1),
+    lambda g, offset, like: put(
+        g, index=(..., *_diagonal_index(like.shape[-2], like.shape[-1], offset)), shape=like.shape
+    ),
+    view=True,
+)
+
+
 def diagonal(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
-    """The diagonals of matrices, along the last axis."""
-    a = moveaxis(a, (axis1, axis2), (-2, -1))
-    return getitem(a, index=(..., *_diagonal_index(a.shape[-2], a.shape[-1], offset)))
+    """The diagonals of matrices, along the last axis; read-only."""
+    return _diagonal(moveaxis(a, (axis1, axis2), (-2, -1)), offset=offset)
 
 
 def linalg_diagonal(x: Any, /, *, offset: int = 0) -> Any:
