@@ -145,8 +145,8 @@ def test_scipys_array_api_functions_take_tensors_as_numpy_arrays() -> None:
     x = tensor([0.5, 1.5])
     np.testing.assert_array_equal(special.gamma(x).data, special.gamma(x.numpy()))
     w = tensor([0.5, 1.5], requires_grad=True)
-    with pytest.raises(NotImplementedError, match="gamma has no derivative"):
-        special.gamma(w).sum().backward()
+    with pytest.raises(NotImplementedError, match="struve has no derivative"):
+        special.struve(1, w).sum().backward()
 
 
 # ----- DLPack -----
