@@ -1,4 +1,4 @@
-"""NumPy's functions and ufuncs on traced objects: the row of the rule tables where there is one, else just the value.
+"""NumPy's functions and ufuncs, and SciPy's, on traced objects: the row of the tables where there is one, else the value.
 
 `call` is what `__array_function__` asks for, `call_ufunc` what `__array_ufunc__` asks for. A function that no row knows, or
 one called with an argument that its row does not know, is computed on the arrays. If that took an operand off the tape,
@@ -15,6 +15,7 @@ import numpy as np
 
 from eagerconv import devices
 from eagerconv.autograd import rules, tape, views
+from eagerconv.autograd.rules import special
 from eagerconv.autograd.tape import Node, Op, Traced
 
 __all__ = ["call", "call_ufunc", "lost", "numeric", "plain", "row"]
@@ -45,7 +46,7 @@ def call(function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, An
     out = kwargs.get("out")
     if out is not None or function in _WRITING:
         return _write(function, args, kwargs, out, kind, lambda rest: call(function, args, rest, kind))
-    known = ROWS.get(function)
+    known = ROWS.get(function) or special.row(function)
     if known is not None:
         try:
             return _wrap(known(*args, **kwargs), kind)
@@ -81,7 +82,7 @@ def call_ufunc(
 
 def row(function: Callable[..., Any]) -> Callable[..., Any]:
     """The row of a function, or one without a rule: to call it with operands in their places."""
-    return ROWS.get(function) or functools.partial(_call_ruleless, function)
+    return ROWS.get(function) or special.row(function) or functools.partial(_call_ruleless, function)
 
 
 def plain(value: Any) -> Any:

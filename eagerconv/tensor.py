@@ -1024,7 +1024,7 @@ for _name, _advice in METHODS.items():
         setattr(Tensor, _name, _Elsewhere(_name, _advice))
 
 
-_API_VERSIONS = ("2021.12", "2022.12", "2023.12", "2024.12")
+_API_VERSIONS = ("2021.12", "2022.12", "2023.12", "2024.12", "2025.12")
 _SCALARS = {kind for kind in np.sctypeDict.values() if issubclass(kind, (np.number, np.bool_))}
 _OURS = frozenset({Tensor, bool, int, float, complex, list, tuple, *DEVICES} | _SCALARS)
 

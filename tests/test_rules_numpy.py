@@ -108,7 +108,8 @@ REDUCTION = [
 EXTREMUM = [of(S), of(S, 0), of(W, (0, 2)), of(W, axis=-1, keepdims=True), of(S, 1, initial=0.1), of(SCALAR),
             of(S, 0, initial=-0.5, where=MASK), of(EMPTY, initial=1.0), of(EMPTY, 0, initial=1.0)]  # fmt: skip
 SPREAD = [of(S), of(S, 0), of(W, (0, 2), ddof=1), of(W, axis=-1, keepdims=True), of(C), of(C, 1, None, None, 1, True),
-          of(S, where=MASK), of(S, axis=1, where=MASK, ddof=0.5)]  # fmt: skip
+          of(S, where=MASK), of(S, axis=1, where=MASK, ddof=0.5),
+          of(S, axis=1, mean=np.array([[0.1], [0.2]])), of(S, mean=np.array([[0.3]]), where=MASK)]  # fmt: skip
 
 # Calls of each function, away from kinks and poles. Floating arrays in them are varied, numbers and lists stay.
 SAMPLES: dict[Callable[..., Any], list[Sample]] = {
@@ -561,6 +562,12 @@ def test_nan_that_wins_has_the_gradient() -> None:
         assert gradient(function, [1.0, nan, nan], [nan, 1.0, nan]) == [0, 1, 0.5]
     for function in (np.fmax, np.fmin):
         assert gradient(function, [1.0, nan, nan], [nan, 1.0, nan]) == [1, 0, 0.5]
+
+
+def test_a_mean_that_is_given_has_a_gradient() -> None:
+    x, m = tensor([1.0, 2.0], requires_grad=True), tensor([0.5], requires_grad=True)
+    gx, gm = grad(np.var(x, mean=m), [x, m])  # type: ignore[call-overload]
+    assert (gx.tolist(), gm.tolist()) == ([0.5, 1.5], [-2.0])
 
 
 def test_crossed_limits_leave_the_upper_one() -> None:

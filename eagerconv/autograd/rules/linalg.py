@@ -159,6 +159,8 @@ def qr(a: Any, mode: str = "reduced") -> Any:
 
 def svd(a: Any, full_matrices: bool = True, compute_uv: bool = True, hermitian: bool = False) -> Any:
     """A = U diag(S) Vh, with orthonormal columns in U and rows in Vh."""
+    if hermitian:
+        raise NotImplementedError("svd has a derivative without hermitian=True; use eigh for Hermitian matrices")
     if not compute_uv:
         return svdvals(a)
     return SVDResult(*_svd_parts(svd_factors(a, full_matrices=full_matrices), a.shape, full_matrices))
@@ -179,6 +181,8 @@ def _eigvalsh(a: Any, UPLO: str = "L") -> Any:
 
 
 def _pinv(a: Any, rcond: Any = None, hermitian: bool = False, *, rtol: Any = None) -> Any:
+    if hermitian:  # NumPy looks at the lower triangle alone
+        a = tril(a, k=0) + adjoint(tril(a, k=-1))
     return pinv(a, rcond=rcond if rtol is None else rtol)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import math
 from collections.abc import Callable
 from typing import Any
@@ -151,7 +152,8 @@ def _mean(
         return mean(a, axis=axis, dtype=dtype, keepdims=keepdims)
     if narrow(a.dtype):  # which can't even count the elements
         return _mean(wide(a), axis, dtype, keepdims=keepdims, where=where).astype(a.dtype if dtype is None else dtype)
-    return _sum(a, axis, dtype, keepdims=keepdims, where=where) / _counted(a, axis, keepdims, where)
+    total = _sum(a, axis, dtype, keepdims=keepdims, where=where)
+    return total / _counted(a, axis, keepdims, where, total.dtype)
 
 
 def _var(
@@ -166,8 +168,9 @@ def _var(
         return spread.astype(a.dtype if dtype is None else dtype)
     a = a if where is True else _where(where, a, _weak(0, a))  # what is left out has no slope, NaN or not
     d = a - (_mean(a, axis, dtype, keepdims=True, where=where) if mean is None else mean)
-    counted = np.maximum(_counted(a, axis, keepdims, where) - ddof, 0)
-    return _sum(real(conj(d) * d), axis, dtype, keepdims=keepdims, where=where) / counted
+    total = _sum(real(conj(d) * d), axis, dtype, keepdims=keepdims, where=where)
+    counted = reduced_size(a, axis) if where is True else _counted(a, axis, keepdims, where, total.dtype)
+    return total / (builtins.max(counted - ddof, 0) if where is True else np.maximum(counted - ddof, 0))
 
 
 def _std(
@@ -181,9 +184,10 @@ def _std(
     return _where(equal(v, 0), 0 * v, sqrt(_where(equal(v, 0), 1, v)))  # slope 0 where all elements are equal
 
 
-def _counted(a: Any, axis: Any, keepdims: Any, where: Any) -> Any:
+def _counted(a: Any, axis: Any, keepdims: Any, where: Any, dtype: Any) -> Any:
+    """How many elements a mask leaves, as real numbers beside sums of `dtype`."""
     count = np.sum(np.broadcast_to(value(where), a.shape), axis=axis, keepdims=keepdims)
-    return count.astype(value(a).real.dtype) if inexact(a.dtype) else count
+    return count.astype(np.empty(0, dtype).real.dtype) if inexact(dtype) else count
 
 
 def _weak(number: Any, a: Any) -> Any:
