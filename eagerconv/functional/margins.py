@@ -195,7 +195,7 @@ def multi_margin_loss(
     terms = (missing if p == 1 else missing * missing) * asarray(others, device=x.device)
     losses = terms.sum(axis=1) / k
     if weight is not None:
-        w = asarray(weight)
+        w = asarray(weight).to(x.device)
         if w.shape != (k,):
             raise ValueError(f"{name}: weight must have shape (K,) = ({k},), one number per class, got {w.shape}")
         losses = losses * w.astype(wide.dtype)[classes]
