@@ -140,6 +140,10 @@ def losses(F: Any, n: Any) -> dict[str, tuple[Any, list[Any]]]:
             lambda x, y, v, r: F.gaussian_nll_loss(x, y, v, True, reduction=r),
             [A, B, np.exp(C[:, :1])],
         ),
+        "gaussian, rows": (
+            lambda x, y, v, r: F.gaussian_nll_loss(x, y, v, reduction=r),
+            [A[:4], B[:4], np.exp(C[:4, 0])],
+        ),
         "poisson": (lambda x, r: F.poisson_nll_loss(x, n(COUNTS), reduction=r), [A]),
         "poisson, full": (lambda x, r: F.poisson_nll_loss(x, n(COUNTS), full=True, reduction=r), [A]),
         "poisson, means": (lambda x, r: F.poisson_nll_loss(x, n(COUNTS), log_input=False, reduction=r), [np.exp(A)]),
@@ -210,7 +214,7 @@ def test_small_variances_count_as_eps() -> None:
         (
             lambda: ec.gaussian_nll_loss(A, B, A[:2]),
             ValueError,
-            r"var must broadcast to the input's shape \(6, 4\), got",
+            r"var must have the input's shape .6, 4., or .*per row.*got shape .2, 4.",
         ),
         (lambda: ec.gaussian_nll_loss(A, B, B, eps=0), ValueError, r"eps must be a number in \(0, inf\)"),
         (
@@ -219,8 +223,9 @@ def test_small_variances_count_as_eps() -> None:
             r"input and target must have the same shape, got input",
         ),
         (lambda: ec.poisson_nll_loss(A + 1j, B), TypeError, "input must be real, not complex128"),
-        (lambda: ec.hinge_loss(A, SIGNS > 0), ValueError, r"target must be 1 or -1, got some .*; 2 \* t - 1"),
-        (lambda: ec.margin_ranking_loss(A, B, C), ValueError, "target must be 1 or -1"),
+        (lambda: ec.hinge_loss(A, SIGNS > 0), ValueError, r"target must be 1 or -1, got some 0; 2 \* t - 1"),
+        (lambda: ec.hinge_embedding_loss(A, SIGNS > 0), ValueError, r"target must be 1 or -1, got some .*; 2 \* t - 1"),
+        (lambda: ec.margin_ranking_loss(A, B, 0 * C), ValueError, "target must be 1 or -1"),
         (lambda: ec.multi_margin_loss(A, SIX, 3), ValueError, "p must be 1 or 2, not 3"),
         (lambda: ec.multi_margin_loss(A, SIX * 1.0), TypeError, "labels must be integers"),
         (lambda: ec.multi_margin_loss(A, SIX + 2), ValueError, "labels must lie from 0 to K - 1 = 3"),

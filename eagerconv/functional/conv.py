@@ -13,6 +13,7 @@ from eagerconv import geometry, mistakes
 from eagerconv.algorithms.policy import with_algorithm
 from eagerconv.algorithms.registry import TABLE
 from eagerconv.contract import contract
+from eagerconv.functional import spreading
 from eagerconv.functional.conv_docs import documented
 from eagerconv.functional.epilogue import convolved
 from eagerconv.spec import ConvSpec, Slot
@@ -204,6 +205,27 @@ def _image_shape(input_shape: ShapeHint, image_shape: ShapeHint) -> ShapeHint:
     return image_shape
 
 
+def _spread(ndim: int, input: Any, filters: Any, options: Options, input_dilation: Any, num_batch_groups: Any,
+            algorithm: str, unknown: dict[str, Any], bias: Any, activation: str | None) -> Tensor:  # fmt: skip
+    """The convolution of images that are spread out, or of a batch in groups: composed of others that know neither."""
+    of = _CONV[ndim]
+    hint, filter_hint, border_mode, stride, flip, dilation, groups, unshared = options
+    x, w = array(of.name, "input", input), array(of.name, "filters", filters)
+    steps = spreading.checked(of.name, ndim, x.shape, hint, input_dilation)
+    if num_batch_groups != 1:
+        x, groups = spreading.by_groups(of.name, x, w.shape, num_batch_groups, groups), num_batch_groups
+    options = (None, filter_hint, border_mode, stride, flip, dilation, groups, unshared)
+    if all(step == 1 for step in steps):
+        return solve(of, x, w, options, algorithm, unknown, bias, activation)
+    shape = spreading.spread_shape(x.shape, steps)
+    spec = _checked(of, (of, shape, w.shape, *map(id, options)), options)
+    crop = spreading.crop(spec)
+    if crop is None or 0 in x.shape:
+        return solve(of, spreading.spread(x, shape, steps), w, options, algorithm, unknown, bias, activation)
+    options = (spec.shape("y"), None, crop, steps, not flip, dilation, groups, False)
+    return solve(_TRANSPOSE[ndim], x, spreading.swapped(w, spec), options, algorithm, unknown, bias, activation)
+
+
 # ----- 1-D -----
 
 
@@ -220,6 +242,8 @@ def conv1d(
     num_groups: int = 1,
     unshared: bool = False,
     *,
+    input_dilation: Ints = 1,
+    num_batch_groups: int = 1,
     bias: Any = None,
     activation: str | None = None,
     algorithm: str = "auto",
@@ -234,6 +258,9 @@ def conv1d(
     array([[[123., 234., 345.]]])
     """
     options = (input_shape, filter_shape, border_mode, subsample, filter_flip, filter_dilation, num_groups, unshared)
+    if input_dilation != 1 or num_batch_groups != 1:
+        more = (input_dilation, num_batch_groups)
+        return _spread(1, input, filters, options, *more, algorithm, unknown, bias, activation)
     return solve(_CONV[1], input, filters, options, algorithm, unknown, bias, activation)
 
 
@@ -349,6 +376,8 @@ def conv2d(
     num_groups: int = 1,
     unshared: bool = False,
     *,
+    input_dilation: Ints = 1,
+    num_batch_groups: int = 1,
     bias: Any = None,
     activation: str | None = None,
     algorithm: str = "auto",
@@ -369,6 +398,9 @@ def conv2d(
     if image_shape is not None:
         input_shape = _image_shape(input_shape, image_shape)
     options = (input_shape, filter_shape, border_mode, subsample, filter_flip, filter_dilation, num_groups, unshared)
+    if input_dilation != 1 or num_batch_groups != 1:
+        more = (input_dilation, num_batch_groups)
+        return _spread(2, input, filters, options, *more, algorithm, unknown, bias, activation)
     return solve(_CONV[2], input, filters, options, algorithm, unknown, bias, activation)
 
 
@@ -486,6 +518,8 @@ def conv3d(
     num_groups: int = 1,
     unshared: bool = False,
     *,
+    input_dilation: Ints = 1,
+    num_batch_groups: int = 1,
     bias: Any = None,
     activation: str | None = None,
     algorithm: str = "auto",
@@ -501,6 +535,9 @@ def conv3d(
     (2, 5, 6, 7, 7)
     """
     options = (input_shape, filter_shape, border_mode, subsample, filter_flip, filter_dilation, num_groups, unshared)
+    if input_dilation != 1 or num_batch_groups != 1:
+        more = (input_dilation, num_batch_groups)
+        return _spread(3, input, filters, options, *more, algorithm, unknown, bias, activation)
     return solve(_CONV[3], input, filters, options, algorithm, unknown, bias, activation)
 
 

@@ -25,7 +25,8 @@ def gaussian_nll_loss(
     target : array_like, of the same shape
         The numbers themselves.
     var : array_like
-        The variances, at least 0, in a shape that broadcasts to that of the input.
+        The variances, at least 0: one number, one per element, or one per row, in the shape of the input without its last axis
+        or with one of length one.
     full : bool
         Add the constant log(2 pi) / 2.
     eps : float
@@ -54,14 +55,15 @@ def gaussian_nll_loss(
     """
     name = "gaussian_nll_loss"
     eps = number(f"{name}: eps", eps, "(0, inf)")
-    variance = asarray(var)
-    given = asarray(input).shape
-    try:
-        fits = np.broadcast_shapes(variance.shape, given) == given
-    except ValueError:
-        fits = False
-    if not fits:
-        raise ValueError(f"{name}: var must broadcast to the input's shape {given}, got {variance.shape}")
+    shape, variance = asarray(input).shape, asarray(var)
+    rows = (*shape[:-1], 1)
+    if variance.shape not in ((), shape, rows, shape[:-1]):
+        raise ValueError(
+            f"{name}: var must have the input's shape {shape}, or {rows} or {shape[:-1]} for one variance per row, or be a "
+            f"number; got shape {variance.shape}: broadcast_to(var, {shape}) makes one of another"
+        )
+    if shape and variance.shape == shape[:-1]:
+        variance = variance.reshape(rows)
     (x, y, v), dtype = aligned(name, {"input": input, "target": target}, var=variance)
     if (v.data < 0).any():
         raise ValueError(f"{name}: var must be at least 0, got some {v.data.min()}; give exp(v) of what is learned")

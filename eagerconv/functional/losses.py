@@ -155,8 +155,8 @@ def _are_probabilities(x: Tensor, labels: Any) -> bool:
 
 
 def _class_weights(name: str, x: Tensor, weight: Any) -> Tensor:
-    """One number per class, in the dtype of x and a shape that broadcasts against it."""
-    w = asarray(weight)
+    """One number per class, in the dtype of x, a shape that broadcasts against it, and where it is."""
+    w = asarray(weight).to(x.device)
     if w.shape != x.shape[1:2]:
         raise ValueError(f"{name}: weight must have shape (K,) = {x.shape[1:2]}, one number per class, got {w.shape}")
     return w.astype(x.dtype).reshape((-1, *(1,) * (x.ndim - 2)))
@@ -176,12 +176,13 @@ def _weighted(
     classes, wide = _labels(name, x, labels, ignore_index), widened(x)
     share, w = number(f"{name}: label_smoothing", label_smoothing, "[0, 1]"), _class_weights(name, x, weight)
     w = widened(w)
-    counts = np.ones(classes.shape, bool) if ignore_index is None else classes != ignore_index
-    each = w.reshape(-1)[np.where(counts, classes, 0)] * counts.astype(wide.dtype)  # (N, ...)
+    counts = np.ones_like(classes, bool) if ignore_index is None else classes != ignore_index
+    kept = asarray(counts.astype(wide.dtype), device=x.device)  # (N, ...)
+    each = w.reshape(-1)[np.where(counts, classes, 0)] * kept
     log_p = log_softmax(wide, axis=1) if logits else wide
     losses = (1 - share) * each * _picked(log_p, classes, ignore_index)
     if share:
-        losses = losses - share * (w * log_p).mean(axis=1) * counts.astype(wide.dtype)
+        losses = losses - share * (w * log_p).mean(axis=1) * kept
     if reduction == "mean":
         if not each.data.any():
             raise ValueError(f"{name}: the mean over no examples is not defined: no weight of a label is above 0")

@@ -26,7 +26,7 @@ def hinge_loss(input: Any, target: Any, margin: float = 1.0, reduction: str = "m
     input : array_like
         Scores, positive for yes.
     target : array_like, of the same shape
-        1 for yes, -1 for no.
+        1 for yes, -1 for no; or other numbers of these signs, which weigh the scores.
     margin : float
         Where the loss begins.
     reduction : {"mean", "sum", "none"}
@@ -40,7 +40,7 @@ def hinge_loss(input: Any, target: Any, margin: float = 1.0, reduction: str = "m
     Raises
     ------
     ValueError
-        If the shapes differ, a target is neither 1 nor -1, or an option is out of range.
+        If the shapes differ, a target is 0, or an option is out of range.
 
     Notes
     -----
@@ -52,7 +52,7 @@ def hinge_loss(input: Any, target: Any, margin: float = 1.0, reduction: str = "m
     tensor(2.25, dtype=float64)
     """
     (x, y), dtype = aligned("hinge_loss", {"input": input, "target": target})
-    losses = rules.relu(number("hinge_loss: margin", margin) - _sides("hinge_loss", y) * x)
+    losses = rules.relu(number("hinge_loss: margin", margin) - _signed("hinge_loss", y) * x)
     return reduced("hinge_loss", losses, reduction, dtype)
 
 
@@ -103,7 +103,7 @@ def margin_ranking_loss(x1: Any, x2: Any, target: Any, margin: float = 0.0, redu
     x1, x2 : array_like
         Scores, of the same shape.
     target : array_like, of the same shape
-        1 where x1 should be larger, -1 where x2 should.
+        1 where x1 should be larger, -1 where x2 should; or other numbers of these signs, which weigh the difference.
     margin : float
         By how much.
     reduction : {"mean", "sum", "none"}
@@ -117,7 +117,7 @@ def margin_ranking_loss(x1: Any, x2: Any, target: Any, margin: float = 0.0, redu
     Raises
     ------
     ValueError
-        If the shapes differ, a target is neither 1 nor -1, or an option is out of range.
+        If the shapes differ, a target is 0, or an option is out of range.
 
     Notes
     -----
@@ -130,7 +130,7 @@ def margin_ranking_loss(x1: Any, x2: Any, target: Any, margin: float = 0.0, redu
     """
     name = "margin_ranking_loss"
     (a, b, y), dtype = aligned(name, {"x1": x1, "x2": x2, "target": target})
-    losses = rules.relu(number(f"{name}: margin", margin) - _sides(name, y) * (a - b))
+    losses = rules.relu(number(f"{name}: margin", margin) - _signed(name, y) * (a - b))
     return reduced(name, losses, reduction, dtype)
 
 
@@ -195,7 +195,7 @@ def multi_margin_loss(
     terms = (missing if p == 1 else missing * missing) * asarray(others, device=x.device)
     losses = terms.sum(axis=1) / k
     if weight is not None:
-        w = asarray(weight)
+        w = asarray(weight).to(x.device)
         if w.shape != (k,):
             raise ValueError(f"{name}: weight must have shape (K,) = ({k},), one number per class, got {w.shape}")
         losses = losses * w.astype(wide.dtype)[classes]
@@ -315,4 +315,11 @@ def _sides(name: str, target: Tensor) -> Tensor:
     if not ((values == 1) | (values == -1)).all():
         wrong = cast(Any, values)[(values != 1) & (values != -1)].ravel()[0]
         raise ValueError(f"{name}: target must be 1 or -1, got some {wrong}; 2 * t - 1 makes them of 1 and 0")
+    return target
+
+
+def _signed(name: str, target: Tensor) -> Tensor:
+    """The target, if it is 0 nowhere, as where answers are 1 and 0."""
+    if (target.data == 0).any():
+        raise ValueError(f"{name}: target must be 1 or -1, got some 0; 2 * t - 1 makes them of 1 and 0")
     return target
