@@ -10,7 +10,7 @@ import numpy as np
 from eagerconv.autograd import rules, tape
 from eagerconv.autograd.tape import Node, Op
 from eagerconv.formulas import FORMULAS
-from eagerconv.kernels_cpu import formulas, matmul, pointwise, reduce, softmax
+from eagerconv.kernels_cpu import copies, formulas, matmul, pointwise, reduce, softmax
 
 Large = Callable[..., Any]
 
@@ -56,6 +56,8 @@ LARGE: dict[Op, Large] = {
     rules.max: reduce.max,
     rules.min: reduce.min,
     rules.matmul: matmul.matmul,
+    rules.pad: copies.pad,
+    rules.concatenate: copies.concatenate,
 }
 """For each operation a function that gives the same, or None where NumPy is as good."""
 
