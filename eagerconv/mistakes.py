@@ -88,15 +88,12 @@ def _file(entry: TracebackType) -> str:
 def without_numpy(error: Exception) -> None:
     """Take out of a traceback what lies below a row of the rule tables: NumPy, which has refused its operands.
 
-    To be called where the row is, and followed by `raise`. A function of several lines may be wrong itself, and stays.
+    To be called where the row is, and followed by `raise`. Between the row and NumPy stand the row's one line, and perhaps
+    what widens its operands; a longer function may be wrong itself, and stays.
     """
-    below = _entries(error)[1:]
-    own = [_file(entry) for entry in below if not _of_library(entry)]
-    if (
-        len(own) <= 1
-        and all(file.startswith(RULES) for file in own)
-        and os.environ.get("EAGERCONV_TRACEBACK") != "full"
-    ):
+    own = [_file(entry) for entry in _entries(error)[1:] if not _of_library(entry)]
+    plain = len(own) <= 2 and all(file.startswith(RULES) for file in own)
+    if plain and os.environ.get("EAGERCONV_TRACEBACK") != "full":
         error.__traceback__ = None
 
 

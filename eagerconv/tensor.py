@@ -311,12 +311,20 @@ class Tensor(Traced):
         for x in inputs:
             if type(x) not in _OURS and _overrides(x):
                 return NotImplemented
-        return dispatch.call_ufunc(ufunc, method, inputs, kwargs, Tensor)
+        try:
+            return dispatch.call_ufunc(ufunc, method, inputs, kwargs, Tensor)
+        except Exception as error:
+            shorten(error)
+            raise
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
         if not all(issubclass(t, (Tensor, *DEVICES)) for t in types):
             return NotImplemented
-        return dispatch.call(function, args, kwargs, Tensor)
+        try:
+            return dispatch.call(function, args, kwargs, Tensor)
+        except Exception as error:
+            shorten(error)
+            raise
 
     def __array_namespace__(self, *, api_version: str | None = None) -> Any:
         """The functions of the array API standard for tensors: the package itself."""

@@ -90,7 +90,6 @@ NAMES = {
     "layer_normalization": "layer_norm(input, normalized_shape)",
     "dense": "linear(input, weight, bias)",
     "swish": "silu(x)",
-    "relu6": "clip(x, 0, 6)",
     "hard_sigmoid": "hardsigmoid(x)",
     "interpolate": "bilinear_upsampling(input, ratio)",
     "cross_entropy_loss": "cross_entropy(logits, labels)",

@@ -172,9 +172,11 @@ MISTAKES: list[tuple[Callable[[], Any], tuple[str, ...], int]] = [
     (lambda: ec.no_grad(lambda x: x), ("no_grad takes no argument", "write @no_grad(), with parentheses"), 6),
     (lambda: ec.enable_grad(lambda x: x), ("write @enable_grad()",), 6),
     (lambda: np.add.at(TRACKED, [0], 1.0),
-     ("numpy.add.at writes to its argument", "x[index] = numpy.add(x[index], values)"), 6),
+     ("numpy.add.at writes to its argument", "x[index] = numpy.add(x[index], values)"), 0),
     # NumPy's own words, without its lines
     (lambda: ec.sum(T, axis=7), ("axis 7 is out of bounds for array of dimension 4",), 0),
+    (lambda: np.sum(T, axis=7), ("axis 7 is out of bounds",), 0),
+    (lambda: T @ ones((5, 5)), ("matmul: Input operand 1 has a mismatch",), 6),
     (lambda: T.sum(7), ("axis 7 is out of bounds",), 0),
     (lambda: T.swapaxes(0, 9), ("axis2: axis 9 is out of bounds for array of dimension 4",), 0),
     (lambda: np.quantile(T, 2.0), ("Quantiles must be in the range [0, 1]",), 20),
