@@ -42,6 +42,7 @@ SEGMENT_SUMS = 2_000_000  # elements of their sums together
 # Measured on one AVX-512 core at 4 GHz: per vector of products; of the result, transposed and stored; of the image; of the
 # operand that is packed, or of weights that are unpacked; and a task with its share of finding pixels and taps.
 SECONDS_PER_FMA, SECONDS_OUT, SECONDS_IN, SECONDS_PACK, SECONDS_PER_TASK = 0.14e-9, 4e-9, 2e-9, 6e-9, 0.4e-6
+SECONDS_PER_STEP, SECONDS_APART = 1.2e-9, 0.6e-9  # from tap to tap, with pixels in the lanes; a pixel stored by itself
 
 
 Array = npt.NDArray[np.int64]
@@ -311,10 +312,27 @@ def _seconds(request: Request) -> float:
         moved, per_pixel = float(grid * -(-rows // n_lanes)), float(-(-rows // n_lanes))
         packed = SECONDS_PACK * (filters + (images * moved if request.slot == "w" else 0))
     else:  # loads that cross lines of caches take as long as two products
-        moved, per_pixel, packed = grid * rows / n_lanes, max(rows, 2) / n_lanes, 0.0
+        moved, per_pixel = grid * rows / n_lanes, max(rows, 2) / n_lanes
+        packed = _few_seconds(request)
     seconds = images * channels * (grid * met * per_pixel * SECONDS_PER_FMA + source / n_lanes * SECONDS_IN)
+    if request.slot == "x" and spec.stride[-1] > 1:  # neighbours along a row of the result are of different phases
+        seconds += math.prod(spec.shape("x")) * SECONDS_APART
     seconds += packed + tasks * SECONDS_PER_TASK + (images * moved * SECONDS_OUT if request.slot != "w" else 0)
     return seconds
+
+
+def _few_seconds(request: Request) -> float:
+    """What pixels in the lanes take besides: steps from tap to tap, of few vectors each."""
+    spec, n_lanes, few = request.spec, lanes(request.dtype), cut(request)
+    rows, channels = (spec.cin, spec.cout) if request.slot == "x" else (spec.cout, spec.cin)
+    box, step = few.fields["BOX"], few.fields["STEP"]
+    assert not isinstance(box, int)
+    assert not isinstance(step, int)
+    per_phase = [-(-n // d) for n, d in zip(box[1:], step, strict=True)]  # pixels of a box
+    vectors = box[0] * math.prod(per_phase[:2]) * -(-per_phase[2] // n_lanes)
+    calls = -(-vectors // 8) * -(-rows // 4)
+    taps = math.prod(spec.kernel)  # of all phases
+    return few.tasks * channels * taps * calls * SECONDS_PER_STEP
 
 
 def _cost(request: Request) -> float:
