@@ -213,6 +213,9 @@ POINTWISE = Table("pointwise", "SIZE PIECE CHANNELS NON_TEMPORAL")
 # -- pooling: of two axes; elements of a thread's workspace
 POOLING = Table("pooling", "SIZE:2 OUT:2 WINDOW:2 STRIDE:2 PAD:2 WORK")
 
+# -- copying: from pixel to pixel and image to image of the source; pixels of a task, and tasks of an image
+COPYING = Table("copying", "CHANNELS PIXELS STEP IMAGE BLOCK BLOCKS LANES")
+
 # -- conversion of 16-bit floats
 CONVERT = Table("convert", "SIZE")
 
