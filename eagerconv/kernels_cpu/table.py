@@ -234,6 +234,9 @@ REDUCE = Table("reduction", "ROW PIECE PIECES ROWS CHANNELS")
 # -- pooling: of two axes, as `functional.windows` names them; elements of a thread's workspace
 POOLING = Table("pooling", "SIZE:2 OUT:2 EXTENT:2 STRIDE:2 DILATION:2 SHARE:2 PAD:2 WORK")
 
+# -- copying: from pixel to pixel and image to image of the source; pixels of a task, and tasks of an image
+COPYING = Table("copying", "CHANNELS PIXELS STEP IMAGE BLOCK BLOCKS LANES")
+
 # -- conversion of 16-bit floats
 CONVERT = Table("convert", "SIZE")
 
