@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import fake_cuda
 import numpy as np
 import pytest
 
@@ -86,6 +87,36 @@ def test_a_network_trains_the_same_on_the_device(place):
         return losses
 
     np.testing.assert_allclose(train("cuda"), train("cpu"), rtol=1e-9)
+
+
+def test_a_training_step_waits_for_nothing(place):
+    """Of the demo network without classes: the two batches go to the card, and nothing comes back before it is asked for."""
+    if not isinstance(place, fake_cuda.Fake):
+        pytest.skip("counts on the stand-in")
+    for library in ("sklearn", "tqdm"):
+        pytest.importorskip(library)
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples"))
+    import denoise
+
+    rng = np.random.default_rng(0)
+    noisy, clean = (rng.random((1, 3, 8, 8), np.float32) for _ in range(2))
+    with ec.device("cuda"):
+        params = denoise.init(rng)
+        optimizer = ec.optim.Adam(params)
+
+        def step():
+            loss = ec.mse_loss(denoise.model(params, noisy), clean)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        step()  # plans are made
+        fake_cuda.traffic.clear()
+        loss = step()
+        assert fake_cuda.traffic == {"copied to the card": 2}
+        loss.item()
+        assert sum(fake_cuda.traffic.values()) == 3
 
 
 def test_the_examples_train_on_a_device_named_in_one_line(place):
