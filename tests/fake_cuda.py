@@ -256,10 +256,14 @@ class FakeRuntime:
         traffic["waited for"] += 1
 
     def record(self, function: Callable[[], Any], warmup: int) -> tuple[Callable[[], None], Any]:
-        """Kernels, products and transforms are not recorded: the function runs again."""
+        """Kernels, products and transforms are not recorded: the function runs again. It must do what can be recorded."""
         for _ in range(warmup):
             function()
-        result = function()
+        before = traffic.copy()
+        with cuda.recording():
+            result = function()
+        if met := traffic - before:
+            raise RuntimeError(f"operation not permitted when stream is capturing: {dict(met)}")
 
         def replay() -> None:
             result.data[...] = function().data
@@ -267,9 +271,11 @@ class FakeRuntime:
         return replay, result
 
     def put(self, array: Any) -> Any:
+        cuda.refuse_copies("an array of the CPU goes to the GPU")
         return on_device(array)
 
     def get(self, array: Any) -> Any:
+        cuda.refuse_copies("an array of the GPU is read on the CPU")
         traffic["copied to the host"] += 1
         return np.array(array)
 
