@@ -99,7 +99,8 @@ def _spread(g: Any, w: Windows) -> Any:
 
 def _winners(x: Any, ans: Any, w: Windows) -> Any:
     """Where in the flattened input each window has its first largest element, for the flattened output."""
-    nan = bool((ans != ans).any())  # a NaN is the largest
+    place = devices.of(x) or "cpu"
+    nan = place != "cpu" or bool((ans != ans).any())  # a NaN is the largest; a GPU is not waited for
     found = np.zeros_like(ans, np.bool_)
     number = np.zeros_like(ans, np.min_scalar_type(math.prod(w.window)))  # how many come before it, row by row
     for o, i in w.offsets():
@@ -112,7 +113,7 @@ def _winners(x: Any, ans: Any, w: Windows) -> Any:
     for k, s, p, m, step in zip(w.window, w.stride, w.pad, w.out, steps, strict=True):
         of_k = of_k[..., None] + np.arange(k) * step
         of_o = of_o[..., None] + (np.arange(m) * s - p) * step
-    of_k, of_o = (devices.move(table.ravel(), devices.of(x) or "cpu") for table in (of_k, of_o))
+    of_k, of_o = (devices.constant(table.ravel(), place) for table in (of_k, of_o))
     return of_k.take(number.ravel()) + of_o
 
 
