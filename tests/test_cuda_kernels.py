@@ -474,6 +474,30 @@ def test_short_memory_is_met_with_less_workspace(fake):
         ec.conv2d(on_device(x), on_device(w), algorithm="gemm")
 
 
+@pytest.mark.parametrize("bias", [False, True])
+def test_what_no_engine_can_do_goes_to_our_own_algorithms(fake, bias):
+    """Where cuDNN has an engine, but not the memory for it or an error in it; who asks for cuDNN is told."""
+    problem = Problem(2, 1, 3, 2, (6, 7), (3, 2))
+    x, w, y = operands(problem, 7, np.float64)
+    column = np.arange(2.0)
+    options = {"bias": on_device(column), "activation": "relu"} if bias else {}
+    for trouble in ({"failing": 0}, {"workspace_bytes": 1 << 20}):
+        fake.memory = 1 << 16
+        with (
+            engines(engines=1, **trouble),
+            ec.using(exclude=["direct"]),
+        ):  # which is the first choice for so few products
+            for slot in SLOTS[: 1 if bias else 3]:
+                result = solve(Fake, problem, slot, x, w, y, **options)
+                truth = problem.solve(slot, x, w, y)
+                np.testing.assert_array_equal(result, np.maximum(truth + column[:, None, None], 0) if bias else truth)
+                with pytest.raises((cudnn_backend.CudnnError, MemoryError)):
+                    solve(Fake, problem, slot, x, w, y, algorithm="cudnn", **options)
+        fake.memory = 10
+        with engines(engines=1, **trouble), pytest.raises((cudnn_backend.CudnnError, MemoryError)):
+            solve(Fake, problem, "forward", x, w, y, **options)  # nobody can
+
+
 def test_autotune_times_cudnns_engines_and_remembers(fake, monkeypatch):
     x, w = on_device(np.ones((1, 1, 4, 4))), on_device(np.ones((1, 1, 2, 2)))
     monkeypatch.setattr(cudnn, "_seconds", lambda cuda, call: next(times))

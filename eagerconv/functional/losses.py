@@ -4,6 +4,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from eagerconv import devices
 from eagerconv.arguments import number
 from eagerconv.autograd import rules
 from eagerconv.dtypes import widened
@@ -104,7 +105,8 @@ def nll_loss(
 
 def _labels(name: str, x: Tensor, labels: Any, ignore_index: int | None) -> Any:
     """The labels as an array that was checked."""
-    classes = asarray(labels).data
+    # Checked where they are: looking at those of the CPU does not wait for a GPU.
+    classes = labels.data if isinstance(labels, Tensor) else labels if devices.of(labels) else np.asarray(labels)
     fix = _mended(x, classes)
     if classes.dtype.kind not in "iu":
         raise TypeError(f"{name}: labels must be integers, the index of the class, not {classes.dtype}{fix}")
@@ -119,7 +121,7 @@ def _labels(name: str, x: Tensor, labels: Any, ignore_index: int | None) -> Any:
             f"{name}: labels must lie from 0 to K - 1 = {k - 1}, got some from {counting.min()} to {counting.max()}; "
             "pass ignore_index= for one that does not count"
         )
-    return classes
+    return devices.move(classes, x.device) if devices.of(classes) == "cpu" else classes
 
 
 def _mended(x: Tensor, classes: Any) -> str:

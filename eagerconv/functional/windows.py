@@ -97,7 +97,7 @@ def _pairs(w: Windows, axis: int) -> list[tuple[Part, Part]]:
 
 
 def _on(part: Part, place: str) -> Part:
-    return part if isinstance(part, slice) or place == "cpu" else devices.move(part, place)
+    return part if isinstance(part, slice) or place == "cpu" else devices.constant(part, place)
 
 
 def _at(x: Any, axis: int, part: Part) -> Any:

@@ -359,7 +359,9 @@ def _eig_parts(joined: Any, hermitian: bool) -> tuple[Any, Any]:
 
 def _eye(like: Any) -> Any:
     like = value(like)
-    return np.eye(like.shape[-1], dtype=like.dtype, like=like)
+    return np.identity(
+        like.shape[-1], dtype=like.dtype, like=like
+    )  # not `eye`, which passes on what CuPy's does not know
 
 
 def _diagonal(a: Any) -> Any:

@@ -33,7 +33,7 @@ matmul: Op = multilinear(
 )
 vecdot: Op = multilinear(  # conjugates x, so that the cotangent of x is conj(g) y
     "vecdot",
-    lambda x, y: widely(np.vecdot, x, y),
+    lambda x, y: widely(_vecdot_of, x, y),
     lambda g, y: g[..., None].conjugate() * y,
     lambda g, x: g[..., None] * x,
 )
@@ -86,6 +86,13 @@ def vdot(a: Any, b: Any, /) -> Any:
     """The inner product of all elements, those of a conjugated."""
     a, b = operands(a, b)
     return vecdot(ravel(a), ravel(b))
+
+
+def _vecdot_of(x: Any, y: Any) -> Any:
+    """NumPy's, or the same by products of matrices for a library that has none."""
+    if type(x) is type(y) is np.ndarray:
+        return np.vecdot(x, y)
+    return np.matmul(np.conj(x)[..., None, :], y[..., None])[..., 0, 0]
 
 
 def _vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
