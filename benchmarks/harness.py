@@ -89,12 +89,12 @@ def _duration(function: Callable[[], object]) -> float:
     return max(best, 1e-7)
 
 
-def relative_error(name: str, value: Any, truth: Any) -> float:
-    """The largest error, relative to the largest true value; NaN where there is one."""
+def relative_error(name: str, value: Any, truth: Any, least: float = 0.0) -> float:
+    """The largest error, relative to the largest true value or, if that is less, to `least`; NaN where there is one."""
     value, truth = np.asarray(value), np.asarray(truth)
     if value.shape != truth.shape:
         raise SystemExit(f"{name}: wrong shape {value.shape}, should be {truth.shape}; nothing was timed")
-    return float(np.abs(value - truth).max() / np.abs(truth).max())
+    return float(np.abs(value - truth).max() / max(np.abs(truth).max(), least))
 
 
 def check(name: str, value: Any, truth: Any, tolerance: float = 1e-4) -> None:

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 import eagerconv as ec
-from benchmarks import harness, networks
+from benchmarks import harness, networks, pointwise
 from benchmarks.libraries import Ours
 from benchmarks.models import Layers, Network
+from benchmarks.operations import OPERATIONS, Operation
 
 
 def tiny(f: Layers, x: object) -> object:
@@ -36,7 +37,7 @@ class Wrong(Ours):
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch, tmp_path):
-    for module in (harness, networks):
+    for module in (harness, networks, pointwise):
         monkeypatch.setattr(module, "RESULTS", tmp_path)
     monkeypatch.setattr(networks, "NETWORKS", (TINY,))
     monkeypatch.setitem(networks.LIBRARIES, Wrong.name, Wrong)
@@ -77,3 +78,47 @@ def test_ratios_take_the_best_mode():
     assert "step: 1.50" in told
     assert "inference: 0.50" in told
     assert "ONNX Runtime / eagerconv: 0.25" in told
+
+
+SMALL = {"small": (2, 32, 8, 32)}
+
+
+@pytest.mark.parametrize("group", OPERATIONS)
+def test_every_operation_is_what_its_formula_says(group):
+    for operation in OPERATIONS[group]:
+        if operation.same:
+            arrays = operation.inputs(np.random.default_rng(0), SMALL["small"])
+            assert "eagerconv" in pointwise.errors(operation, arrays, peers=False)
+
+
+def test_operations_are_measured_and_saved(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(pointwise, "IMAGES", SMALL)
+    pointwise.main(["--quick", "--alone", "--only", "sigmoid", "--save"])
+    assert "sigmoid" in capsys.readouterr().out
+    [written] = tmp_path.glob("*-pointwise.json")
+    records = json.loads(written.read_text())["operations"]["activations"]
+    assert [record["operation"] for record in records] == ["sigmoid", "log_sigmoid"]
+    assert all(record["forward"]["eagerconv"] > 0 for record in records)
+    assert all(record["forward + backward"]["eagerconv"] > 0 for record in records)
+
+
+def test_an_operation_that_errs_stops_the_benchmark():
+    off = Operation("off", lambda x: x * (1 + 1e-4), lambda pt, x: x, lambda x: x)
+    with pytest.raises(SystemExit, match=r"off, forward: eagerconv is off by 1\.0e-04 in float64"):
+        pointwise.errors(off, [np.ones(3, np.float32)], peers=False)
+    single = Operation("single", lambda x: x * (1.0001 if x.dtype == np.float32 else 1), off.theirs, lambda x: x)
+    with pytest.raises(SystemExit, match=r"single, forward, eagerconv: relative error 1\.0e-04"):
+        pointwise.errors(single, [np.ones(3, np.float32)], peers=False)
+
+
+def test_errors_are_counted_in_units_of_the_last_place():
+    true = np.array([1.0, 1.5, -3.0])
+    assert pointwise.ulps((true + np.array([0, 2.0**-23, 2.0**-21])).astype(np.float32), true) == 2
+
+
+def test_ratios_of_operations_and_their_means():
+    record = {"operation": "f", "size": "s", "errors": {}, "forward": {"eagerconv": 1.0, "PyTorch": 0.5}}
+    records = [record | {"forward + backward": {"eagerconv": 1.0, "PyTorch": 4.0}}]
+    assert pointwise.ratio(records[0], "forward") == 0.5
+    assert pointwise.means(records) == "forward 0.50, slower: f, s (0.50). forward + backward 4.00, slower: none"
+    assert pointwise.table("t", records).rows[0] == ["f", "s", 1e3, None, 5e2, 0.5, 1e3, 4e3, 4.0, None, None]
