@@ -236,11 +236,13 @@ def volumes(f: Layers, x: Any) -> Any:
 def wavenet(f: Layers, x: Any) -> Any:
     """Van den Oord et al., 2016: dilations 1, 2, ..., 512 twice; each sample's successor is one of 256 classes."""
     x, skipped = f.causal(x, 32, 2, 1), None
-    for dilation in [2**i for i in range(10)] * 2:
+    dilations = [2**i for i in range(10)] * 2
+    for layer, dilation in enumerate(dilations, 1):
         gated = f.lib.tanh(f.causal(x, 32, 2, dilation)) * f.lib.sigmoid(f.causal(x, 32, 2, dilation))
         skip = f.conv(gated, 128)
         skipped = skip if skipped is None else skipped + skip
-        x = x + f.conv(gated, 32)
+        if layer < len(dilations):
+            x = x + f.conv(gated, 32)
     return f.conv(f.lib.relu(f.conv(f.lib.relu(skipped), 256)), 256)
 
 
