@@ -172,7 +172,7 @@ _KEYWORDS = {
     # convolution
     "stride strides window_strides window_stride subsample": "subsample input_dilation stride",
     "padding pad pads mode": "border_mode pad",
-    "dilation dilations dilation_rate rhs_dilation rate": "filter_dilation p",
+    "dilation dilations dilation_rate rhs_dilation rate": "filter_dilation dilation p",
     "lhs_dilation transposed_dilation": "input_dilation",
     "groups group feature_group_count": "num_groups",
     "weight weights kernel kernels w rhs in2 kern kerns": "filters weight W",
@@ -186,6 +186,7 @@ _KEYWORDS = {
     # pooling
     "kernel_size pool_size ksize window window_shape ds pool": "ws",
     "st": "stride",
+    "count_include_pad": "include_pad",
     # axes
     "dim dims axes": "axis axes",
     "axis": "axes",
@@ -234,7 +235,7 @@ _NOT_HERE = {
     "data_format dimension_numbers image_data_format": _CHANNELS_FIRST,
     "padding_mode boundary fillvalue": _PAD_FIRST,
     "lhs_dilation": "conv2d_transpose(input, filters, input_dilation=...) has what an input that is spread out is for",
-    "ceil_mode": "write pool_2d(input, ws, ignore_border=False), where a last window may stick out",
+    "ceil_mode": "write ignore_border=False, by which a last window may stick out",
     "inplace": "leave it out: the result is a new tensor",
     "out": "leave it out: the result is a new tensor; x[...] = result writes it into memory that is there",
     "name": "leave it out",
@@ -315,5 +316,5 @@ def _letters(name: str) -> str:
 def _closest(name: str, known: Collection[str]) -> str | None:
     """The one of `known` that was probably meant."""
     by_letters = {_letters(ours): ours for ours in known}
-    found = difflib.get_close_matches(_letters(name), by_letters, 1, 0.7)
+    found = difflib.get_close_matches(_letters(name), by_letters, 1, 0.75)
     return by_letters[found[0]] if found else None

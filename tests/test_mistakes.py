@@ -120,6 +120,8 @@ MISTAKES: list[tuple[Callable[[], Any], tuple[str, ...], int]] = [
     (lambda: ec.conv2d_transpose(X, W, subsample=2), ("use input_dilation=",), 3),
     (lambda: ec.depthwise_conv2d(X, W[:3, :1], groups=3), ("leave it out: there are as many groups as channels",), 7),
     (lambda: TRACKED.backward(retain=True), ("use retain_graph=",), 0),
+    (lambda: ec.max_pool2d(X, 2, ceil_mode=True), ("write ignore_border=False",), 0),
+    (lambda: ec.avg_pool2d(X, 2, count_include_pad=False), ("use include_pad=",), 0),
     (lambda: ec.dropout(X, 0.5, seed=0), ("dropout()", "use rng="), 0),
     (lambda: ec.optim.SGD([TRACKED], learning_rate=0.1), ("SGD()", "use lr="), 0),
     (lambda: ec.tensor([1.0], require_grad=True), ("tensor()", "use requires_grad="), 0),
