@@ -32,9 +32,9 @@ def _stored(request, monkeypatch):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_values_are_numpys(shape, dtype):
     a, b = numbers(shape, dtype), numbers(shape, dtype, 1)
-    columns = (
-        [b[:1, :, :1, :1], b[0, :, :1, :1], b[:, :1, :1, :1]] if a.ndim == 4 else [b[:, :1]] if a.ndim == 2 else []
-    )
+    places = {4: [np.s_[:1, :, :1, :1], np.s_[0, :, :1, :1], np.s_[:, :1, :1, :1], np.s_[:, :, :1, :1], np.s_[0, 0, :, :1]],
+              2: [np.s_[:, :1]]}  # fmt: skip
+    columns = [b[place] for place in places.get(a.ndim, [])]
     for other in (b, *columns):
         other = np.ascontiguousarray(other)
         with np.errstate(invalid="ignore"):
@@ -263,6 +263,9 @@ def test_arithmetic_of_large_arrays_with_numbers_and_with_one_another_is_numpys(
             ):  # fmt: skip
                 np.testing.assert_array_equal(function(t).data, function(a))
         np.testing.assert_array_equal((t - u).data, a - b)
+        for numbers_ in (b[:, :1, :1].copy(), b[0, :, :1].copy(), b[:, :, :1].copy()):
+            np.testing.assert_array_equal((t - ec.asarray(numbers_)).data, a - numbers_)
+            np.testing.assert_array_equal((t / ec.asarray(numbers_)).data, a / numbers_)
         np.testing.assert_array_equal((t / u).data, a / b)
         np.testing.assert_array_equal(abs(t).data, abs(a))
         np.testing.assert_array_equal((-t).data, -a)

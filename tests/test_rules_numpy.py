@@ -527,6 +527,13 @@ def test_vectors_of_equal_values_have_none(function: Any, parts: Any) -> None:
     assert np.isnan(jvp(vectors, [np.eye(2)], [np.array([[0.0, 1.0], [1.0, 0.0]])])[1].data).any()
 
 
+def test_vectors_that_complete_a_basis_have_none() -> None:
+    x = tensor(TALL[0], requires_grad=True)
+    u, s, _ = rules.BY_FUNCTION[np.linalg.svd](x)
+    assert np.isnan(grad(abs(u[0, 3]), x, retain_graph=True)[0].data).all()
+    assert np.isfinite(grad(abs(u[0, 2]) + rules.sum(s), x)[0].data).all()
+
+
 @pytest.mark.parametrize(
     "values", [(0.0, 0.0), (3.0, 0.0, 0.0), (2.0, 3.0, 0.0, 0.0), (2.0, 3.0, 0.0), (1.0, 1e-9, 1e-9)]
 )

@@ -485,6 +485,7 @@ def _svd_pull(g: Any, ans: Any, like: Any, full_matrices: bool) -> Any:
     k = builtins.min(m, n)
     u, s, vh = _svd_parts(ans, like.shape, full_matrices)
     gu, gs, gvh = _svd_parts(g, like.shape, full_matrices)
+    added = gu[..., k:], gvh[..., k:, :]
     u, gu, vh, gvh = u[..., :k], gu[..., :k], vh[..., :k, :], gvh[..., :k, :]
     row, column = s[..., None, :], s[..., :, None]
     left, right = matmul(adjoint(u), gu), matmul(vh, adjoint(gvh))
@@ -502,6 +503,9 @@ def _svd_pull(g: Any, ans: Any, like: Any, full_matrices: bool) -> Any:
     if n > k:
         away = gvh / _divisors(column, _used(adjoint(gvh))[..., :, None])
         out = out + matmul(u, away - matmul(matmul(away, adjoint(vh)), vh))
+    for part in added:  # of them any rotation will do
+        if k and (value(part) != 0).any():
+            out = out + math.nan * sum(part, axis=(-2, -1), keepdims=True)
     return out
 
 
