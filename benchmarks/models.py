@@ -136,7 +136,6 @@ def group_resnet(f: Layers, x: Any) -> Any:
 
 def mobilenet(f: Layers, x: Any) -> Any:
     """Sandler et al., "MobileNetV2: inverted residuals and linear bottlenecks", CVPR 2018."""
-    relu6 = f.lib.relu6
     x = f.conv_bn(x, 32, 3, 2, then="relu6")
     stages = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
     for factor, channels, blocks, first in stages:
@@ -185,7 +184,6 @@ def convnext(f: Layers, x: Any) -> Any:
 
 def densenet(f: Layers, x: Any) -> Any:
     """DenseNet-121 (Huang et al., CVPR 2017)."""
-    relu = f.lib.relu
     x = f.lib.max_pool(f.conv_bn(x, 64, 7, 2, then="relu"), 3, 2, 1)
     for block, layers in enumerate((6, 12, 24, 16)):
         if block:
