@@ -182,7 +182,7 @@ def _setitem(x: Any, v: Any, index: Any) -> Any:
 
 def _write(x: Any, v: Any, steps: Any, order: tuple[int, ...]) -> Any:
     """A copy with its axes in memory in this order, whose view at the end of the steps is v."""
-    out = np.empty_like(x, shape=[x.shape[a] for a in order], order="C").transpose(np.argsort(order))
+    out = np.empty_like(x, shape=tuple([x.shape[a] for a in order]), order="C").transpose(np.argsort(order).tolist())
     out[...] = x
     view = _through(out, steps, lambda op, array, **params: op.fn(array, **params))
     if view.size and not np.may_share_memory(view, out):
