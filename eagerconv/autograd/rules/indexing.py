@@ -165,8 +165,8 @@ def _put(v: Any, index: Any, shape: tuple[int, ...]) -> Any:
 
 
 def _puts(vs: Any, indices: Any, shape: tuple[int, ...]) -> Any:
-    out = np.zeros_like(vs[0], shape=shape)
-    for v, index in zip(vs, indices, strict=True):
+    out = vs[0].copy() if indices[0] is Ellipsis else np.zeros_like(vs[0], shape=shape)
+    for v, index in list(zip(vs, indices, strict=True))[indices[0] is Ellipsis :]:
         if _each_once(index):
             out[index] += v
         else:
