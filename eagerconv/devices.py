@@ -15,6 +15,10 @@ NAMES = ("cpu", "cuda")
 
 _default = Setting("device", "cpu")
 
+MOST_CONSTANTS = 256
+_constants: dict[tuple[Any, ...], Any] = {}
+"""Tables that are on a GPU, by what is in them."""
+
 
 def of(array: Any) -> str | None:
     """The device that an array lives on, or None for what is not an array of ours.
@@ -40,8 +44,16 @@ def known(device: str) -> str:
         For another name.
     """
     if device not in NAMES:
-        raise ValueError(f"device must be one of {', '.join(map(repr, NAMES))}, not {device!r}")
+        hint = f"; for another dtype write x.astype({np.dtype(device).name!r})" if _is_dtype(device) else ""
+        raise ValueError(f"device must be one of {', '.join(map(repr, NAMES))}, not {device!r}{hint}")
     return device
+
+
+def _is_dtype(value: Any) -> bool:
+    try:
+        return value is not None and np.dtype(value).kind in "biufc"
+    except TypeError:
+        return False
 
 
 def present() -> list[str]:
@@ -71,6 +83,21 @@ def move(array: Any, device: str) -> Any:
     from eagerconv.kernels_gpu.cuda import runtime
 
     return runtime().get(array) if device == "cpu" else runtime().put(array)
+
+
+def constant(table: np.ndarray, device: str) -> Any:
+    """An array that nobody changes, on a device: copied there once, however often it is made anew on the CPU."""
+    if device == "cpu":
+        return table
+    from eagerconv.kernels_gpu.cuda import runtime
+
+    now = runtime()
+    key = now, now.device(), table.tobytes(), table.dtype.str, table.shape
+    if key not in _constants:
+        if len(_constants) >= MOST_CONSTANTS:
+            _constants.clear()
+        _constants[key] = now.put(table)
+    return _constants[key]
 
 
 def device(name: str) -> Block:

@@ -1,4 +1,4 @@
-"""NumPy's functions and ufuncs on traced objects: the row of the rule tables where there is one, else just the value.
+"""NumPy's functions and ufuncs, and SciPy's, on traced objects: the row of the tables where there is one, else the value.
 
 `call` is what `__array_function__` asks for, `call_ufunc` what `__array_ufunc__` asks for. A function that no row knows, or
 one called with an argument that its row does not know, is computed on the arrays. If that took an operand off the tape,
@@ -15,6 +15,7 @@ import numpy as np
 
 from eagerconv import devices
 from eagerconv.autograd import rules, tape, views
+from eagerconv.autograd.rules import special
 from eagerconv.autograd.tape import Node, Op, Traced
 
 __all__ = ["call", "call_ufunc", "lost", "numeric", "plain", "row"]
@@ -45,11 +46,11 @@ def call(function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, An
     out = kwargs.get("out")
     if out is not None or function in _WRITING:
         return _write(function, args, kwargs, out, kind, lambda rest: call(function, args, rest, kind))
-    known = ROWS.get(function)
+    known = ROWS.get(function) or special.row(function)
     if known is not None:
         try:
             return _wrap(known(*args, **kwargs), kind)
-        except (TypeError, NotImplementedError):
+        except (TypeError, NotImplementedError, IndexError):
             pass  # an argument that the row does not know; where it is wrong NumPy says so itself
     return _call_without_rule(function, args, kwargs, kind)
 
@@ -61,10 +62,13 @@ def call_ufunc(
     if method == "__call__" and not kwargs:
         return row(ufunc)(*inputs)
     if method == "at":
-        raise TypeError(
-            f"{ufunc.__name__}.at changes its operand in place unseen by the tape; "
-            "use x[index] = value or x += value, or give it x.detach().numpy()"
-        )
+        if _records(inputs):
+            raise RuntimeError(
+                f"numpy.{ufunc.__name__}.at writes to its argument, which the tape does not see; where no index repeats write "
+                f"x[index] = numpy.{ufunc.__name__}(x[index], values); to add where some do, "
+                "x + (index[:, None] == numpy.arange(len(x))).T.astype(x.dtype) @ values"
+            )
+        return _write(ufunc.at, inputs, kwargs, None, kind, lambda rest: None)
     out = kwargs.get("out")
     if out is None:
         return _call_method(ufunc, method, inputs, kwargs, kind, None)
@@ -78,7 +82,7 @@ def call_ufunc(
 
 def row(function: Callable[..., Any]) -> Callable[..., Any]:
     """The row of a function, or one without a rule: to call it with operands in their places."""
-    return ROWS.get(function) or functools.partial(_call_ruleless, function)
+    return ROWS.get(function) or special.row(function) or functools.partial(_call_ruleless, function)
 
 
 def plain(value: Any) -> Any:
@@ -166,6 +170,11 @@ def _wrap(result: Any, kind: type[Traced], place: Callable[[Traced], None] | Non
     return wrapped
 
 
+def _records(values: Any) -> bool:
+    """Whether what is done to these values has to be recorded."""
+    return tape.is_grad_enabled() and any(x._node is not None for x in _traced(values))
+
+
 def _rebuilt(like: Any, parts: list[Any]) -> Any:
     """The parts in a sequence of the same kind: a list, tuple or named tuple."""
     return type(like)(*parts) if hasattr(like, "_fields") else type(like)(parts)
@@ -232,7 +241,7 @@ def _write(
     """
     outs = out if isinstance(out, tuple) else args[:1] if out is None else (out,)
     given = (*args, *kwargs.values())
-    if not (tape.is_grad_enabled() and any(x._node is not None for x in _traced(given))):
+    if not _records(given):
         result = function(*plain(tuple(args)), **{name: plain(value) for name, value in kwargs.items()})
         for x in _traced(outs):
             x._version[0] += 1

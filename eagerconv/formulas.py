@@ -281,6 +281,13 @@ def _hard_sigmoid(m: Machine, x: Value) -> Value:
     return m.below(m.above(x * (1 / 6) + 0.5, 0.0), 1.0)
 
 
+def _huber(m: Machine, a: Value, b: Value, delta: Value) -> Value:
+    """Half of d**2 where d = |a - b| is at most delta, beyond it delta (d - delta / 2)."""
+    d = abs(a - b)
+    near = m.below(d, delta)
+    return near * (d - 0.5 * near)
+
+
 # The steps of optimisers, of parameter, gradient and what is kept from step to step, which they give in the same order.
 
 
@@ -336,9 +343,15 @@ FORMULAS: dict[str, Formula] = {
     "tanh_back": Formula(lambda m, g, y: g * (1.0 - y * y), 2),
     "sigmoid": Formula(lambda m, x: m.sigmoid(x)),
     "sigmoid_back": Formula(lambda m, g, y: g * (y * (1.0 - y)), 2),
+    "relu": Formula(lambda m, x: m.where(x <= 0.0, 0.0, x)),
+    "relu_d0": Formula(lambda m, g, x: m.where(x > 0.0, g, 0.0), 2),
+    "relu6": Formula(lambda m, x: m.below(m.above(x, 0.0), 6.0)),
+    "relu6_d0": Formula(lambda m, g, x: m.where(x > 0.0, m.where(x < 6.0, g, 0.0), 0.0), 2),
     "leaky_relu": Formula(lambda m, x, slope: m.where(x > 0.0, x, x * slope), 1, 1),
     "elu": Formula(_elu, 1, 1),
     "elu_d0": Formula(lambda m, g, x, alpha: g * m.where(x > 0.0, 1.0, alpha * m.exp(m.below(x, 0.0))), 2, 1),
+    "celu": Formula(lambda m, x, alpha: m.where(x > 0.0, x, alpha * m.expm1(m.below(x, 0.0) / alpha)), 1, 1),
+    "celu_d0": Formula(lambda m, g, x, alpha: g * m.where(x > 0.0, 1.0, m.exp(m.below(x, 0.0) / alpha)), 2, 1),
     "selu": Formula(lambda m, x: 1.0507009873554805 * _elu(m, x, m.constant(1.6732632423543772))),
     "selu_d0": Formula(
         lambda m, g, x: g * m.where(x > 0.0, 1.0507009873554805, 1.7580993408473766 * m.exp(m.below(x, 0.0))), 2
@@ -355,6 +368,23 @@ FORMULAS: dict[str, Formula] = {
     "softsign_d0": Formula(lambda m, g, x: g / ((1.0 + abs(x)) * (1.0 + abs(x))), 2),
     "hardsigmoid": Formula(_hard_sigmoid),
     "hardswish": Formula(lambda m, x: x * _hard_sigmoid(m, x)),
+    "add": Formula(lambda m, a, b: a + b, 2),
+    "multiply": Formula(lambda m, a, b: a * b, 2),
+    "add_relu": Formula(lambda m, a, b: m.where(a + b <= 0.0, 0.0, a + b), 2),
+    "gate": Formula(lambda m, g, y: m.where(y > 0.0, g, 0.0), 2),
+    "subtract": Formula(lambda m, a, b: a - b, 2),
+    "divide": Formula(lambda m, a, b: a / b, 2),
+    "square": Formula(lambda m, x: x * x),
+    "absolute": Formula(lambda m, x: abs(x)),
+    "negative": Formula(lambda m, x: -x),
+    "plus_number": Formula(lambda m, x, number: x + number, 1, 1),
+    "times_number": Formula(lambda m, x, number: x * number, 1, 1),
+    "over_number": Formula(lambda m, x, number: x / number, 1, 1),
+    "number_less": Formula(lambda m, x, number: number - x, 1, 1),
+    "squared_error": Formula(lambda m, a, b: (a - b) * (a - b), 2),
+    "absolute_error": Formula(lambda m, a, b: abs(a - b), 2),
+    "huber_error": Formula(_huber, 2, 1),
+    "logit_error": Formula(lambda m, x, y: (1.0 - y) * x + m.softplus(-x), 2),
     "sgd": Formula(_sgd, 2, 2),
     "sgd_momentum": Formula(_momentum(False), 3, 3, 2),
     "sgd_nesterov": Formula(_momentum(True), 3, 3, 2),

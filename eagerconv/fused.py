@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from eagerconv import devices
 from eagerconv.autograd.tape import Op, defvjp
 from eagerconv.formulas import FORMULAS, TAIL, TAIL_SCALE, Arrays, Value, formula
 from eagerconv.kernels_cpu import formulas as cpu
@@ -44,16 +45,25 @@ def computed(name: str, arrays: Any, numbers: tuple[float, ...] = ()) -> Any:
         wide = [x.astype(np.float32) for x in arrays]
         return computed(name, wide, numbers).astype(dtype)
     arrays = [x if x.dtype == dtype else x.astype(dtype) for x in arrays]
-    out = cpu.evaluate(name, arrays, numbers)
+    out = _kernels(arrays[0]).evaluate(name, arrays, numbers)
     return _plain(name, arrays, numbers)[0] if out is None else out
 
 
 def update(name: str, results: Sequence[Any], operands: Sequence[Any], numbers: tuple[float, ...]) -> None:
     """Write the results of a formula into arrays, of those arrays first and of others, all of one shape and dtype."""
     given = [*results[:1], *(np.ascontiguousarray(x) if type(x) is np.ndarray else x for x in operands), *results[1:]]
-    if not cpu.update(name, given, results, numbers):
+    if not _kernels(results[0]).update(name, given, results, numbers):
         for to, value in zip(results, _plain(name, given, numbers), strict=True):
             to[...] = value
+
+
+def _kernels(x: Any) -> Any:
+    """Whose kernels know an array's device."""
+    if devices.of(x) == "cuda":
+        from eagerconv.kernels_gpu import formulas as gpu  # only where there is one
+
+        return gpu
+    return cpu
 
 
 def _plain(name: str, arrays: Sequence[Any], numbers: tuple[float, ...]) -> list[Any]:

@@ -10,24 +10,54 @@ import numpy as np
 from eagerconv.autograd import rules, tape
 from eagerconv.autograd.tape import Node, Op
 from eagerconv.formulas import FORMULAS
-from eagerconv.kernels_cpu import formulas, matmul, pointwise, reduce, softmax
+from eagerconv.kernels_cpu import copies, formulas, matmul, pointwise, reduce, softmax
+
+Large = Callable[..., Any]
 
 
-def _first(functions: tuple[Callable[..., Any], ...], *arrays: Any, **others: Any) -> Any:
+def _first(*functions: Large) -> Large:
     """What the first function gives that gives anything."""
-    return next((found for function in functions if (found := function(*arrays, **others)) is not None), None)
+
+    def large(*arrays: Any, **others: Any) -> Any:
+        return next((found for function in functions if (found := function(*arrays, **others)) is not None), None)
+
+    return large
 
 
-LARGE: dict[Op, Callable[..., Any]] = {
-    rules.add: pointwise.add,
-    rules.multiply: pointwise.multiply,
+def _arithmetic(same: str | None, behind: str | None, ahead: str | None, sign: int = 1) -> Large:
+    """Formulas of two arrays of the same shape, and of one with a number behind or ahead of it."""
+
+    def large(a: Any, b: Any, **others: Any) -> Any:
+        array, number = (b, a) if type(a) in _NUMBERS else (a, b)
+        if others or type(array) is not np.ndarray or array.size < pointwise.LARGE:
+            return None
+        if type(number) in _NUMBERS:
+            name = ahead if array is b else behind
+            if name is None or not abs(number) < 1 << 53:  # of which every whole one is a float64
+                return None
+            return formulas.evaluate(name, [array], (sign * float(number),))
+        if same is None or type(number) is not np.ndarray:
+            return None
+        return formulas.evaluate(same, [a, b]) if a.shape == b.shape else pointwise.broadcast(same, a, b)
+
+    return large
+
+
+_NUMBERS = (int, float)
+LARGE: dict[Op, Large] = {
+    rules.add: _first(pointwise.add, _arithmetic(None, "plus_number", "plus_number")),
+    rules.subtract: _first(_arithmetic("subtract", None, "number_less"), _arithmetic(None, "plus_number", None, -1)),
+    rules.multiply: _first(pointwise.multiply, _arithmetic(None, "times_number", "times_number")),
+    rules.divide: _arithmetic("divide", "over_number", None),
     rules.relu: pointwise.relu,
     rules.gate: pointwise.gate,
-    rules.sum: lambda *arrays, **others: _first((pointwise.sum, reduce.sum), *arrays, **others),
+    rules.sum: reduce.sum,
     rules.mean: reduce.mean,
     rules.max: reduce.max,
     rules.min: reduce.min,
     rules.matmul: matmul.matmul,
+    rules.pad: copies.pad,
+    rules.concatenate: copies.concatenate,
 }
 """For each operation a function that gives the same, or None where NumPy is as good."""
 
@@ -41,7 +71,7 @@ FORMULA_LARGE = 1 << 13
 """Elements from which on a formula's kernel is faster than NumPy's function, whose results may differ in the last place."""
 
 
-def _evaluated(name: str) -> Callable[..., Any]:
+def _evaluated(name: str) -> Large:
     def large(x: Any, **others: Any) -> Any:
         if others or not isinstance(x, np.ndarray) or x.size < FORMULA_LARGE:
             return None
@@ -65,17 +95,17 @@ def _pulled(row: Op, name: str) -> Callable[..., Any]:
     return pull
 
 
-for name in ("exp", "expm1", "log", "log1p", "sqrt", "tanh"):
+for name in ("exp", "expm1", "log", "log1p", "sqrt", "tanh", "square", "absolute", "negative"):
     row = getattr(rules, name)
     row.large = _evaluated(name)
-    if name != "exp":  # whose rule is one product
+    if name not in ("exp", "negative"):  # whose rules are one product
         row.pull = _pulled(row, name)
 
 
 # ----- Softmax -----
 
 
-def _softmax_of(name: str) -> Callable[..., Any]:
+def _softmax_of(name: str) -> Large:
     return lambda x, axis=-1: softmax.forward(name, x, axis)
 
 

@@ -36,6 +36,10 @@ def arrange(slot: Slot, a: T, b: T, result: T) -> tuple[T, T, T]:
     return (a, b, result) if slot == "y" else (result, b, a) if slot == "x" else (a, result, b)
 
 
+class Unavailable(RuntimeError):
+    """An algorithm's library failed at what it had said it could do; another algorithm may do it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """One contraction to be planned.

@@ -76,6 +76,8 @@ def save(path: str | os.PathLike[str], tree: Any) -> None:
     ...     load(f"{folder}/run.safetensors")
     {'params': {'w': tensor([1., 2.], dtype=float64)}, 'epoch': 3}
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"save: path must be a path, not {type(path).__name__}; write save(path, tree)")
     numpy = _safetensors()
     arrays: dict[str, Any] = {}
     form = _describe(tree, "", arrays, {})

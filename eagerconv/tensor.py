@@ -19,6 +19,8 @@ from eagerconv import devices, dispatch
 from eagerconv.autograd import rules, tape, views
 from eagerconv.autograd.tape import Node, Traced
 from eagerconv.devices import DEVICES
+from eagerconv.mistakes import border, explain, place, refuse_missing, shorten
+from eagerconv.vocabulary import METHODS
 
 __all__ = ["Axis", "Tensor", "asarray", "tensor"]
 
@@ -55,7 +57,13 @@ def _method(function: Callable[..., Any], doc: str) -> Callable[..., Any]:
     """A method of a tensor that is a function of NumPy, of the same name and arguments."""
 
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Any:
-        return dispatch.call(function, (self, *args), kwargs, Tensor)
+        try:
+            return dispatch.call(function, (self, *args), kwargs, Tensor)
+        except Exception as error:
+            if isinstance(error, TypeError):
+                explain(error, function.__name__, function, args, kwargs)
+            shorten(error)
+            raise
 
     method.__name__ = function.__name__
     method.__doc__ = doc
@@ -92,13 +100,17 @@ def _beside(row: Callable[..., Any], stranger: Any, x: Any, y: Any) -> Any:
     """What an operator gives where one operand, `stranger`, is of a class that is not ours."""
     if _stands_back(stranger):
         return NotImplemented
-    if isinstance(stranger, Real):  # a Fraction, which NumPy keeps as an object
-        x, y = (float(v) if v is stranger else v for v in (x, y))
-    out = row(x, y)
+    return _no_objects(row(_number(x), _number(y)), stranger)
+
+
+def _number(x: Any) -> Any:
+    """The operand, but for a Fraction, which NumPy would keep as an object, a float."""
+    return float(x) if isinstance(x, Real) and type(x) not in _OURS else x
+
+
+def _no_objects(out: Any, stranger: Any) -> Any:
     if out.dtype.kind == "O":
-        raise TypeError(
-            f"a {type(stranger).__name__} is no number that a tensor can meet; convert it first, as by float()"
-        )
+        raise TypeError(f"a tensor cannot meet a {type(stranger).__name__}; make it a number first, as by float()")
     return out
 
 
@@ -211,6 +223,9 @@ class Tensor(Traced):
         tail = f", dtype={self.dtype.name}" + (f", device={self.device!r}" if self.device != "cpu" else "")
         return f"tensor({text}{tail}{', requires_grad=True' if self.requires_grad else ''})"
 
+    def __dir__(self) -> list[str]:
+        return [name for name in super().__dir__() if not isinstance(vars(Tensor).get(name), _Elsewhere)]
+
     def __len__(self) -> int:
         if not self.ndim:
             raise TypeError("len() of a tensor without axes")
@@ -297,15 +312,27 @@ class Tensor(Traced):
     # ----- NumPy's functions, and other libraries -----
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        for x in inputs:
-            if type(x) not in _OURS and _overrides(x):
+        strangers = [x for x in inputs if type(x) not in _OURS]
+        for x in strangers:
+            if _overrides(x):
                 return NotImplemented
-        return dispatch.call_ufunc(ufunc, method, inputs, kwargs, Tensor)
+        if strangers:
+            inputs = tuple(map(_number, inputs))
+        try:
+            out = dispatch.call_ufunc(ufunc, method, inputs, kwargs, Tensor)
+        except Exception as error:
+            shorten(error)
+            raise
+        return _no_objects(out, strangers[0]) if strangers and isinstance(out, Tensor) else out
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
         if not all(issubclass(t, (Tensor, *DEVICES)) for t in types):
             return NotImplemented
-        return dispatch.call(function, args, kwargs, Tensor)
+        try:
+            return dispatch.call(function, args, kwargs, Tensor)
+        except Exception as error:
+            shorten(error)
+            raise
 
     def __array_namespace__(self, *, api_version: str | None = None) -> Any:
         """The functions of the array API standard for tensors: the package itself."""
@@ -737,6 +764,9 @@ class Tensor(Traced):
         """Permute the axes; reverse them when none are given."""
         if len(axes) == 1 and not isinstance(axes[0], SupportsIndex):
             axes = () if axes[0] is None else tuple(axes[0])
+        if len(axes) not in (0, self.ndim):
+            exchange = f"; to exchange two write swapaxes{axes}" if len(axes) == 2 else ""
+            raise ValueError(f"transpose: give each of the {self.ndim} axes its place, not {axes}{exchange}")
         return cast(Tensor, rules.transpose(self, axes=axes or None))
 
     @property
@@ -861,15 +891,19 @@ def tensor(
     """
     array = data.data if isinstance(data, Traced) else data
     here = devices.of(array)
-    if here in (None, "cpu"):
-        try:
-            array = np.array(array, dtype=dtype, copy=True, order="C")
-        except tape.LostHistory:  # tracked tensors in a sequence
-            with tape.no_grad():
+    try:
+        if here in (None, "cpu"):
+            try:
                 array = np.array(array, dtype=dtype, copy=True, order="C")
-    else:
-        array = array.astype(array.dtype if dtype is None else dtype, order="C", copy=True)
-    _supported(array.dtype)
+            except tape.LostHistory:  # tracked tensors in a sequence
+                with tape.no_grad():
+                    array = np.array(array, dtype=dtype, copy=True, order="C")
+        else:
+            array = array.astype(array.dtype if dtype is None else dtype, order="C", copy=True)
+        _supported(array.dtype)
+    except Exception as error:
+        _refuse(data, error)
+        raise
     result = Tensor._wrap(devices.move(array, device or _home(here)))
     result.requires_grad = requires_grad
     return result
@@ -921,16 +955,20 @@ def asarray(
             raise ValueError(f"asarray: {data.dtype} to {np.dtype(dtype)} needs a copy, which copy=False forbids")
         return (data.clone() if copy else data) if fits else data.astype(cast(Any, dtype))
     here = devices.of(data)
-    if here is not None and dtype is None:
-        array = data.copy() if copy else data
-    elif here in (None, "cpu"):
-        try:
-            array = np.asarray(data, dtype=dtype, copy=copy)
-        except tape.LostHistory:  # tracked tensors in a sequence
-            return asarray(tape.sequence(data), dtype, device, copy)
-    else:
-        array = data.astype(dtype, copy=bool(copy))
-    _supported(array.dtype)
+    try:
+        if here is not None and dtype is None:
+            array = data.copy() if copy else data
+        elif here in (None, "cpu"):
+            try:
+                array = np.asarray(data, dtype=dtype, copy=copy)
+            except tape.LostHistory:  # tracked tensors in a sequence
+                return asarray(tape.sequence(data), dtype, device, copy)
+        else:
+            array = data.astype(dtype, copy=bool(copy))
+        _supported(array.dtype)
+    except Exception as error:
+        _refuse(data, error)
+        raise
     target = device or _home(here)
     if copy is False and target != (here or "cpu"):
         raise ValueError(f"asarray: {here or 'cpu'} to {target} needs a copy, which copy=False forbids")
@@ -963,7 +1001,47 @@ def _supported(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return dtype
 
 
-_API_VERSIONS = ("2021.12", "2022.12", "2023.12", "2024.12")
+def _refuse(data: Any, error: Exception) -> None:
+    """Raise for what is no array, naming the function that was called and its argument, and what to write instead."""
+    function, argument = place(data)
+    refuse_missing(function, argument, data)
+    if isinstance(data, tuple) and any(isinstance(part, Tensor) for part in data):
+        parts = ", ".join(f"Tensor {p.shape}" if isinstance(p, Tensor) else type(p).__name__ for p in data)
+        raise TypeError(
+            f"{function}: {argument} must be one array, not ({parts}): the function that made it returns several; take one "
+            "of them, as in out, running = batch_norm(...)"
+        ) from None
+    if not isinstance(data, Traced) and getattr(data, "requires_grad", False) is True:
+        raise TypeError(
+            f"{function}: {argument} is a {type(data).__module__}.{type(data).__name__} that requires a gradient, whose "
+            "history ends here: give x.detach(), or tensor(x.detach(), requires_grad=True) for one that begins here"
+        ) from None
+    if type(error) in (TypeError, ValueError):
+        raise type(error)(f"{function}: {argument} is not an array of numbers: {error}") from None
+
+
+class _Elsewhere:
+    """In the place of a method that other libraries have: no attribute, but an error that tells what to write.
+
+    A `__getattr__` would make every attribute of every tensor slower.
+    """
+
+    def __init__(self, name: str, advice: str) -> None:
+        self.name, self.advice = name, advice
+
+    def __get__(self, owner: Any, kind: type | None = None) -> Any:
+        raise AttributeError(f"'Tensor' object has no attribute {self.name!r}; use {self.advice}", name=self.name)
+
+
+for _name in ("backward", "max", "mean", "min", "prod", "squeeze", "std", "sum", "var"):
+    setattr(Tensor, _name, border(Tensor.__dict__[_name]))
+
+for _name, _advice in METHODS.items():
+    if not hasattr(Tensor, _name):
+        setattr(Tensor, _name, _Elsewhere(_name, _advice))
+
+
+_API_VERSIONS = ("2021.12", "2022.12", "2023.12", "2024.12", "2025.12")
 _SCALARS = {kind for kind in np.sctypeDict.values() if issubclass(kind, (np.number, np.bool_))}
 _OURS = frozenset({Tensor, bool, int, float, complex, list, tuple, *DEVICES} | _SCALARS)
 

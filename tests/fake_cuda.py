@@ -14,6 +14,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -34,23 +35,73 @@ NO_COMPILER = None if shutil.which("g++") else "needs g++, to compile CUDA sourc
 ORDERS = {"forward": 0, "reversed": 1, "shuffled": 2}
 
 
+traffic: Counter[str] = Counter()
+"""What made the host and the card wait for each other: copies in either direction, and values that the host looked at."""
+
+LOOKED_AT = {"argwhere", "array_equal", "bincount", "compress", "extract", "flatnonzero", "nonzero", "unique"}
+"""Functions of CuPy's that read a value on the host, for the size of their result if not for the result."""
+
+
+ADDED_AT = ("int32", "int64", "float16", "float32", "float64", "uint32", "uint64")
+"""The types for which CuPy 14.2 has `add.at`."""
+UNKNOWN = {"vecdot": None, "eye": {"device"}}
+"""What CuPy 14.2 does not have of what NumPy asks it for: functions, and keywords of some."""
+
+
 class CudaArray(np.ndarray):
     """NumPy's memory in the role of a GPU's; like CuPy's arrays it refuses to meet arrays of the CPU."""
 
     def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
+        if ufunc.__name__ in UNKNOWN:
+            return NotImplemented
         if method == "at":  # an index may come from the CPU
+            if inputs[0].dtype.name not in ADDED_AT:
+                raise TypeError(f"cupy.add.at only supports {', '.join(ADDED_AT)} as data type")
             inputs = (inputs[0], on_device_within(inputs[1]), *inputs[2:])
         return _returned(getattr(ufunc, method)(*_plain(inputs), **_plain(kwargs)))
 
     def __array_function__(self, function, types, args, kwargs):
+        if unknown := (UNKNOWN.get(function.__name__) or set()) & set(kwargs):
+            raise TypeError(f"{function.__name__}() got an unexpected keyword argument {unknown.pop()!r}")
+        if function.__name__ in LOOKED_AT:
+            traffic[f"looked at by {function.__name__}"] += 1
         return _returned(function(*_plain(args), **_plain(kwargs)))
+
+    def __getitem__(self, index):  # of NumPy's, which would look at the values of arrays without axes
+        return _returned(self.view(np.ndarray)[_seen(index)])
+
+    def __setitem__(self, index, value):
+        self.view(np.ndarray)[_seen(index)] = _plain(value)
+
+
+def _looks(name: str) -> Any:
+    """A method that gives the host a value, and is counted."""
+
+    def method(self: CudaArray, *arguments: Any) -> Any:
+        traffic[f"looked at by {name}"] += 1
+        return getattr(np.ndarray, name)(self.view(np.ndarray), *arguments)
+
+    return method
+
+
+for _name in ("__bool__", "__int__", "__float__", "__complex__", "__index__", "item", "tolist", "tobytes", "nonzero"):
+    setattr(CudaArray, _name, _looks(_name))
 
 
 def on_device_within(index):
     """An index with its arrays on the device."""
     if isinstance(index, tuple):
         return tuple(map(on_device_within, index))
-    return on_device(index) if isinstance(index, np.ndarray) else index
+    return on_device(index) if type(index) is np.ndarray else index
+
+
+def _seen(index):
+    """An index for NumPy. Its arrays go to the device, and how many elements a mask takes is looked at."""
+    if isinstance(index, tuple):
+        return tuple(map(_seen, index))
+    if isinstance(index, np.ndarray) and index.ndim and index.dtype == bool:
+        traffic["looked at by a mask"] += 1
+    return _plain(on_device_within(index))
 
 
 def _plain(value):
@@ -64,14 +115,25 @@ def _plain(value):
     return type(value)(map(_plain, value)) if type(value) in (list, tuple) else value
 
 
+asarray = np.asarray
+
+
+def _asarray(a: Any, *arguments: Any, **options: Any) -> Any:
+    """`numpy.asarray` where CuPy is: nothing comes from the card by itself."""
+    if type(a) is CudaArray and options.get("like") is None:
+        raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()` to construct one.")
+    return asarray(a, *arguments, **options)
+
+
 def _returned(out):
     if isinstance(out, tuple):
         return tuple(map(_returned, out))
-    return np.asarray(out).view(CudaArray) if isinstance(out, (np.ndarray, np.generic)) else out
+    return asarray(out).view(CudaArray) if isinstance(out, (np.ndarray, np.generic)) else out
 
 
 def on_device(a: Any) -> CudaArray:
     """Copy an array "to the device", in the same layout."""
+    traffic["copied to the card"] += 1
     copy = np.array(a, order="K", copy=True)
     return copy.view(CudaArray)
 
@@ -164,6 +226,8 @@ class _ArrayModule:
             return function
 
         def on_the_device(*args: Any, **kwargs: Any) -> Any:
+            if any(type(a) is np.ndarray or isinstance(a, list) for a in args):
+                traffic["copied to the card"] += 1
             out = function(*args, **kwargs)
             return out.view(CudaArray) if isinstance(out, np.ndarray) else out
 
@@ -189,13 +253,17 @@ class FakeRuntime:
         return None
 
     def synchronize(self) -> None:
-        pass
+        traffic["waited for"] += 1
 
     def record(self, function: Callable[[], Any], warmup: int) -> tuple[Callable[[], None], Any]:
-        """Kernels, products and transforms are not recorded: the function runs again."""
+        """Kernels, products and transforms are not recorded: the function runs again. It must do what can be recorded."""
         for _ in range(warmup):
             function()
-        result = function()
+        before = traffic.copy()
+        with cuda.recording():
+            result = function()
+        if met := traffic - before:
+            raise RuntimeError(f"operation not permitted when stream is capturing: {dict(met)}")
 
         def replay() -> None:
             result.data[...] = function().data
@@ -203,9 +271,12 @@ class FakeRuntime:
         return replay, result
 
     def put(self, array: Any) -> Any:
+        cuda.refuse_copies("an array of the CPU goes to the GPU")
         return on_device(array)
 
     def get(self, array: Any) -> Any:
+        cuda.refuse_copies("an array of the GPU is read on the CPU")
+        traffic["copied to the host"] += 1
         return np.array(array)
 
     def address(self, array: Any) -> int:
@@ -224,18 +295,22 @@ class FakeRuntime:
         return out
 
     def upload(self, entries: Any) -> Any:
+        traffic["copied to the card"] += 1
         return as_table(entries).view(CudaArray)
 
     def function(self, dtype: str, name: str) -> Callable[..., None]:
         return Kernel(compiled(cuda.source(dtype)), name, self.order)
+
+    def compiled(self, text: str, name: str) -> Callable[..., None]:
+        return Kernel(compiled(text), name, self.order)
 
     def gemm(self, a: Any, b: Any, out: Any, tf32: bool, add: bool = False) -> None:
         for x in (a, b, out):
             assert type(x) is CudaArray, "an array of the CPU was passed to the GPU"
             cuda.leading(x)  # cuBLAS takes no others
         assert cuda.leading(out)[0] == 0, "cuBLAS writes rows"
-        product = np.matmul(np.asarray(a, out.dtype), np.asarray(b, out.dtype))
-        out[...] = product.view(CudaArray) + out if add else product
+        product = np.matmul(asarray(a, out.dtype), asarray(b, out.dtype)).view(CudaArray)
+        out[...] = product + out if add else product
 
     def rfftn(self, a: Any, lengths: Any) -> Any:
         return np.fft.rfftn(a, lengths, tuple(range(-len(lengths), 0))).view(CudaArray)
@@ -257,6 +332,7 @@ def played() -> Iterator[None]:
         patch.setattr(cudnn_backend, "_load_cublaslt", lambda: None)
         patch.setitem(devices.DEVICES, CudaArray, "cuda")
         patch.setattr(cuda, "_runtime", FakeRuntime())
+        patch.setattr(np, "asarray", _asarray)
         forget()
         yield
         forget()

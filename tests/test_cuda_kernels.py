@@ -23,6 +23,7 @@ from hypothesis import assume, given
 from strategies import SLOTS, Problem, examples, integers, operands, problems, reals, seeds
 
 import eagerconv as ec
+from eagerconv import formulas, fused
 from eagerconv.algorithms import registry
 from eagerconv.kernels_gpu import cuda, cudnn, cudnn_backend, gemm
 
@@ -474,6 +475,30 @@ def test_short_memory_is_met_with_less_workspace(fake):
         ec.conv2d(on_device(x), on_device(w), algorithm="gemm")
 
 
+@pytest.mark.parametrize("bias", [False, True])
+def test_what_no_engine_can_do_goes_to_our_own_algorithms(fake, bias):
+    """Where cuDNN has an engine, but not the memory for it or an error in it; who asks for cuDNN is told."""
+    problem = Problem(2, 1, 3, 2, (6, 7), (3, 2))
+    x, w, y = operands(problem, 7, np.float64)
+    column = np.arange(2.0)
+    options = {"bias": on_device(column), "activation": "relu"} if bias else {}
+    for trouble in ({"failing": 0}, {"workspace_bytes": 1 << 20}):
+        fake.memory = 1 << 16
+        with (
+            engines(engines=1, **trouble),
+            ec.using(exclude=["direct"]),
+        ):  # which is the first choice for so few products
+            for slot in SLOTS[: 1 if bias else 3]:
+                result = solve(Fake, problem, slot, x, w, y, **options)
+                truth = problem.solve(slot, x, w, y)
+                np.testing.assert_array_equal(result, np.maximum(truth + column[:, None, None], 0) if bias else truth)
+                with pytest.raises((cudnn_backend.CudnnError, MemoryError)):
+                    solve(Fake, problem, slot, x, w, y, algorithm="cudnn", **options)
+        fake.memory = 10
+        with engines(engines=1, **trouble), pytest.raises((cudnn_backend.CudnnError, MemoryError)):
+            solve(Fake, problem, "forward", x, w, y, **options)  # nobody can
+
+
 def test_autotune_times_cudnns_engines_and_remembers(fake, monkeypatch):
     x, w = on_device(np.ones((1, 1, 4, 4))), on_device(np.ones((1, 1, 2, 2)))
     monkeypatch.setattr(cudnn, "_seconds", lambda cuda, call: next(times))
@@ -591,3 +616,38 @@ print("accepted")
 
 def test_the_table_has_what_is_tested():
     assert tuple(a.name for a in registry.table("cuda")) == NAMES
+
+
+# ----- Formulas -----
+
+
+FORMULAS = ["gelu", "silu_d0", "softplus", "tanh", "elu", "huber_error", "adam", "rmsprop_centered_moving"]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", FORMULAS)
+def test_formulas_are_those_of_the_cpu(place, name, dtype):
+    found = formulas.formula(name)
+    rng = np.random.default_rng(0)
+    arrays = [rng.uniform(0.2, 2, (3, 50)).astype(dtype) for _ in range(found.operands)]
+    numbers = tuple(rng.uniform(0.2, 0.9, found.numbers).tolist())
+    plain = fused._plain(name, arrays, numbers)
+    there = [place.put(x) for x in arrays]
+    if found.results == 1:
+        results = [fused.computed(name, there, numbers)]
+    else:
+        results = [there[0], *there[2:]]
+        fused.update(name, results, [there[1]], numbers)
+    for value, true in zip(results, plain, strict=True):
+        np.testing.assert_allclose(place.get(value), true, rtol=50 * np.finfo(dtype).eps)
+
+
+def test_an_activation_and_its_gradient_are_one_kernel_each(fake, place, monkeypatch):
+    names = []
+    compiled = FakeRuntime.compiled
+    monkeypatch.setattr(
+        FakeRuntime, "compiled", lambda self, text, name: names.append(name) or compiled(self, text, name)
+    )
+    t = ec.tensor(np.linspace(-2, 2, 30).astype("f"), requires_grad=True, device="cuda")
+    ec.gelu(t).backward(np.ones_like(t.data))
+    assert names == ["formula_gelu", "formula_gelu_d0"]

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import fake_cuda
 import numpy as np
 import pytest
 
@@ -88,6 +89,52 @@ def test_a_network_trains_the_same_on_the_device(place):
     np.testing.assert_allclose(train("cuda"), train("cpu"), rtol=1e-9)
 
 
+@pytest.mark.parametrize(("name", "copies"), [("denoise", 2), ("digits", None)])
+def test_a_training_step_waits_for_nothing(place, name, copies):
+    """Of the demo networks: the batches go to the card, and nothing comes back before it is asked for."""
+    if not isinstance(place, fake_cuda.Fake):
+        pytest.skip("counts on the stand-in")
+    for library in ("sklearn", "tqdm"):
+        pytest.importorskip(library)
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples"))
+    import denoise
+    import digits
+
+    rng = np.random.default_rng(0)
+    noisy, clean, scans = (rng.random(shape, np.float32) for shape in ((1, 3, 8, 8), (1, 3, 8, 8), (2, 1, 8, 8)))
+    losses = {
+        "denoise": lambda: ec.mse_loss(denoise.model(params, noisy), clean),
+        "digits": lambda: ec.cross_entropy(digits.model(params, scans, rng), np.array([3, 5])),
+    }
+    with ec.device("cuda"), ec.using("gemm"):  # products are the quickest here
+        params = (denoise if name == "denoise" else digits).init(rng)
+        optimizer = ec.optim.Adam(params)
+
+        def step():
+            loss = losses[name]()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        step()  # plans are made, and tables go to the card
+        fake_cuda.traffic.clear()
+        loss = step()
+        assert set(fake_cuda.traffic) == {"copied to the card"}
+        assert copies in (None, fake_cuda.traffic["copied to the card"])
+        loss.item()
+        assert set(fake_cuda.traffic) - {"copied to the card"} == {"looked at by item"}
+
+
+def test_a_table_goes_to_the_card_once(place):
+    table = devices.constant(np.arange(6).reshape(2, 3), "cuda")
+    assert devices.of(table) == "cuda"
+    assert devices.constant(np.arange(6).reshape(2, 3), "cuda") is table
+    assert devices.constant(np.arange(6), "cuda") is not table
+    np.testing.assert_array_equal(place.get(table), np.arange(6).reshape(2, 3))
+    assert type(devices.constant(np.arange(6), "cpu")) is np.ndarray
+
+
 def test_the_examples_train_on_a_device_named_in_one_line(place):
     for library in ("sklearn", "tqdm", "matplotlib"):
         pytest.importorskip(library)
@@ -114,6 +161,12 @@ def test_the_examples_train_on_a_device_named_in_one_line(place):
     lambda x: ec.avg_pool2d(x, 2), lambda x: ec.max_pool2d(x, (3, 2)), lambda x: ec.pool_2d(x, 2, pad=(1, 1), mode="sum"),
     lambda x: ec.adaptive_avg_pool(x, (3, 2)), lambda x: ec.adaptive_max_pool(x, (3, 2)), lambda x: ec.group_norm(x, 2),
     lambda x: ec.layer_norm(x, (5, 7)), ec.instance_norm, ec.gelu, ec.silu, ec.softmax, lambda x: ec.elu(x) + ec.mish(x),
+    lambda x: ec.max_pool2d(x, 2, pad="same", dilation=2), lambda x: ec.avg_pool2d(x, 3, 2, ((1, 0), 2), ignore_border=False),
+    lambda x: ec.max_unpool2d(*ec.max_pool2d(x, 2, return_indices=True), 2, output_size=(5, 7)),
+    lambda x: ec.adaptive_max_pool(x, (6, 9)), lambda x: ec.rms_norm(x, 7), lambda x: ec.local_response_norm(x, 3),
+    lambda x: ec.glu(x, 1), lambda x: ec.ctc_loss(ec.log_softmax(x.reshape(2, 4, 35), axis=1), [[1, 2], [3, 3]], [30, 35]),
+    lambda x: ec.cross_entropy(x.reshape(40, 7), np.arange(40) % 7, weight=np.arange(7.0)),
+    lambda x: ec.multi_margin_loss(x.reshape(40, 7), np.arange(40) % 7), lambda x: ec.gaussian_nll_loss(x, 0 * x, x * x),
 ])  # fmt: skip
 def test_layers_run_on_the_device(place, function):
     x = np.random.default_rng(0).standard_normal((2, 4, 5, 7))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import eagerconv as ec
+from eagerconv.functional import normalisation
 from eagerconv.kernels_cpu import normalise, threads
 from eagerconv.kernels_cpu.normalise import Layout
 
@@ -50,12 +51,12 @@ def test_values_and_gradients(layout, dtype):
     np.testing.assert_allclose(found, out, rtol=8 * eps, atol=16 * eps)
     np.testing.assert_allclose(seen.mean, mean, rtol=4 * eps)
     np.testing.assert_allclose(seen.variance, variance, rtol=4 * eps)
-    for value, true in zip(normalise.backward(g, x, weight, seen, layout), gradients, strict=True):
+    for value, true in zip(normalise.backward(g, x, weight, bias, seen, layout), gradients, strict=True):
         np.testing.assert_allclose(value, true, rtol=8 * eps, atol=8 * eps * np.abs(true).max())
     plain, _ = normalise.forward(x, None, None, EPS, layout)
     ones = truth(x, g, np.ones_like(weight), np.zeros_like(bias), layout)
     np.testing.assert_allclose(plain, ones[0], rtol=8 * eps, atol=16 * eps)
-    gx, *_ = normalise.backward(g, x, None, seen, layout)
+    gx, *_ = normalise.backward(g, x, None, None, seen, layout)
     np.testing.assert_allclose(gx, ones[3], rtol=8 * eps, atol=8 * eps * np.abs(ones[3]).max())
 
 
@@ -75,7 +76,7 @@ def test_bits_do_not_depend_on_the_number_of_threads(layout):
         for count in (1, before):
             threads.set_num_threads(count)
             out, seen = normalise.forward(x, weight, bias, EPS, layout)
-            arrays = out, *seen, *normalise.backward(g, x, weight, seen, layout)
+            arrays = out, *seen, *normalise.backward(g, x, weight, bias, seen, layout)
             found.append(b"".join(v.tobytes() for v in arrays))
     finally:
         threads.set_num_threads(before)
@@ -94,7 +95,7 @@ def test_nothing_is_written_beside_the_results(layout, monkeypatch):
     monkeypatch.setattr(normalise, "empty", roomy)
     x, g, weight, bias = operands(layout, np.float32)
     _, seen = normalise.forward(x, weight, bias, EPS, layout)
-    normalise.backward(g, x, weight, seen, layout)
+    normalise.backward(g, x, weight, bias, seen, layout)
     assert len(rooms) == 2
     assert all((room[:32] == 7).all() and (room[-32:] == 7).all() for room in rooms)
 
@@ -108,6 +109,9 @@ def test_derivatives_in_both_modes_to_second_order(size):
     ec.check_grads(lambda a, w, b: ec.batch_norm(a, None, w, b)[0], given, order=2)
     ec.check_grads(lambda a, w, b: ec.group_norm(a, 2, w, b), given, order=2)
     ec.check_grads(lambda a, w, b: ec.layer_norm(a, size, w, b), [given[0], ec.tensor(row), ec.tensor(shift)], order=2)
+    for name in ("relu", "silu", "gelu"):
+        ec.check_grads(lambda a, w, b, name=name: ec.batch_norm(a, None, w, b, activation=name)[0], given, order=2)
+        ec.check_grads(lambda a, w, b, name=name: ec.group_norm(a, 2, w, b, activation=name), given, order=2)
     ec.check_grads(lambda a, w: ec.instance_norm(a, w), given[:2], order=2)
     running = {"mean": rng.standard_normal(4), "var": rng.uniform(1, 2, 4)}
     ec.check_grads(lambda a, w, b: ec.batch_norm(a, running, w, b, training=False)[0], given, order=2)
@@ -123,3 +127,31 @@ def test_running_statistics_are_applied_in_one_pass_as_in_several(dtype):
     tracked, _ = ec.batch_norm(ec.tensor(x, requires_grad=True), running, weight, bias, training=False)
     assert kept is running
     np.testing.assert_allclose(once, tracked.detach(), rtol=8 * np.finfo(dtype).eps, atol=8 * np.finfo(dtype).eps)
+
+
+@every_dtype
+@pytest.mark.parametrize("name", normalisation.ACTIVATIONS)
+def test_an_activation_in_the_same_pass_is_the_activation(name, dtype):
+    rng = np.random.default_rng(0)
+    x, g = (2 * rng.standard_normal((3, 4, 5, 9)).astype(dtype) for _ in range(2))
+    weight, bias, mean = rng.standard_normal((3, 4)).astype(dtype)
+    running = {"mean": mean, "var": rng.uniform(1, 2, 4).astype(dtype)}
+    function = getattr(ec, name)
+    for options in ({}, {"running": running, "training": False}):
+        found = []
+        for once in (True, False):
+            t = [ec.tensor(v, requires_grad=True) for v in (x, weight, bias)]
+            y, _ = ec.batch_norm(t[0], weight=t[1], bias=t[2], activation=name if once else None, **options)
+            y = y if once else function(y)
+            y.backward(g)
+            found.append((y.detach().data, *(leaf.grad.data for leaf in t)))
+        for one, other in zip(*found, strict=True):
+            np.testing.assert_allclose(one, other, rtol=0, atol=60 * np.finfo(dtype).eps * np.abs(other).max())
+    with ec.no_grad():
+        y, _ = ec.batch_norm(x, running, weight, bias, training=False, activation=name)
+    np.testing.assert_allclose(y, found[1][0], rtol=0, atol=60 * np.finfo(dtype).eps * np.abs(found[1][0]).max())
+
+
+def test_an_unknown_activation_is_named():
+    with pytest.raises(ValueError, match=r"batch_norm: activation must be None or one of .*relu.*, not 'rellu'"):
+        ec.batch_norm(np.ones((2, 2, 2)), activation="rellu")

@@ -233,8 +233,13 @@ def test_functions_that_write() -> None:
         np.put(w, [0], 9.0)
     with pytest.raises(RuntimeError, match="copyto writes to its argument"):
         np.copyto(np.zeros(3), w)
-    with pytest.raises(TypeError, match=r"add\.at changes its operand in place unseen by the tape; use x\[index\]"):
-        np.add.at(x, [0], 1.0)
+    z = (w * x).sum()
+    np.add.at(x, [0, 0], 1.0)
+    assert x.tolist() == [11, 0, 3]
+    with pytest.raises(RuntimeError, match="changed in place"):
+        z.backward()
+    with pytest.raises(RuntimeError, match=r"numpy\.add\.at writes to its argument, which the tape does not see"):
+        np.add.at(w, [0], 1.0)
 
 
 def test_masked_places_do_not_spoil_the_gradient() -> None:
@@ -364,6 +369,13 @@ class Apart:
     __hash__ = object.__hash__
 
 
+class Symbol:
+    """What NumPy takes for an element, and arrays of it for results."""
+
+    def __radd__(self, other: Any) -> str:
+        return "a sum"
+
+
 class Labelled:
     """A column of a table, by the protocol that pandas follows: a way of its own with ufuncs, and operators."""
 
@@ -419,8 +431,14 @@ def test_fractions_are_numbers_and_objects_are_not() -> None:
     out = t * Fraction(1, 2)
     assert (out.dtype, out.tolist()) == (np.float32, [0.5, 1.5])
     assert (Fraction(3) / t).tolist() == [3, 1]
-    with pytest.raises(TypeError):
-        t * Decimal("0.5")
+    assert (np.multiply(t, Fraction(1, 2)).dtype, np.maximum(Fraction(2), t).tolist()) == (np.float32, [2, 3])
+    for call in (
+        lambda: t * Decimal("0.5"),
+        lambda: np.multiply(t, object()),
+        lambda: np.add(ec.asarray([1]), Symbol()),
+    ):
+        with pytest.raises(TypeError):
+            call()
 
 
 METHODS: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [

@@ -73,7 +73,7 @@ def test_numpy_is_asked_where_it_is_as_good_or_all_there_is():
     for x, axis in (
         (a[:10], 2),
         (a, 0),
-        (a, (0, 2)),
+        (a[:, :, :30].copy(), (0, 2)),
         (a, ()),
         (a.astype(int), 2),
         (a[:, :, ::2], 2),

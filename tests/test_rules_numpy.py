@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import fake_cuda
 import numpy as np
 import pytest
 import test_rules
@@ -108,7 +109,8 @@ REDUCTION = [
 EXTREMUM = [of(S), of(S, 0), of(W, (0, 2)), of(W, axis=-1, keepdims=True), of(S, 1, initial=0.1), of(SCALAR),
             of(S, 0, initial=-0.5, where=MASK), of(EMPTY, initial=1.0), of(EMPTY, 0, initial=1.0)]  # fmt: skip
 SPREAD = [of(S), of(S, 0), of(W, (0, 2), ddof=1), of(W, axis=-1, keepdims=True), of(C), of(C, 1, None, None, 1, True),
-          of(S, where=MASK), of(S, axis=1, where=MASK, ddof=0.5)]  # fmt: skip
+          of(S, where=MASK), of(S, axis=1, where=MASK, ddof=0.5),
+          of(S, axis=1, mean=np.array([[0.1], [0.2]])), of(S, mean=np.array([[0.3]]), where=MASK)]  # fmt: skip
 
 # Calls of each function, away from kinks and poles. Floating arrays in them are varied, numbers and lists stay.
 SAMPLES: dict[Callable[..., Any], list[Sample]] = {
@@ -368,9 +370,18 @@ def test_numpy_itself_finds_the_row(function: Any, sample: Sample) -> None:
             assert [node.op for node in reachable([a._node])] == [node.op for node in reachable([b._node])]
 
 
+LOOK_AT_VALUES = {"extract", "choose"}
+"""The size of the result is among the values, or what is refused."""
+CHOOSE_BY_VALUES = {"prod", "cumprod", "cumulative_prod", "det", "median", "quantile", "percentile"}
+"""The formula depends on whether there is a zero, or a NaN."""
+
+
 @every_sample
 def test_arrays_of_a_device_stay_there(place: Any, function: Any, sample: Sample) -> None:
-    """Forward and backward; the stand-in for a GPU's array refuses to meet arrays of the CPU."""
+    """Forward and backward; the stand-in for a GPU's array refuses to meet arrays of the CPU, and tells who looked at values.
+
+    A look makes the host wait for the card, and can't be recorded.
+    """
 
     def moved(x: Any) -> Any:
         if isinstance(x, (list, tuple)):
@@ -380,12 +391,16 @@ def test_arrays_of_a_device_stay_there(place: Any, function: Any, sample: Sample
     if not any(map(varied, leaves(sample.args))):
         return
     args = moved((sample.before(sample.args[0]), *sample.args[1:]))
-    out = function(*args, **{name: moved(x) for name, x in sample.kwargs.items()})
+    keywords = {name: moved(x) for name, x in sample.kwargs.items()}
+    fake_cuda.traffic.clear()
+    out = function(*args, **keywords)
     for part in leaves(out):
         assert part.device == "cuda"
         if part.requires_grad:
             part.backward((part * 0).detach(), retain_graph=True)
     assert all(x.grad is None or x.grad.device == "cuda" for x in leaves(args))
+    if function.__name__ not in LOOK_AT_VALUES | CHOOSE_BY_VALUES:
+        assert [what for what in fake_cuda.traffic if what != "copied to the card"] == []
 
 
 @every_sample
@@ -512,6 +527,13 @@ def test_vectors_of_equal_values_have_none(function: Any, parts: Any) -> None:
     assert np.isnan(jvp(vectors, [np.eye(2)], [np.array([[0.0, 1.0], [1.0, 0.0]])])[1].data).any()
 
 
+def test_vectors_that_complete_a_basis_have_none() -> None:
+    x = tensor(TALL[0], requires_grad=True)
+    u, s, _ = rules.BY_FUNCTION[np.linalg.svd](x)
+    assert np.isnan(grad(abs(u[0, 3]), x, retain_graph=True)[0].data).all()
+    assert np.isfinite(grad(abs(u[0, 2]) + rules.sum(s), x)[0].data).all()
+
+
 @pytest.mark.parametrize(
     "values", [(0.0, 0.0), (3.0, 0.0, 0.0), (2.0, 3.0, 0.0, 0.0), (2.0, 3.0, 0.0), (1.0, 1e-9, 1e-9)]
 )
@@ -561,6 +583,12 @@ def test_nan_that_wins_has_the_gradient() -> None:
         assert gradient(function, [1.0, nan, nan], [nan, 1.0, nan]) == [0, 1, 0.5]
     for function in (np.fmax, np.fmin):
         assert gradient(function, [1.0, nan, nan], [nan, 1.0, nan]) == [1, 0, 0.5]
+
+
+def test_a_mean_that_is_given_has_a_gradient() -> None:
+    x, m = tensor([1.0, 2.0], requires_grad=True), tensor([0.5], requires_grad=True)
+    gx, gm = grad(np.var(x, mean=m), [x, m])  # type: ignore[call-overload]
+    assert (gx.tolist(), gm.tolist()) == ([0.5, 1.5], [-2.0])
 
 
 def test_crossed_limits_leave_the_upper_one() -> None:

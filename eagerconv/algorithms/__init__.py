@@ -17,7 +17,7 @@ from eagerconv.algorithms.registry import TABLE, names, table
 from eagerconv.algorithms.verify import verify
 from eagerconv.arguments import number
 from eagerconv.kernels_cpu.threads import get_num_threads
-from eagerconv.record import OPERANDS, SLOT_NAMES, Algorithm, FinishingPlan, Plan, Request
+from eagerconv.record import OPERANDS, SLOT_NAMES, Algorithm, FinishingPlan, Plan, Request, Unavailable
 from eagerconv.spec import ConvSpec, Shape, Slot
 
 __all__ = ["TABLE", "AlgorithmError", "Explanation", "Explanations", "autotune", "explain", "names", "run", "select"]
@@ -176,6 +176,8 @@ def _planned(
     if policy.tuner is not None and tuning.key(request) not in tuning.winners:
         return policy.tuner.plan(request, accepted(request, policy))
     plan = algorithm.plan(request)
+    if device != "cpu" and policy.require is None:
+        plan = _or_another(plan, [a for a in accepted(request, policy) if a is not algorithm], request)
     if not policy.check:
         return plan
 
@@ -207,6 +209,28 @@ def _trimmed(
         return result
 
     return filters
+
+
+def _or_another(plan: Plan, others: list[Algorithm], request: Request) -> Plan:
+    """A plan that turns to the next algorithms in cost where a GPU has no room for this one's memory, or its library fails."""
+    others.sort(key=lambda a: a.cost(request.typical))
+    made: dict[Algorithm, Plan] = {}
+
+    def run(a: Any, b: Any) -> Any:
+        try:
+            return plan(a, b)
+        except (MemoryError, Unavailable) as error:
+            first = error
+        for other in others:
+            try:
+                if other not in made:
+                    made[other] = other.plan(request)
+                return made[other](a, b)
+            except (MemoryError, Unavailable):
+                continue
+        raise first
+
+    return run
 
 
 @lru_cache(maxsize=1024)
@@ -257,7 +281,10 @@ def fused(
     plan = _finishing(spec, a.dtype, a.strides, b.strides, silent, device, rectify)
     if plan is not None and silent is not policy:
         select(_request(spec, slot, a.dtype, a.strides, b.strides, policy, 1, device), policy)  # to be seen
-    return None if plan is None else plan(a, b, bias)
+    try:
+        return None if plan is None else plan(a, b, bias)
+    except (MemoryError, Unavailable):  # an engine for the convolution alone, or another algorithm, may need less
+        return None
 
 
 class autotune:

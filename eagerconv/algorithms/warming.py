@@ -17,13 +17,13 @@ from eagerconv.kernels_cpu.staging import WIDER, computed_in
 from eagerconv.kernels_cpu.winograd import F2, F4
 
 SOURCES = {
-    "gemm": (("gemm", ""), ("pixels", "")),
+    "gemm": (("gemm", ""), ("panels", ""), ("pixels", "")),
     "rows": (("rows", ""), ("planes", "")),
 }
 """Where an algorithm's kernels are, if not in the module of its name: modules, and how the kernels' names end."""
 
-BETWEEN = ("pointwise", "pooling")
-"""Modules of kernels for what stands between convolutions."""
+BETWEEN = ("pointwise", "pooling", "copying")
+"""Modules of kernels for what stands between convolutions, and in front of them."""
 
 FORMS = {"winograd": F4, "winograd_f2": F2}
 DWM_PAIRS = [(form, form) for form in dwm.FORMS[1:]] + [(dwm.FORMS[0], form) for form in dwm.FORMS[1:]]

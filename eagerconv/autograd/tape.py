@@ -27,7 +27,8 @@ import numpy as np
 from eagerconv import devices
 from eagerconv.autograd import views
 from eagerconv.autograd.keeping import Kept, changed, keep, keep_parts, sample
-from eagerconv.scopes import Block, Setting
+from eagerconv.mistakes import without_numpy
+from eagerconv.scopes import Block, Setting, refuse_operand
 
 __all__ = [
     "LostHistory", "Node", "Op", "Traced", "backward", "defvjp", "elementwise", "enable_grad", "forward", "inexact",
@@ -77,7 +78,8 @@ class no_grad(Block):
 
     __slots__ = ()
 
-    def __init__(self) -> None:
+    def __init__(self, *given: Any) -> None:
+        refuse_operand("no_grad", given)
         super().__init__(_mode, _off)
 
 
@@ -93,7 +95,8 @@ class enable_grad(Block):
 
     __slots__ = ()
 
-    def __init__(self) -> None:
+    def __init__(self, *given: Any) -> None:
+        refuse_operand("enable_grad", given)
         super().__init__(_mode, _on)
 
 
@@ -361,7 +364,7 @@ class Op:
     def __call__(self, *operands: Any, **params: Any) -> Any:
         """Apply to traced objects, arrays and numbers; numbers reach NumPy as they are, and stay weakly typed."""
         kind: type[Traced] | None = None
-        tracked = False
+        tracked = floats = False
         arrays = []
         for operand in operands:
             if isinstance(operand, Traced):
@@ -371,8 +374,11 @@ class Op:
                 arrays.append(operand._data)
             elif type(operand) in _PLAIN or usual(operand) is operand:
                 arrays.append(operand)
+                floats = floats or type(operand) is float
             else:
                 return self(*[usual(x) for x in operands], **params)
+        if floats:
+            arrays = _weakly_typed(arrays)
         for value in params.values():
             if isinstance(value, Traced):
                 params = self._without_traced(params)
@@ -387,6 +393,10 @@ class Op:
             if len(places := {place for x in arrays if (place := devices.of(x))}) > 1:
                 names = " and ".join(sorted(places))
                 raise TypeError(f"{self.name}: operands on {names}; move one, as in x.to('cpu')") from error
+            without_numpy(error)
+            raise
+        except (ValueError, IndexError) as error:
+            without_numpy(error)
             raise
         if kind is None:
             return out
@@ -498,6 +508,22 @@ class Op:
             else:
                 arguments.append(node.given(name) if name in node.params else self.defaults[name])
         return rule(*arguments)
+
+
+_REGISTERED = 256  # the first number of a dtype that another library made known to NumPy
+
+
+def _weakly_typed(arrays: list[Any]) -> list[Any]:
+    """The operands with plain numbers in the dtype of an array, where NumPy does not do that itself: of an extension type."""
+    for x in arrays:
+        if type(x) is np.ndarray and x.dtype.num >= _REGISTERED:
+            break
+    else:
+        return arrays
+    dtypes = {x.dtype for x in arrays if hasattr(x, "dtype") and x.dtype.kind != "b"}
+    if len(dtypes) != 1 or not inexact(dtype := dtypes.pop()):
+        return arrays
+    return [dtype.type(x) if type(x) in (int, float) else x for x in arrays]
 
 
 def done(op: Op, operands: tuple[Any, ...], out: Any, params: dict[str, Any] | None = None) -> Any:

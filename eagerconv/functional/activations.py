@@ -2,6 +2,8 @@
 
 from typing import Any, cast
 
+from numpy.lib.array_utils import normalize_axis_index
+
 from eagerconv.arguments import number
 from eagerconv.autograd import rules
 from eagerconv.dtypes import widened
@@ -10,8 +12,8 @@ from eagerconv.tensor import Tensor, asarray
 from eagerconv.wrapping import documented, floating
 
 __all__ = [
-    "elu", "gelu", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "log_sigmoid", "log_softmax", "mish", "prelu",
-    "relu", "selu", "sigmoid", "silu", "softmax", "softplus", "softsign",
+    "celu", "elu", "gelu", "glu", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "log_sigmoid", "log_softmax", "mish",
+    "prelu", "relu", "relu6", "selu", "sigmoid", "silu", "softmax", "softplus", "softsign",
 ]  # fmt: skip
 
 
@@ -41,6 +43,18 @@ def relu(x: Any) -> Tensor:
     tensor([0., 2.], dtype=float64)
     """
     return cast(Tensor, rules.relu(asarray(x)))
+
+
+@documented(x=_REAL, returns=_SAME)
+def relu6(x: Any) -> Tensor:
+    """Rectified linear unit that is cut off at 6.
+
+    Krizhevsky, "Convolutional deep belief networks on CIFAR-10", 2010; used by MobileNets.
+
+    >>> relu6([-1.0, 2.0, 8.0])
+    tensor([0., 2., 6.], dtype=float64)
+    """
+    return _applied("relu6", x)
 
 
 @documented(x=_REAL, slope="float\n    Of the negative side, and at zero.", returns=_SAME)
@@ -232,3 +246,36 @@ def log_softmax(x: Any, axis: int | tuple[int, ...] = -1) -> Tensor:
     tensor([-1000.,     0.], dtype=float64)
     """
     return _normalised(rules.log_softmax, x, axis)
+
+
+@documented(x=_REAL, alpha="float\n    Where it saturates, above 0.", returns=_SAME)
+def celu(x: Any, alpha: float = 1.0) -> Tensor:
+    """An `elu` without a bend for any alpha: x where it is positive, alpha * (exp(x / alpha) - 1) elsewhere.
+
+    Barron, "Continuously differentiable exponential linear units", 2017.
+
+    >>> celu([-1000.0, 2.0], 0.5)
+    tensor([-0.5,  2. ], dtype=float64)
+    """
+    return _applied("celu", x, number("celu: alpha", alpha, "(0, inf)"))
+
+
+@documented(
+    x="array_like\n    Real numbers; integers and booleans count as float64.",
+    axis="int\n    Which is halved; its length must be even.",
+    returns="Tensor\n    Of half the length.",
+)
+def glu(x: Any, axis: int = -1) -> Tensor:
+    """Gated linear unit: the first half of an axis, times the `sigmoid` of the second.
+
+    Dauphin et al., "Language modeling with gated convolutional networks", ICML 2017.
+
+    >>> glu([1.0, 2.0, 0.0, 1000.0])
+    tensor([0.5, 2. ], dtype=float64)
+    """
+    y = floating(x)
+    before = (slice(None),) * normalize_axis_index(axis, y.ndim, "glu")
+    n = y.shape[axis]
+    if n % 2:
+        raise ValueError(f"glu: axis {axis} must have an even length to be halved, got {n} in the shape {y.shape}")
+    return y[(*before, slice(n // 2))] * sigmoid(y[(*before, slice(n // 2, None))])

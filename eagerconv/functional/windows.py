@@ -97,17 +97,20 @@ def _pairs(w: Windows, axis: int) -> list[tuple[Part, Part]]:
 
 
 def _on(part: Part, place: str) -> Part:
-    return part if isinstance(part, slice) or place == "cpu" else devices.move(part, place)
+    return part if isinstance(part, slice) or place == "cpu" else devices.constant(part, place)
 
 
 def _at(x: Any, axis: int, part: Part) -> Any:
     return x[along(axis, part)] if isinstance(part, slice) else x.take(part, axis)
 
 
-def _walk(x: Any, w: Windows) -> Iterator[tuple[int, int, str]]:
-    """The axes that are pooled, the last one first: their numbers in w and in x, and where x is."""
+def _walk(x: Any, w: Windows, last_first: bool = False) -> Iterator[tuple[int, int, str]]:
+    """The axes that are pooled: their numbers in w and in x, and where x is.
+
+    From the first on, rows are reduced at once, and fewer numbers are left for the last axis, where each is alone.
+    """
     place = devices.of(x) or "cpu"
-    for axis in range(len(w.size) - 1, -1, -1):
+    for axis in reversed(range(len(w.size))) if last_first else range(len(w.size)):
         yield axis, x.ndim - len(w.size) + axis, place
 
 
@@ -142,7 +145,7 @@ def _lowest(dtype: np.dtype[Any]) -> Any:
 def _sum(x: Any, w: Windows) -> Any:
     if (found := planes.sum_planes(x, w.axes)) is not None:
         return found
-    for of_w, axis, place in reversed(list(_walk(x, w))):  # rows are added faster, and fewer are left for the last axis
+    for of_w, axis, place in _walk(x, w):
         out = np.zeros_like(x, shape=_resized(x.shape, axis, w.out[of_w]))
         for o, i in w.pairs(of_w, place):
             out[along(axis, o)] += _at(x, axis, i)
@@ -154,7 +157,7 @@ def _spread(g: Any, w: Windows) -> Any:
     """The transpose of `_sum`."""
     if (found := planes.spread_planes(g, w.axes)) is not None:
         return found
-    for of_w, axis, place in _walk(g, w):
+    for of_w, axis, place in _walk(g, w, last_first=True):
         x = np.zeros_like(g, shape=_resized(g.shape, axis, w.size[of_w]))
         for o, i in w.pairs(of_w, place):
             x[along(axis, i)] += _at(g, axis, o)
@@ -167,7 +170,7 @@ def winners(x: Any, w: Windows) -> Any:
     many = np.min_scalar_type(math.prod(w.size))
     numbers = np.arange(math.prod(w.size), dtype=many).reshape(w.size)
     index = np.broadcast_to(_on(numbers, devices.of(x) or "cpu"), x.shape)
-    for of_w, axis, place in _walk(x, w):
+    for of_w, axis, place in _walk(x, w, last_first=True):
         begin = _on(w.inside(of_w)[0], place)
         best, where = x.take(begin, axis), index.take(begin, axis)
         for o, i in w.pairs(of_w, place):

@@ -511,6 +511,7 @@ def _axes(request: Request, axes: tuple[Axis, Axis], size: Shape) -> Fields:
 SECONDS_IN, SECONDS_OUT, SECONDS_FILTER = (2.5e-9, 1.1e-9), (1.8e-9, 0.6e-9), 1.8e-9
 SECONDS_PER_BYTE = 0.01e-9  # of filters beyond the second-level cache, for each task that reads them
 SECONDS_PER_FMA, SUMS = 0.16e-9, 1.3
+WEIGHTS = 1.5  # times all that: the gradient with respect to weights, whose parts go through memory
 
 
 def _refuses(request: Request) -> str | None:
@@ -568,6 +569,7 @@ def _cost(request: Request) -> float:
     filters = needed * (vectors / in_phases) * n_lanes * paired * n_lanes * request.dtype.itemsize
     if filters > FILTERS_BYTES and not weights and not layout.first:
         seconds += layout.tasks[1] * filters * SECONDS_PER_BYTE
+    seconds *= WEIGHTS if weights else 1
     return 20e-6 + spec.groups * seconds / max(1, min(request.threads, spec.groups * layout.tasks[1]))
 
 

@@ -24,6 +24,9 @@ PIECE = 1 << 13  # elements of one task
 DTYPES = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
 """What the kernels know, in native byte order."""
 
+OF_CHANNELS = "_of_channels"
+"""The end of a kernel's name whose last operand has one number for each channel."""
+
 Numbers = tuple[float, ...]
 
 
@@ -46,7 +49,7 @@ def evaluate(name: str, operands: Sequence[Any], numbers: Numbers = ()) -> Any:
         sources.append(x)
         steps.append(step)
     out = empty(shape, dtype)
-    _launch_on(name, dtype, first.size, sources, [out], tuple(steps), numbers)
+    _launch_on(name, sources, [out], tuple(steps), numbers)
     return out
 
 
@@ -59,40 +62,38 @@ def update(name: str, operands: Sequence[Any], results: Sequence[Any], numbers: 
             return False
         if not (flags.c_contiguous and flags.aligned):
             return False
-    _launch_on(name, first.dtype, first.size, operands, results, (1,) * len(operands), numbers)
+    _launch_on(name, operands, results, (1,) * len(operands), numbers)
     return True
 
 
+def of_channels(name: str, x: Any, numbers: Any, row: int, out: Any) -> Any:
+    """A formula of an array in one piece and of one number for each channel, to which its rows belong in turn, into `out`."""
+    _launch_on(name, [x, numbers], [out], (1, 0), (), row, numbers.size)
+    return out
+
+
 def _launch_on(
-    name: str,
-    dtype: np.dtype[Any],
-    size: int,
-    sources: Sequence[Any],
-    targets: Sequence[Any],
-    steps: tuple[int, ...],
-    numbers: Numbers,
-) -> None:
+    name: str, sources: Sequence[Any], targets: Sequence[Any], steps: tuple[int, ...], numbers: Numbers,
+    piece: int = PIECE, channels: int = 0,
+) -> None:  # fmt: skip
+    first, to = sources[0], targets[0]
     others = tuple(array.ctypes.data for array in (*sources[2:], *targets[1:]))
+    stream = to.nbytes >= STREAM_BYTES and to is not first and len(targets) == 1
     make = _launch.__wrapped__ if others else _launch  # addresses are never the same
-    launch = make(name, dtype, size, others, steps, numbers, get_num_threads())
-    launch(sources[0], sources[-1 if len(sources) < 2 else 1], targets[0])
+    launch = make(name, to.dtype, to.size, others, steps, numbers, piece, channels, stream, get_num_threads())
+    launch(first, sources[-1 if len(sources) < 2 else 1], to)
 
 
 @lru_cache(maxsize=1024)
 def _launch(
-    name: str,
-    dtype: np.dtype[Any],
-    size: int,
-    others: tuple[int, ...],
-    steps: tuple[int, ...],
-    numbers: Numbers,
-    threads: int,
-) -> Launch:
+    name: str, dtype: np.dtype[Any], size: int, others: tuple[int, ...], steps: tuple[int, ...], numbers: Numbers, piece: int,
+    channels: int, stream: bool, threads: int,
+) -> Launch:  # fmt: skip
     found, given = formula(name), (len(steps), len(numbers))
     if given != (found.operands, found.numbers):
         raise TypeError(f"the formula {name} takes {found.operands} arrays and {found.numbers} numbers, not {given}")
-    stream = int(size * dtype.itemsize >= STREAM_BYTES and found.results == 1)
-    entries = FORMULA.pack(SIZE=size, PIECE=PIECE, NON_TEMPORAL=stream)
+    entries = FORMULA.pack(SIZE=size, PIECE=piece, CHANNELS=channels, NON_TEMPORAL=int(stream))
     bits = struct.unpack(f"{len(numbers)}q", struct.pack(f"{len(numbers)}d", *numbers))
     table = as_table([*entries, *others, *steps, *bits])
-    return Launch([(kernel(f"formulas:{name}", dtype), range(-(-size // PIECE)))], threads, 0, table)
+    run = kernel(f"formulas:{name}{OF_CHANNELS if channels else ''}", dtype)
+    return Launch([(run, range(-(-size // piece)))], threads, 0, table)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from eagerconv.kernels_cpu import panels
 from eagerconv.kernels_cpu.blocks import GEMM_DEPTH, GEMM_VECTORS
 from eagerconv.kernels_cpu.jit import kernel
 from eagerconv.kernels_cpu.table import (
@@ -42,6 +43,7 @@ SEGMENT_SUMS = 2_000_000  # elements of their sums together
 # Measured on one AVX-512 core at 4 GHz: per vector of products; of the result, transposed and stored; of the image; of the
 # operand that is packed, or of weights that are unpacked; and a task with its share of finding pixels and taps.
 SECONDS_PER_FMA, SECONDS_OUT, SECONDS_IN, SECONDS_PACK, SECONDS_PER_TASK = 0.14e-9, 4e-9, 2e-9, 6e-9, 0.4e-6
+SECONDS_PER_STEP, SECONDS_APART = 1.2e-9, 0.6e-9  # from tap to tap, with pixels in the lanes; a pixel stored by itself
 
 
 Array = npt.NDArray[np.int64]
@@ -222,23 +224,22 @@ def _table(kind: Table, cut: Cut, filter_: Shape, **more: int | Sequence[int]) -
 
 def _images_plan(request: Request) -> Plan:
     """The forward pass or the gradient with respect to inputs."""
+    if panels.suits(request):
+        return panels.plan(request, worthwhile(request.threads, _seconds(request)))
     spec, dtype = request.spec, request.dtype
     w, parts = request.strides[1], cut(request)
     shape = spec.shape(request.slot)
     result = contiguous(shape)
     row, channel = w[:2] if request.slot == "y" else (w[1], w[0])
-    panels = contiguous((1, 1, *spec.kernel))[1:]  # of w, packed; channels in the lanes
+    packed = contiguous((1, 1, *spec.kernel))[1:]  # channels in the lanes
     table = _table(
-        GEMM_IMAGES, parts, panels if broadcasts(request) else (channel, *w[2:]),
+        GEMM_IMAGES, parts, packed if broadcasts(request) else (channel, *w[2:]),
         A_GROUP=spec.cout * w[0], A_ROW=row, A_CHANNEL=channel, TAP_STEP=three(w[2:], 0),
         RESULT_N=result[0], RESULT_C=result[1], RESULT_I=three(result[2:], 0), NON_TEMPORAL=non_temporal(shape, dtype),
     )  # fmt: skip
     stages = [(kernel("pixels:images", dtype), range(parts.tasks))]
     if broadcasts(request):
         filters = (kernel("gemm:filters", dtype), range(parts.panels))
-        if row == 1 and math.prod(spec.kernel) == 1:
-            channels = spec.cin if request.slot == "y" else spec.cout
-            filters = (kernel("gemm:filter_rows", dtype), range(spec.groups * -(-channels // 8)))
         stages = [filters, (kernel("gemm:images", dtype), range(parts.tasks))]
     threads = worthwhile(request.threads, _seconds(request))
     launch = Launch(stages, threads, parts.work * dtype.itemsize, table, parts.shared * dtype.itemsize)
@@ -311,10 +312,27 @@ def _seconds(request: Request) -> float:
         moved, per_pixel = float(grid * -(-rows // n_lanes)), float(-(-rows // n_lanes))
         packed = SECONDS_PACK * (filters + (images * moved if request.slot == "w" else 0))
     else:  # loads that cross lines of caches take as long as two products
-        moved, per_pixel, packed = grid * rows / n_lanes, max(rows, 2) / n_lanes, 0.0
+        moved, per_pixel = grid * rows / n_lanes, max(rows, 2) / n_lanes
+        packed = _few_seconds(request)
     seconds = images * channels * (grid * met * per_pixel * SECONDS_PER_FMA + source / n_lanes * SECONDS_IN)
+    if request.slot == "x" and spec.stride[-1] > 1:  # neighbours along a row of the result are of different phases
+        seconds += math.prod(spec.shape("x")) * SECONDS_APART
     seconds += packed + tasks * SECONDS_PER_TASK + (images * moved * SECONDS_OUT if request.slot != "w" else 0)
     return seconds
+
+
+def _few_seconds(request: Request) -> float:
+    """What pixels in the lanes take besides: steps from tap to tap, of few vectors each."""
+    spec, n_lanes, few = request.spec, lanes(request.dtype), cut(request)
+    rows, channels = (spec.cin, spec.cout) if request.slot == "x" else (spec.cout, spec.cin)
+    box, step = few.fields["BOX"], few.fields["STEP"]
+    assert not isinstance(box, int)
+    assert not isinstance(step, int)
+    per_phase = [-(-n // d) for n, d in zip(box[1:], step, strict=True)]  # pixels of a box
+    vectors = box[0] * math.prod(per_phase[:2]) * -(-per_phase[2] // n_lanes)
+    calls = -(-vectors // 8) * -(-rows // 4)
+    taps = math.prod(spec.kernel)  # of all phases
+    return few.tasks * channels * taps * calls * SECONDS_PER_STEP
 
 
 def _cost(request: Request) -> float:
@@ -326,6 +344,8 @@ def _cost(request: Request) -> float:
 
 
 def _workspace(request: Request) -> int:
+    if panels.suits(request):
+        return panels.workspace(request)
     request = mirrored(request) if request.slot == "w" else request
     return (cut(request).shared + cut(request).work * request.threads) * request.dtype.itemsize
 

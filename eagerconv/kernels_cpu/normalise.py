@@ -52,8 +52,13 @@ class Statistics(NamedTuple):
     rstd: Any
 
 
-def forward(x: Any, weight: Any, bias: Any, eps: float, layout: Layout) -> tuple[Any, Statistics] | None:
-    """(x - mean) / deviation * weight + bias, in x's shape; weight and bias are None or have a number for each channel."""
+def forward(
+    x: Any, weight: Any, bias: Any, eps: float, layout: Layout, activation: str | None = None
+) -> tuple[Any, Statistics] | None:
+    """(x - mean) / deviation * weight + bias, in x's shape; weight and bias are None or have a number for each channel.
+
+    The activation is the name of a formula, which is applied to that.
+    """
     given = [v for v in (weight, bias) if v is not None]
     if not layout.suits(x, *given):
         return None
@@ -64,28 +69,32 @@ def forward(x: Any, weight: Any, bias: Any, eps: float, layout: Layout) -> tuple
     shift = np.zeros(layout.channels, dtype) if bias is None else np.ascontiguousarray(bias)
     addresses = _addresses(MEAN=seen.mean, VARIANCE=seen.variance, RSTD=seen.rstd, WEIGHT=scale, BIAS=shift)
     name = "forward_each" if layout.each else "forward"
-    _launch(name, dtype, layout, layout.groups, EPS=_bits(eps), **addresses)(x, x, out)
+    _launch(_then(name, activation), dtype, layout, layout.groups, EPS=_bits(eps), **addresses)(x, x, out)
     return out, seen
 
 
-def affine(x: Any, mean: Any, scale: Any, shift: Any, layout: Layout) -> Any:
+def affine(x: Any, mean: Any, scale: Any, shift: Any, layout: Layout, activation: str | None = None) -> Any:
     """(x - mean) * scale + shift with numbers of each group."""
     if not layout.suits(x, mean, scale, shift):
         return None
     x, numbers = np.ascontiguousarray(x), [np.ascontiguousarray(v) for v in (mean, scale, shift)]
     out = empty(x.shape, x.dtype)
     addresses = _addresses(**dict(zip(("MEAN", "RSTD", "BIAS"), numbers, strict=True)))
-    _launch("affine", x.dtype, layout, layout.rows * layout.groups, **addresses)(x, x, out)
+    _launch(_then("affine", activation), x.dtype, layout, layout.rows * layout.groups, **addresses)(x, x, out)
     return out
 
 
-def backward(g: Any, x: Any, weight: Any, seen: Statistics, layout: Layout) -> tuple[Any, Any, Any] | None:
+def backward(
+    g: Any, x: Any, weight: Any, bias: Any, seen: Statistics, layout: Layout, activation: str | None = None
+) -> tuple[Any, Any, Any] | None:
     """The gradients of x, and of weight and bias, one number for each channel."""
-    if not layout.suits(g, x, *([] if weight is None else [weight])) or type(seen) is not Statistics:
+    given = [v for v in (weight, bias) if v is not None]
+    if not layout.suits(g, x, *given) or (layout.each and activation is not None):
         return None
     g, x, dtype = np.ascontiguousarray(g), np.ascontiguousarray(x), x.dtype
     gx = empty(x.shape, dtype)
     scale = np.ones(layout.channels, dtype) if weight is None else np.ascontiguousarray(weight)
+    shift = np.zeros(layout.channels, dtype) if bias is None else np.ascontiguousarray(bias)
     run = -(-layout.groups // RUNS)
     if layout.each:
         name, tasks = "backward_each", -(-layout.groups // run)
@@ -94,9 +103,13 @@ def backward(g: Any, x: Any, weight: Any, seen: Statistics, layout: Layout) -> t
         name, tasks = "backward", layout.groups
         parts = (layout.rows * layout.groups * layout.segments // layout.channels, layout.channels)
     sums, dots = np.empty(parts, dtype), np.empty(parts, dtype)
-    addresses = _addresses(MEAN=seen.mean, RSTD=seen.rstd, WEIGHT=scale, SUMS=sums, DOTS=dots)
-    _launch(name, dtype, layout, tasks, RUN=run, **addresses)(g, x, gx)
+    addresses = _addresses(MEAN=seen.mean, RSTD=seen.rstd, WEIGHT=scale, BIAS=shift, SUMS=sums, DOTS=dots)
+    _launch(_then(name, activation), dtype, layout, tasks, RUN=run, **addresses)(g, x, gx)
     return gx, dots.sum(axis=0), sums.sum(axis=0)
+
+
+def _then(name: str, activation: str | None) -> str:
+    return name if activation is None else f"{name}_then_{activation}"
 
 
 def _bits(number: float) -> int:

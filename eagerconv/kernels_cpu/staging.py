@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from eagerconv.kernels_cpu.convert import SECONDS_PER_ELEMENT, convert
+from eagerconv.kernels_cpu.copying import copied
 from eagerconv.kernels_cpu.direct import DIRECT
 from eagerconv.memory import empty
 from eagerconv.record import OPERANDS, Algorithm, Plan, Range, Request
@@ -154,7 +155,7 @@ def _plan(algorithm: Algorithm, request: Request, stage: Stage) -> Plan:
     def ready(array: Any, operand: int) -> Any:
         if stage.widened:
             return convert(np.ascontiguousarray(array), stage.request.dtype)
-        return _copied(array) if stage.staged[operand] else array
+        return copied(array) if stage.staged[operand] else array
 
     def images(a: Any, w: Any, out: Any = None) -> Any:
         """Forward and gradient wrt inputs: blocks of the result do not depend on each other."""
@@ -224,9 +225,3 @@ def _block(request: Request, stage: Stage, images: int) -> Request:
         return stage.request
     block = stage.request.contiguous(images, request.threads)
     return block if stage.staged[1] else replace(block, strides=(block.strides[0], stage.request.strides[1]))
-
-
-def _copied(array: Any) -> Any:
-    copy = empty(array.shape, array.dtype)
-    copy[...] = array
-    return copy

@@ -6,8 +6,8 @@ import ctypes
 import math
 import os
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property, lru_cache
 from importlib import resources
@@ -90,6 +90,9 @@ class Runtime(Protocol):
     def function(self, dtype: str, name: str) -> Callable[..., None]:
         """Return a kernel of the source for a dtype, called with (blocks, threads, arguments)."""
 
+    def compiled(self, text: str, name: str) -> Callable[..., None]:
+        """Return a kernel of another source, called likewise."""
+
     def gemm(self, a: Any, b: Any, out: Any, tf32: bool, add: bool = False) -> None:
         """Write, or add, a @ b to out; all (batch, rows, columns), of any batch stride, contiguous along one other axis."""
 
@@ -143,6 +146,37 @@ def guarded(algorithm: Algorithm) -> Algorithm:
         return on_its_device(request, algorithm.plan(request))
 
     return replace(algorithm, plan=plan, finishing=finishing if algorithm.finishing else None)
+
+
+# ----- What can't be recorded -----
+
+
+class _Recording(threading.local):
+    """Whether this thread records a computation."""
+
+    now = False
+
+
+_recording = _Recording()
+
+
+@contextmanager
+def recording() -> Iterator[None]:
+    """What is done inside is recorded: copies between the host and the card are refused."""
+    _recording.now = True
+    try:
+        yield
+    finally:
+        _recording.now = False
+
+
+def refuse_copies(what: str) -> None:
+    """Refuse a copy while this thread records: a repetition would copy what is at the same place of the host by then."""
+    if _recording.now:
+        raise RuntimeError(
+            f"cuda_graph: {what} while a computation is recorded, which a repetition can't do again; copy before, and write "
+            "new numbers into the place of the old ones (x.data[...] = batch)"
+        )
 
 
 # ----- The runtime in force -----
@@ -241,7 +275,8 @@ class CupyRuntime:
             stream.synchronize()
             stream.begin_capture()
             try:
-                result = function()
+                with recording():
+                    result = function()
             except BaseException:
                 with suppress(Exception):  # the capture is invalid by now; what made it so is to be told
                     stream.end_capture()
@@ -258,10 +293,12 @@ class CupyRuntime:
 
     def put(self, array: Any) -> Any:
         """Return a copy on the current device."""
+        refuse_copies("an array of the CPU goes to the GPU")
         return self.xp.asarray(array)
 
     def get(self, array: Any) -> Any:
         """Return a copy on the CPU."""
+        refuse_copies("an array of the GPU is read on the CPU")
         return self.xp.asnumpy(array)
 
     def address(self, array: Any) -> int:
@@ -294,6 +331,7 @@ class CupyRuntime:
 
     def upload(self, entries: Sequence[int]) -> Any:
         """Return a table of geometry on the current device."""
+        refuse_copies("a table of geometry goes to the GPU")
         return self.xp.asarray(table.as_table(entries))
 
     def function(self, dtype: str, name: str) -> Callable[..., None]:
@@ -303,6 +341,13 @@ class CupyRuntime:
             if dtype not in self._modules:
                 self._modules[dtype] = self.xp.RawModule(code=source(dtype), options=("-std=c++17",))
             self._functions[key] = self._modules[dtype].get_function(name)
+        return self._functions[key]  # type: ignore[no-any-return]
+
+    def compiled(self, text: str, name: str) -> Callable[..., None]:
+        """Return a kernel of another source, likewise."""
+        key = (self.device(), text, name)
+        if key not in self._functions:
+            self._functions[key] = self.xp.RawModule(code=text, options=("-std=c++17",)).get_function(name)
         return self._functions[key]  # type: ignore[no-any-return]
 
     # ----- cuBLAS -----

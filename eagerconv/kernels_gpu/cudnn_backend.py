@@ -18,6 +18,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from eagerconv.record import Unavailable
+
 Address = ctypes.c_void_p
 Int64 = ctypes.c_int64
 
@@ -56,7 +58,7 @@ INDIRECT = (3, 5, 6, 7, 8)
 NOTES = 10
 
 
-class CudnnError(RuntimeError):
+class CudnnError(Unavailable):
     """cuDNN reported an error; the message holds what it said."""
 
 

@@ -55,8 +55,8 @@ def cuda_graph(function: Callable[[], T], warmup: int = 2) -> CudaGraph[T]:
     ValueError
         If `warmup` is below 1.
     RuntimeError
-        If the function does what can't be recorded: reading a value on the host, or a matrix product, which CuPy's cuBLAS
-        refuses to record (convolutions and those of one tap can be).
+        If the function does what can't be recorded: reading a value on the host, giving an array of the CPU to one of the
+        GPU, or a matrix product, which CuPy's cuBLAS refuses to record (convolutions and those of one tap can be).
     DeviceError
         If there is no GPU.
 

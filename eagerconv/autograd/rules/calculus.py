@@ -8,7 +8,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from eagerconv.autograd.rules.indexing import along, getitem
-from eagerconv.autograd.rules.operands import Table, operand, operands, value
+from eagerconv.autograd.rules.operands import Table, operand, operands, value, widely
 from eagerconv.autograd.rules.reductions import sum
 from eagerconv.autograd.rules.shapes import (
     _concatenate,
@@ -26,7 +26,7 @@ from eagerconv.autograd.tape import Op, multilinear
 
 convolve: Op = multilinear(  # full[n] = sum_k x[k] y[n - k], of which a mode is a part: g, put there, meets the other
     "convolve",
-    np.convolve,
+    lambda a, v, mode="full": widely(np.convolve, a, v, mode=mode),
     lambda g, y, like, mode: _meet(g, y, like.shape[0], mode),
     lambda g, x, like, mode: _meet(g, x, like.shape[0], mode),
 )

@@ -107,7 +107,8 @@ def select(condlist: Sequence[Any], choicelist: Sequence[Any], default: Any = 0)
     """From the first of several choices whose condition holds."""
     out = default
     if isinstance(default, (int, float, complex)):  # weakly typed among the choices, and of their dtype from here on
-        out = np.result_type(default, *(value(choice) for choice in choicelist)).type(default)
+        among = np.result_type(*(value(choice) for choice in choicelist))
+        out = (np.result_type(default, among) if among.kind in "biufc" else among).type(default)
     for condition, choice in zip(reversed(condlist), reversed(choicelist), strict=True):
         out = where(condition, choice, out)
     return out
@@ -160,7 +161,8 @@ def _put(v: Any, index: Any, shape: tuple[int, ...]) -> Any:
     if _each_once(index):
         out[index] = v
     else:
-        np.add.at(out, index, v)
+        for of_out, of_v in _parts(out, v):
+            np.add.at(of_out, index, of_v)
     return out
 
 
@@ -170,8 +172,16 @@ def _puts(vs: Any, indices: Any, shape: tuple[int, ...]) -> Any:
         if _each_once(index):
             out[index] += v
         else:
-            np.add.at(out, index, v)
+            for of_out, of_v in _parts(out, v):
+                np.add.at(of_out, index, of_v)
     return out
+
+
+def _parts(out: Any, v: Any) -> list[tuple[Any, Any]]:
+    """The arrays themselves, or what of them CuPy can add up: the parts of complex numbers."""
+    if type(out) is np.ndarray or out.dtype.kind != "c":
+        return [(out, v)]
+    return [(out.real, v.real), (out.imag, v.imag)]
 
 
 def _setitem(x: Any, v: Any, index: Any) -> Any:

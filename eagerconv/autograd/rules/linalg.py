@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from eagerconv.autograd.rules.indexing import getitem
-from eagerconv.autograd.rules.operands import Table, kept_shape, operand, operands, reduced_axes, value
+from eagerconv.autograd.rules.operands import Table, kept_shape, narrow, operand, operands, reduced_axes, value, wide
 from eagerconv.autograd.rules.products import adjoint, dot, matmul
 from eagerconv.autograd.rules.reductions import _max, keep, max, min, prod_others, sum
 from eagerconv.autograd.rules.shapes import _concatenate, moveaxis, reshape, tril, triu
@@ -159,6 +159,8 @@ def qr(a: Any, mode: str = "reduced") -> Any:
 
 def svd(a: Any, full_matrices: bool = True, compute_uv: bool = True, hermitian: bool = False) -> Any:
     """A = U diag(S) Vh, with orthonormal columns in U and rows in Vh."""
+    if hermitian:
+        raise NotImplementedError("svd has a derivative without hermitian=True; use eigh for Hermitian matrices")
     if not compute_uv:
         return svdvals(a)
     return SVDResult(*_svd_parts(svd_factors(a, full_matrices=full_matrices), a.shape, full_matrices))
@@ -179,6 +181,8 @@ def _eigvalsh(a: Any, UPLO: str = "L") -> Any:
 
 
 def _pinv(a: Any, rcond: Any = None, hermitian: bool = False, *, rtol: Any = None) -> Any:
+    if hermitian:  # NumPy looks at the lower triangle alone
+        a = tril(a, k=0) + adjoint(tril(a, k=-1))
     return pinv(a, rcond=rcond if rtol is None else rtol)
 
 
@@ -255,6 +259,8 @@ def vector_norm(x: Any, /, *, axis: Any = None, ord: Any = 2, keepdims: bool = F
     """(sum |x|^p)^(1/p) over all given axes."""
     if ord in (None, 2):
         return norm2(x, axis=axis, keepdims=keepdims)
+    if narrow(x.dtype):  # powers and their sums
+        return vector_norm(wide(x), axis=axis, ord=ord, keepdims=keepdims).astype(x.dtype)
     if ord > 0 and ord % 2 == 0 and x.dtype.kind != "c":  # smooth at 0
         return _root(sum(x**ord, axis=axis, keepdims=keepdims), 1 / ord)
     size = absolute(x)
@@ -353,7 +359,9 @@ def _eig_parts(joined: Any, hermitian: bool) -> tuple[Any, Any]:
 
 def _eye(like: Any) -> Any:
     like = value(like)
-    return np.eye(like.shape[-1], dtype=like.dtype, like=like)
+    return np.identity(
+        like.shape[-1], dtype=like.dtype, like=like
+    )  # not `eye`, which passes on what CuPy's does not know
 
 
 def _diagonal(a: Any) -> Any:
@@ -477,6 +485,7 @@ def _svd_pull(g: Any, ans: Any, like: Any, full_matrices: bool) -> Any:
     k = builtins.min(m, n)
     u, s, vh = _svd_parts(ans, like.shape, full_matrices)
     gu, gs, gvh = _svd_parts(g, like.shape, full_matrices)
+    added = gu[..., k:], gvh[..., k:, :]
     u, gu, vh, gvh = u[..., :k], gu[..., :k], vh[..., :k, :], gvh[..., :k, :]
     row, column = s[..., None, :], s[..., :, None]
     left, right = matmul(adjoint(u), gu), matmul(vh, adjoint(gvh))
@@ -494,6 +503,9 @@ def _svd_pull(g: Any, ans: Any, like: Any, full_matrices: bool) -> Any:
     if n > k:
         away = gvh / _divisors(column, _used(adjoint(gvh))[..., :, None])
         out = out + matmul(u, away - matmul(matmul(away, adjoint(vh)), vh))
+    for part in added:  # of them any rotation will do
+        if k and (value(part) != 0).any():
+            out = out + math.nan * sum(part, axis=(-2, -1), keepdims=True)
     return out
 
 
@@ -548,6 +560,8 @@ def _eigvals_pull(g: Any, a: Any) -> Any:
 
 
 def _norm2(x: Any, axis: Any, keepdims: bool) -> Any:
+    if narrow(x.dtype):
+        return _norm2(wide(x), axis, keepdims).astype(x.dtype)
     if axis is None or isinstance(axis, int) or len(axis) == 2:
         return np.linalg.norm(x, axis=axis, keepdims=keepdims)
     return np.linalg.vector_norm(x, axis=axis, keepdims=keepdims)

@@ -6,9 +6,10 @@ import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from eagerconv.autograd.tape import Traced, sequence
+from eagerconv.autograd.tape import Traced, inexact, sequence
 
 # From functions of NumPy to rows, or to functions made of rows.
 Table: TypeAlias = dict[Callable[..., Any], Any]
@@ -33,6 +34,27 @@ def operands(*xs: Any) -> list[Any]:
 def value(x: Any) -> Any:
     """The array behind an operand: for decisions that leave no trace on the tape."""
     return x.data if isinstance(x, Traced) else x
+
+
+def narrow(dtype: Any) -> bool:
+    """Whether sums of floats of this dtype need more digits than it has: those of 16 bits and less."""
+    return dtype.itemsize <= 2 and inexact(dtype)
+
+
+def wide(x: Any) -> Any:
+    """The operand in float32, if it is narrow."""
+    return x.astype(np.float32) if narrow(x.dtype) else x
+
+
+def widely(function: Callable[..., Any], *xs: Any, **params: Any) -> Any:
+    """A product of arrays, or another sum; of narrow floats of one dtype in float32, and rounded once."""
+    for x in xs:
+        if getattr(x, "itemsize", 8) > 2:  # lists are of numbers in full
+            return function(*xs, **params)
+    kind = xs[0].dtype
+    if not narrow(kind) or any(x.dtype != kind for x in xs):
+        return function(*xs, **params)
+    return function(*(np.asarray(x, np.float32, like=x) for x in xs), **params).astype(kind)
 
 
 def reduced_axes(like: Any, axis: Any) -> tuple[int, ...]:

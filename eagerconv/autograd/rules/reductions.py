@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import builtins
 import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from eagerconv.autograd.rules.operands import Table, kept_shape, reduced_axes, reduced_size, value
+from eagerconv.autograd.rules.operands import Table, kept_shape, narrow, reduced_axes, reduced_size, value, wide
 from eagerconv.autograd.rules.shapes import _concatenate, _stack, flip, moveaxis, reshape, swapaxes
 from eagerconv.autograd.rules.ufuncs import (
     add,
@@ -27,29 +28,33 @@ from eagerconv.autograd.tape import Op, defvjp, inexact, linear
 
 sum = linear(
     "sum",
-    lambda a, axis=None, dtype=None, keepdims=False: a.sum(axis, dtype, keepdims=keepdims),
+    lambda a, axis=None, dtype=None, keepdims=False: _reduced(a.sum, a, axis, dtype, keepdims=keepdims),
     lambda g, like, axis: keep(g, like, axis),
 )
 mean = linear(
     "mean",
-    lambda a, axis=None, dtype=None, keepdims=False: a.mean(axis, dtype, keepdims=keepdims),
-    lambda g, like, axis: keep(g, like, axis) / reduced_size(like, axis),
+    lambda a, axis=None, dtype=None, keepdims=False: _reduced(a.mean, a, axis, dtype, keepdims=keepdims),
+    lambda g, like, axis: keep(wide(g), like, axis) / reduced_size(like, axis),
 )
 prod = defvjp(
     "prod",
-    lambda a, axis=None, dtype=None, keepdims=False: a.prod(axis, dtype, keepdims=keepdims),
+    lambda a, axis=None, dtype=None, keepdims=False: _reduced(a.prod, a, axis, dtype, keepdims=keepdims),
     lambda g, x, ans, like, axis: keep(g, like, axis) * conj(_prod_others(x, ans, axis)),
     jvp=lambda t, x, ans, axis, keepdims: sum(t * _prod_others(x, ans, axis), axis=axis, keepdims=keepdims),
 )
 var = defvjp(
     "var",
-    lambda a, axis=None, dtype=None, ddof=0, keepdims=False: a.var(axis, dtype, ddof=ddof, keepdims=keepdims),
+    lambda a, axis=None, dtype=None, ddof=0, keepdims=False: _reduced(
+        a.var, a, axis, dtype, ddof=ddof, keepdims=keepdims
+    ),
     lambda g, x, like, axis, ddof: keep(g, like, axis) * _var_slope(x, axis, ddof),
     jvp=lambda t, x, axis, ddof, keepdims: _along(t, _var_slope(x, axis, ddof), axis, keepdims),
 )
 std = defvjp(
     "std",
-    lambda a, axis=None, dtype=None, ddof=0, keepdims=False: a.std(axis, dtype, ddof=ddof, keepdims=keepdims),
+    lambda a, axis=None, dtype=None, ddof=0, keepdims=False: _reduced(
+        a.std, a, axis, dtype, ddof=ddof, keepdims=keepdims
+    ),
     lambda g, x, ans, like, axis, ddof: keep(g, like, axis) * _std_slope(x, ans, axis, ddof),
     jvp=lambda t, x, ans, axis, ddof, keepdims: _along(t, _std_slope(x, ans, axis, ddof), axis, keepdims),
 )
@@ -65,13 +70,21 @@ min = defvjp(
     lambda g, x, ans, axis, like: keep(g, like, axis) * _winners(x, ans, axis),
     jvp=lambda t, x, ans, axis, keepdims: sum(t * _winners(x, ans, axis), axis=axis, keepdims=keepdims),
 )
-cumsum: Op = linear("cumsum", np.cumsum, lambda g, like, axis: _suffix_sums(g, like, axis))
-cumprod = defvjp("cumprod", np.cumprod, lambda g, x, ans, like, axis: _cumprod_pull(g, x, ans, like, axis))
-logsumexp = defvjp(
+cumsum: Op = linear(
+    "cumsum",
+    lambda a, axis=None, dtype=None: _reduced(a.cumsum, a, axis, dtype),
+    lambda g, like, axis: _suffix_sums(g, like, axis),
+)
+cumprod = defvjp(
+    "cumprod",
+    lambda a, axis=None, dtype=None: _reduced(a.cumprod, a, axis, dtype),
+    lambda g, x, ans, like, axis: _cumprod_pull(wide(g), wide(x), wide(ans), like, axis),
+)
+logsumexp: Op = defvjp(
     "logsumexp",
-    lambda x, axis=None, keepdims=False: _logsumexp(x, axis, keepdims),
-    lambda g, x, ans, axis, like: keep(g, like, axis) * exp(x - keep(ans, like, axis)).conjugate(),
-    jvp=lambda t, x, ans, axis, keepdims, like: sum(t * exp(x - keep(ans, like, axis)), axis=axis, keepdims=keepdims),
+    lambda x, axis=None, keepdims=False: _logsumexp(wide(x), axis, keepdims).astype(x.dtype, copy=False),
+    lambda g, x, ans, axis, like: keep(g, like, axis) * _shares(x, ans, axis).conjugate(),
+    jvp=lambda t, x, ans, axis, keepdims, like: sum(t * _shares(x, ans, axis), axis=axis, keepdims=keepdims),
 )
 softmax = defvjp(
     "softmax",
@@ -137,7 +150,10 @@ def _mean(
 ) -> Any:
     if where is True:
         return mean(a, axis=axis, dtype=dtype, keepdims=keepdims)
-    return _sum(a, axis, dtype, keepdims=keepdims, where=where) / _counted(a, axis, keepdims, where)
+    if narrow(a.dtype):  # which can't even count the elements
+        return _mean(wide(a), axis, dtype, keepdims=keepdims, where=where).astype(a.dtype if dtype is None else dtype)
+    total = _sum(a, axis, dtype, keepdims=keepdims, where=where)
+    return total / _counted(a, axis, keepdims, where, total.dtype)
 
 
 def _var(
@@ -147,12 +163,14 @@ def _var(
     ddof = ddof if correction is None else correction
     if where is True and mean is None:
         return var(a, axis=axis, dtype=dtype, ddof=ddof, keepdims=keepdims)
-    a = (
-        a if where is True else _where(where, a, _weak(0, a))
-    )  # what is left out, NaN perhaps, has no part in the slopes
+    if narrow(a.dtype):
+        spread = _var(wide(a), axis, dtype, ddof=ddof, keepdims=keepdims, where=where, mean=mean)
+        return spread.astype(a.dtype if dtype is None else dtype)
+    a = a if where is True else _where(where, a, _weak(0, a))  # what is left out has no slope, NaN or not
     d = a - (_mean(a, axis, dtype, keepdims=True, where=where) if mean is None else mean)
-    counted = np.maximum(_counted(a, axis, keepdims, where) - ddof, 0)
-    return _sum(real(conj(d) * d), axis, dtype, keepdims=keepdims, where=where) / counted
+    total = _sum(real(conj(d) * d), axis, dtype, keepdims=keepdims, where=where)
+    counted = reduced_size(a, axis) if where is True else _counted(a, axis, keepdims, where, total.dtype)
+    return total / (builtins.max(counted - ddof, 0) if where is True else np.maximum(counted - ddof, 0))
 
 
 def _std(
@@ -166,9 +184,10 @@ def _std(
     return _where(equal(v, 0), 0 * v, sqrt(_where(equal(v, 0), 1, v)))  # slope 0 where all elements are equal
 
 
-def _counted(a: Any, axis: Any, keepdims: Any, where: Any) -> Any:
+def _counted(a: Any, axis: Any, keepdims: Any, where: Any, dtype: Any) -> Any:
+    """How many elements a mask leaves, as real numbers beside sums of `dtype`."""
     count = np.sum(np.broadcast_to(value(where), a.shape), axis=axis, keepdims=keepdims)
-    return count.astype(value(a).real.dtype) if inexact(a.dtype) else count
+    return count.astype(np.empty(0, dtype).real.dtype) if inexact(dtype) else count
 
 
 def _weak(number: Any, a: Any) -> Any:
@@ -233,6 +252,22 @@ FUNCTIONS: Table = {
 # ----- What the rows are made of -----
 
 
+def _reduced(method: Any, a: Any, axis: Any, dtype: Any, **kwargs: Any) -> Any:
+    """What an array's method gives; for narrow floats it works in float32, and the result is rounded once."""
+    kind = a.dtype if dtype is None else np.dtype(dtype)
+    if not narrow(kind):
+        return method(axis, dtype, **kwargs)
+    return method(axis, np.float32, **kwargs).astype(kind)
+
+
+def _shares(x: Any, ans: Any, axis: Any) -> Any:
+    """What each element adds to a sum of exponentials whose logarithm is `ans`; that must be no rounded one."""
+    if narrow(x.dtype):
+        x = wide(x)
+        ans = logsumexp(x, axis=axis)
+    return exp(x - keep(ans, x, axis))
+
+
 def keep(g: Any, like: Any, axis: Any) -> Any:
     """Give a reduced array its summed axes back, of length one."""
     return reshape(g, shape=kept_shape(like, axis))
@@ -245,25 +280,29 @@ def _along(t: Any, slope: Any, axis: Any, keepdims: Any) -> Any:
 
 def _var_slope(x: Any, axis: Any, ddof: float) -> Any:
     divisor = reduced_size(x, axis) - ddof
+    x = wide(x)
     return (x - mean(x, axis=axis, keepdims=True)) * (2 / divisor if divisor > 0 else math.nan)
 
 
 def _std_slope(x: Any, ans: Any, axis: Any, ddof: float) -> Any:
     """D std = d var / (2 std), and 0 where all elements are equal."""
-    ans = keep(ans, x, axis)
+    ans = keep(wide(ans), x, axis)
     return _var_slope(x, axis, ddof) / where(equal(ans, 0), 1, 2 * ans)
 
 
 def _winners(x: Any, ans: Any, axis: Any) -> Any:
     """Which elements are the extremum, as weights that share it equally among ties; NaN is the extremum where there is one."""
     top = keep(ans, x, axis)
-    ties = (equal(x, top) | (isnan(x) & isnan(top))).astype(x.dtype)
+    ties = (equal(x, top) | (isnan(x) & isnan(top))).astype(np.float32 if narrow(x.dtype) else x.dtype)
     return ties / maximum(sum(ties, axis=axis, keepdims=True), 1)
 
 
 def _prod_others(x: Any, ans: Any, axis: Any) -> Any:
-    """The product of all other elements: the whole over each, where that is not 0/0."""
-    return prod_others(x, axis) if (value(x) == 0).any() else keep(ans, x, axis) / x
+    """The product of all other elements: the whole over each, where that is a number of full precision other than 0."""
+    whole = value(ans)
+    if narrow(x.dtype) or not (np.isfinite(whole) & (whole != 0)).all():
+        return prod_others(wide(x), axis)
+    return keep(ans, x, axis) / x
 
 
 def prod_others(x: Any, axis: Any) -> Any:

@@ -8,7 +8,16 @@ from typing import Any
 import numpy as np
 
 from eagerconv.autograd.rules.indexing import getitem, put
-from eagerconv.autograd.rules.operands import Table, kept_shape, operand, reduced_axes, reduced_size, value
+from eagerconv.autograd.rules.operands import (
+    Table,
+    kept_shape,
+    narrow,
+    operand,
+    reduced_axes,
+    reduced_size,
+    value,
+    wide,
+)
 from eagerconv.autograd.rules.products import adjoint, matmul
 from eagerconv.autograd.rules.reductions import max, mean, min, sum
 from eagerconv.autograd.rules.shapes import _concatenate, astype, at_least, diagonal, moveaxis, reshape, squeeze
@@ -23,6 +32,10 @@ def ptp(a: Any, axis: Any = None, out: None = None, keepdims: Any = False) -> An
 
 def average(a: Any, axis: Any = None, weights: Any = None, returned: bool = False, *, keepdims: Any = False) -> Any:
     """The mean with weights."""
+    if narrow(a.dtype):
+        kind = a.dtype if weights is None else np.result_type(value(a), value(weights))
+        out, total = average(wide(a), axis, weights, True, keepdims=keepdims)
+        return (out.astype(kind), total.astype(kind)) if returned else out.astype(kind)
     if weights is None:
         weights = np.ones((), value(a).dtype)
     elif np.shape(value(weights)) != a.shape:  # one weight for each place along the reduced axes

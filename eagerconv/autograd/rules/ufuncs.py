@@ -79,12 +79,16 @@ tanh = elementwise("tanh", np.tanh, lambda ans: 1 - ans * ans)
 arcsinh = elementwise("arcsinh", np.arcsinh, lambda x: 1 / sqrt(x * x + 1))
 arccosh = elementwise("arccosh", np.arccosh, lambda x: 1 / (sqrt(x - 1) * sqrt(x + 1)))
 arctanh = elementwise("arctanh", np.arctanh, lambda x: 1 / (1 - x * x))
-sinc = elementwise("sinc", np.sinc, lambda x, ans: _sinc_slope(x, ans))
+sinc = elementwise("sinc", lambda x: _keeping(x, np.sinc(x)), lambda x, ans: _sinc_slope(x, ans))
 deg2rad = elementwise("deg2rad", np.deg2rad, math.pi / 180)
 radians = elementwise("radians", np.radians, math.pi / 180)
 rad2deg = elementwise("rad2deg", np.rad2deg, 180 / math.pi)
 degrees = elementwise("degrees", np.degrees, 180 / math.pi)
-unwrap = elementwise("unwrap", np.unwrap, 1)
+unwrap = elementwise(
+    "unwrap",
+    lambda x, discont=None, axis=-1, *, period=2 * math.pi: _keeping(x, np.unwrap(x, discont, axis, period=period)),
+    1,
+)
 
 # ----- Choices: what is not chosen has no gradient, what is equal, or NaN, shares it -----
 
@@ -115,7 +119,7 @@ fmin = elementwise(
 where: Op = elementwise("where", np.where, None, lambda x: not_equal(x, 0), lambda x: equal(x, 0))
 clip = elementwise(  # a limit may be None; where they cross, the upper one holds
     "clip",
-    np.clip,
+    lambda x, y, z: _keeping(x, np.clip(x, y, z)),
     lambda x, y, z: _inside(x, y, z),
     lambda x, y, z: (x < y) if z is None else (x < y) & (y <= z),
     lambda x, y, z: (x > z) if y is None else (x > z) | (y > z),
@@ -201,6 +205,12 @@ FUNCTIONS: Table = {
 }  # fmt: skip
 
 # ----- Parts of rules -----
+
+
+def _keeping(x: Any, out: Any) -> Any:
+    """A result in the dtype of its operand, where NumPy knows no other way than through a wider one: for extension types."""
+    kind = getattr(x, "dtype", out.dtype)
+    return out if kind.kind in "biufc" else out.astype(kind)
 
 
 def _sigmoid(x: Any) -> Any:

@@ -4,6 +4,9 @@ Arrays are (A, B, S, L): each of B groups has A rows apart in memory, of S segme
 of number (b*S + s) % CHANNELS, with a scale and a shift. A task is one group. Variances are taken about the mean of the first
 row, near enough to that of all for the squares to keep their digits; sums of rows are added in double precision. Where
 segments are single numbers (L = 1), as in layer normalisation, scales and shifts are vectors.
+
+A kernel's name may end in "_then_" and the name of a formula, which is applied to what is scaled and shifted. Its derivative
+is taken there again: the gradient needs no array of what came before it.
 """
 
 from __future__ import annotations
@@ -13,13 +16,16 @@ from typing import Any
 
 import llvmlite.ir as ir
 
-from eagerconv.formulas import Value
+from eagerconv.formulas import Value, formula
 from eagerconv.kernels_cpu.native.elementary import Lanes
 from eagerconv.kernels_cpu.native.simd import I64, Emitted, Loop, Vectors
 from eagerconv.kernels_cpu.table import NORMALISE as at
 
 DOUBLE = ir.DoubleType()
 UNROLLED = 4  # vectors of partial sums
+
+Then = Callable[..., Value]
+"""A formula of what is scaled and shifted, or of a cotangent and that."""
 
 
 class Pass:
@@ -137,7 +143,7 @@ def _statistics(g: Group, x: Any, eps: Any) -> tuple[Any, Any, Any]:
     return b.fadd(g.widened(shift), d), variance, b.fdiv(DOUBLE(1.0), root)
 
 
-def _forward(g: Group, x: Any, y: Any, each: bool) -> None:
+def _forward(g: Group, x: Any, y: Any, each: bool, then: Then) -> None:
     """The numbers less the mean, over the deviation, scaled and shifted; mean, variance and 1 / deviation are kept."""
     v, b = g.v, g.v.builder
     mean, variance, rstd = _statistics(g, x, g.double(at.EPS))
@@ -148,49 +154,62 @@ def _forward(g: Group, x: Any, y: Any, each: bool) -> None:
         with Loop(b, g.rows, []) as rows:
             here = g.row(rows.index)
             sources = [v.at(x, here), weight, bias]
-            g.map(g.length, sources, [v.at(y, here)], lambda a, w, c: [g.m.fma((a - middle) * r, w, c)])
+            g.map(g.length, sources, [v.at(y, here)], lambda a, w, c: [then(g.m, g.m.fma((a - middle) * r, w, c))])
         return
     with Loop(b, g.rows, []) as rows, Loop(b, g.segments, []) as segments:
         here = b.add(g.row(rows.index), b.mul(segments.index, g.size))
         channel = g.channel(segments.index)
         scale = r * Value(g.m, v.broadcast(v.at(weight, channel)))
         shift = Value(g.m, v.broadcast(v.at(bias, channel)))
-        g.map(g.size, [v.at(x, here)], [v.at(y, here)], lambda a: [g.m.fma(a - middle, scale, shift)])
+        g.map(g.size, [v.at(x, here)], [v.at(y, here)], lambda a: [then(g.m, g.m.fma(a - middle, scale, shift))])
 
 
-def _affine(p: Pass, task: Any, x: Any, y: Any) -> None:
+def _affine(p: Pass, task: Any, x: Any, y: Any, then: Then) -> None:
     """One row of a group: (x - mean) times a number, and another one added."""
     v, b = p.v, p.v.builder
     size, group = p.entry(at.SIZE), b.srem(task, p.entry(at.GROUPS))
     places = (at.MEAN, at.RSTD, at.BIAS)
     mean, scale, shift = (Value(p.m, v.broadcast(v.at(p.pointer(place), group))) for place in places)
     here = b.mul(task, size)
-    p.map(size, [v.at(x, here)], [v.at(y, here)], lambda a: [p.m.fma(a - mean, scale, shift)])
+    p.map(size, [v.at(x, here)], [v.at(y, here)], lambda a: [then(p.m, p.m.fma(a - mean, scale, shift))])
 
 
-def _backward(g: Group, gy: Any, x: Any, gx: Any) -> None:
+def _backward(g: Group, gy: Any, x: Any, gx: Any, back: Then) -> None:
     """With u = (x - mean) rstd and M numbers: gx = rstd (g w - sum(g w) / M - u sum(g w u) / M); sums of g and g u are kept."""
     v, b = g.v, g.v.builder
-    weight = g.pointer(at.WEIGHT)
+    weight, bias = g.pointer(at.WEIGHT), g.pointer(at.BIAS)
     middle, r = (Value(g.m, v.broadcast(v.at(g.pointer(place), g.group))) for place in (at.MEAN, at.RSTD))
+
+    def of_channel(segment: Any) -> tuple[Value, Callable[[Value, Value], Value]]:
+        """The scale, and the cotangent of what was scaled and shifted, given that of the result."""
+        channel = g.channel(segment)
+        w, shift = (Value(g.m, v.broadcast(v.at(p, channel))) for p in (weight, bias))
+        return w, lambda a, c: back(g.m, a, g.m.fma(c - middle, r * w, shift))
+
     with Loop(b, g.rows, [DOUBLE(0.0), DOUBLE(0.0)]) as rows:
         begin = g.row(rows.index)
         number = b.mul(b.add(b.mul(rows.index, g.groups), g.group), g.segments)
         with Loop(b, g.segments, rows.values) as segments:
             here = b.add(begin, b.mul(segments.index, g.size))
-            found = g.sums(g.size, [v.at(gy, here), v.at(x, here)], lambda a, c: [a, a * ((c - middle) * r)], 2)
+            _, pulled = of_channel(segments.index)
+
+            def both(a: Value, c: Value, pulled: Any = pulled) -> list[Value]:
+                a = pulled(a, c)
+                return [a, a * ((c - middle) * r)]
+
+            found = g.sums(g.size, [v.at(gy, here), v.at(x, here)], both, 2)
             for place, total in zip((at.SUMS, at.DOTS), found, strict=True):
                 b.store(g.narrowed(total), v.at(g.pointer(place), b.add(number, segments.index)))
-            w = g.widened(b.load(v.at(weight, g.channel(segments.index))))
-            segments.next = [b.fadd(t, b.fmul(w, s)) for t, s in zip(segments.values, found, strict=True)]
+            factor = g.widened(b.load(v.at(weight, g.channel(segments.index))))
+            segments.next = [b.fadd(t, b.fmul(factor, s)) for t, s in zip(segments.values, found, strict=True)]
         rows.next = segments.results
     total, dot = (g.everywhere(b.fdiv(s, g.count)) for s in rows.results)
     with Loop(b, g.rows, []) as rows, Loop(b, g.segments, []) as segments:
         here = b.add(g.row(rows.index), b.mul(segments.index, g.size))
-        w = Value(g.m, v.broadcast(v.at(weight, g.channel(segments.index))))
+        w, pulled = of_channel(segments.index)
         g.map(
             g.size, [v.at(gy, here), v.at(x, here)], [v.at(gx, here)],
-            lambda a, c: [((a * w - total) - (c - middle) * r * dot) * r],
+            lambda a, c: [((pulled(a, c) * w - total) - (c - middle) * r * dot) * r],
         )  # fmt: skip
 
 
@@ -236,8 +255,19 @@ def _tasks(body: Callable[..., None]) -> Emitted:
     return Emitted(emit)
 
 
-forward = _tasks(lambda v, g, task, x, w, y: _forward(Group(v, g, task), x, y, False))
-forward_each = _tasks(lambda v, g, task, x, w, y: _forward(Group(v, g, task), x, y, True))
-affine = _tasks(lambda v, g, task, x, w, y: _affine(Pass(v, g), task, x, y))
-backward = _tasks(lambda v, g, task, x, w, y: _backward(Group(v, g, task), x, w, y))
-backward_each = _tasks(lambda v, g, task, x, w, y: _backward_each(Pass(v, g), task, x, w, y))
+def __getattr__(name: str) -> Emitted:
+    """The kernel of that name, perhaps with a formula."""
+    kind, _, formula_name = name.partition("_then_")
+    if kind not in ("forward", "forward_each", "affine", "backward", "backward_each"):
+        raise AttributeError(name)
+    if not formula_name:
+        then, back = (lambda m, y: y), (lambda m, a, y: a)
+    else:
+        then, back = formula(formula_name).function, formula(f"{formula_name}_d0").function
+    return {
+        "forward": _tasks(lambda v, g, task, x, w, y: _forward(Group(v, g, task), x, y, False, then)),
+        "forward_each": _tasks(lambda v, g, task, x, w, y: _forward(Group(v, g, task), x, y, True, then)),
+        "affine": _tasks(lambda v, g, task, x, w, y: _affine(Pass(v, g), task, x, y, then)),
+        "backward": _tasks(lambda v, g, task, x, w, y: _backward(Group(v, g, task), x, w, y, back)),
+        "backward_each": _tasks(lambda v, g, task, x, w, y: _backward_each(Pass(v, g), task, x, w, y)),
+    }[kind]

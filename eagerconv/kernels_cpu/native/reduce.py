@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import llvmlite.ir as ir
+
 from eagerconv.kernels_cpu.native.simd import I64, Emitted, Loop, Vectors
 from eagerconv.kernels_cpu.table import REDUCE as at
 
@@ -69,6 +71,32 @@ def _across(join: Join) -> Callable[[Vectors, Any], Any]:
 
 
 _INFINITY = float("inf")
-sum = _kernel(lambda v, a, b: v.builder.fadd(a, b), Vectors.sum, 0.0)
+
+
+def _add(v: Vectors, a: Any, b: Any) -> Any:
+    return v.builder.fadd(a, b)
+
+
+sum = _kernel(_add, Vectors.sum, 0.0)
 max = _kernel(_extremum(">"), _across(_extremum(">")), -_INFINITY)
 min = _kernel(_extremum("<"), _across(_extremum("<")), _INFINITY)
+
+
+def _sums_of_channels(
+    v: Vectors, first: Any, last: Any, thread: Any, x: Any, w: Any, y: Any, work: Any, g: Any
+) -> None:
+    """A task is one channel, whose rows' sums are added in double precision, in order."""
+    b, double = v.builder, ir.DoubleType()
+    length, rows, channels = (b.load(b.gep(g, [I64(place)])) for place in (at.ROW, at.ROWS, at.CHANNELS))
+    with Loop(b, b.sub(last, first), []) as tasks:
+        channel = b.add(first, tasks.index)
+        with Loop(b, b.sdiv(rows, channels), [double(0.0)]) as turns:
+            row = b.add(b.mul(turns.index, channels), channel)
+            part = _reduced(v, v.at(x, b.mul(row, length)), length, _add, v.zeros)
+            total = v.sum(part)
+            turns.next = [b.fadd(turns.values[0], b.fpext(total, double) if v.bits == 32 else total)]
+        total = turns.results[0]
+        b.store(b.fptrunc(total, v.element) if v.bits == 32 else total, v.at(y, channel))
+
+
+sum_of_channels = Emitted(_sums_of_channels)

@@ -82,6 +82,11 @@ class Vectors:
         stored.align = REGISTER_BYTES
         stored.set_metadata("nontemporal", self.builder.module.add_metadata([I32(1)]))
 
+    def prefetch(self, pointer: Any) -> None:
+        """Ask for a line of memory to be brought into the second-level cache; it may lie anywhere."""
+        function = self.declared("llvm.prefetch.p0", VOID, [pointer.type, I32, I32, I32])
+        self.builder.call(function, [pointer, I32(0), I32(2), I32(1)])  # for reading, all caches but the first, data
+
     def constant(self, value: float) -> Any:
         """The same number in every lane."""
         return ir.Constant(self.type, [value] * self.lanes)
@@ -142,6 +147,10 @@ class Vectors:
         limit = b.select(b.icmp_signed("<", limit, I64(0)), I64(0), limit)
         limit = b.select(b.icmp_signed(">", limit, I64(self.lanes)), I64(self.lanes), limit)
         return self.mask(b.sub(b.shl(I64(1), limit), I64(1)))
+
+    def all_or_none(self, condition: Any) -> Any:
+        """1 where an int64 is not 0, else 0: how often a loop runs whose body is the work to do."""
+        return self.builder.zext(self.builder.icmp_signed("!=", condition, I64(0)), I64)
 
     def all_if(self, condition: Any) -> Any:
         """Mask of all lanes where an int64 is not 0, else of none: a load under it reads nothing."""
