@@ -582,8 +582,9 @@ class Tensor(Traced):
             top = views.root(self)
             if top is not None and top._node is not None and not views.detached(self, rules.alias):
                 raise RuntimeError(
-                    "this tensor is a view made under no_grad() of one that requires a gradient, and a change of it would be "
-                    "missing in the history; make the change in the block, or change a copy, x = x.clone()"
+                    "this tensor is a view of one that requires a gradient, made under no_grad() or before that did, and a "
+                    "change of it would be missing in the history; make the change in the block `with no_grad():`, or change "
+                    "a copy, x = x.clone()"
                 )
         if not tracked or not tape.is_grad_enabled():
             return False

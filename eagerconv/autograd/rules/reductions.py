@@ -366,8 +366,9 @@ def _logsumexp(x: Any, axis: Any, keepdims: bool) -> Any:
 
 def _log_softmax(x: Any, axis: Any) -> Any:
     """The largest number goes first: that and the logarithm of the sum together cancel digits of large numbers."""
-    below = x - np.max(x, axis=axis, keepdims=True)
-    return below - np.log(np.sum(np.exp(below), axis=axis, keepdims=True))
+    below = x - np.max(x, axis=axis, keepdims=True, initial=-np.inf)
+    with np.errstate(divide="ignore"):  # of no numbers at all
+        return below - np.log(np.sum(np.exp(below), axis=axis, keepdims=True))
 
 
 def _softmax(x: Any, axis: Any) -> Any:
