@@ -562,6 +562,19 @@ def test_slopes_at_zero_and_of_single_numbers() -> None:
     assert gradient(np.sum, 2.0, 0) == 1
 
 
+def test_kinks_have_no_second_derivative() -> None:
+    """0, as a subgradient that stays: the true one is infinite, and a formula that cuts only the divisor gives 1."""
+    for function in (np.linalg.norm, lambda x: np.hypot(x[0], x[1]), lambda x: np.arctan2(x[0], x[1])):
+        assert hessian(function)(np.zeros(2)).tolist() == [[0, 0], [0, 0]]
+    assert hessian(np.std)(np.ones(2)).tolist() == [[0, 0], [0, 0]]
+
+
+def test_products_that_leave_the_range_have_slopes_that_do_not() -> None:
+    tiny = [1e-200, 1e-200, 3.0]
+    np.testing.assert_allclose(gradient(np.prod, tiny), [3e-200, 3e-200, 0.0], rtol=1e-15)
+    np.testing.assert_allclose(gradient(np.cumprod, tiny), [1.0, 4e-200, 0.0], rtol=1e-15)
+
+
 @pytest.mark.filterwarnings("ignore:divide by zero")
 def test_a_plain_zero_divides_as_an_array_of_zeros() -> None:
     assert gradient(np.divide, [3.0], 0) == gradient(np.divide, [3.0], np.array(0.0)) == [np.inf]
