@@ -9,7 +9,7 @@ import pytest
 
 import eagerconv as ec
 from eagerconv.autograd import rules
-from eagerconv.kernels_cpu import formulas, pointwise, reduce, table, threads
+from eagerconv.kernels_cpu import formulas, pointwise, pooling, reduce, table, threads
 
 every_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 SHAPES = [(8, 64, 32, 32), (3, 37, 65, 67), (600, 500), (300_001,)]
@@ -235,9 +235,9 @@ def test_max_pooling_of_large_arrays_is_that_of_small_ones(dtype, ndim):
         if pad >= window:
             continue
         found = []
-        for limit in (pointwise.LARGE, x.size + 1):
+        for limit in (pooling.LEAST, x.size + 1):
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(pointwise, "LARGE", limit)
+                patch.setattr(pooling, "LEAST", limit)
                 t = ec.tensor(x, requires_grad=True)
                 y = pooled(t, window, stride, pad)
                 (g,) = ec.grad(y, t, np.arange(y.size, dtype=dtype).reshape(y.shape) % 7)
