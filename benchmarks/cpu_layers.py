@@ -7,9 +7,6 @@ peers take turns with us in one process. With --avx2 we and PyTorch are held to 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +14,18 @@ from typing import Any
 import numpy as np
 
 import eagerconv as ec
-from benchmarks.harness import RESULTS, Table, geometric_mean, headline, interleaved, machine, progress, relative_error
+from benchmarks.harness import (
+    RESULTS,
+    Table,
+    geometric_mean,
+    headline,
+    hold_to_avx2,
+    interleaved,
+    machine,
+    progress,
+    relative_error,
+    save,
+)
 from benchmarks.layers import GROUPS, LAYERS, Layer
 from benchmarks.peak import peak
 from benchmarks.peers import BOTH, OPERATIONS, PEERS, Arrays, Calls, installed, ours
@@ -25,13 +33,6 @@ from benchmarks.peers import BOTH, OPERATIONS, PEERS, Arrays, Calls, installed, 
 FINE = 1e-6
 """The tolerance that leaves direct summation and F(2,3)."""
 
-AVX2 = {
-    "NUMBA_CPU_NAME": "haswell",
-    "NUMBA_CPU_FEATURES": "",
-    "ATEN_CPU_CAPABILITY": "avx2",
-    "ONEDNN_MAX_CPU_ISA": "AVX2",
-    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
-}
 CHECKED_IMAGES = 2
 LARGEST_ERROR = 2e-4
 
@@ -228,9 +229,8 @@ def main() -> None:
     parser.add_argument("--avx2", action="store_true", help="hold us and PyTorch to AVX2")
     parser.add_argument("--save", action="store_true", help=f"write Markdown, JSON and a chart into {RESULTS.name}/")
     args = parser.parse_args()
-    if args.avx2 and any(os.environ.get(name) != value for name, value in AVX2.items()):
-        command = [sys.executable, "-m", "benchmarks.cpu_layers", *sys.argv[1:]]
-        os.execve(sys.executable, command, {**os.environ, **AVX2})  # all read the environment before they start
+    if args.avx2:
+        hold_to_avx2("benchmarks.cpu_layers")
     peers = [p for p in (installed() if args.peers is None else args.peers) if p == "torch" or not args.avx2]
 
     facts = machine()
@@ -240,13 +240,9 @@ def main() -> None:
     text = "\n".join([headline(facts), *(t.markdown() for t in tables)])
     print(text)
     if args.save:
-        RESULTS.mkdir(exist_ok=True)
-        stem = RESULTS / f"{facts['date'][:19].replace(':', '')}-cpu-layers{'-avx2' if args.avx2 else ''}"
-        stem.with_suffix(".md").write_text(text)
-        stem.with_suffix(".json").write_text(json.dumps({"machine": facts, "layers": groups}, indent=1) + "\n")
+        stem = save(f"cpu-layers{'-avx2' if args.avx2 else ''}", facts, text, {"layers": groups})
         if "torch" in peers:
             chart(groups, stem.with_suffix(".png"), f"{facts['cpu']}, {facts['threads']} threads{suffix}, float32")
-        print(f"Written to {stem} (.md, .json, .png)")
 
 
 if __name__ == "__main__":

@@ -5,9 +5,11 @@ from __future__ import annotations
 import datetime
 import importlib.metadata
 import importlib.util
+import json
 import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -20,7 +22,22 @@ import eagerconv as ec
 
 HAVE_TORCH = importlib.util.find_spec("torch") is not None
 RESULTS = Path(__file__).parent / "results"
+AVX2 = {
+    "NUMBA_CPU_NAME": "haswell",
+    "NUMBA_CPU_FEATURES": "",
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+}
+"""What holds us and PyTorch to 256-bit registers."""
+
 ALONE = "PyTorch is not installed: our figures alone."
+
+
+def hold_to_avx2(module: str) -> None:
+    """Start the program again so that all find AVX2 in the environment, which they read before they start."""
+    if any(os.environ.get(name) != value for name, value in AVX2.items()):
+        os.execve(sys.executable, [sys.executable, "-m", module, *sys.argv[1:]], {**os.environ, **AVX2})
 
 
 def torch() -> Any:
@@ -72,12 +89,12 @@ def _duration(function: Callable[[], object]) -> float:
     return max(best, 1e-7)
 
 
-def relative_error(name: str, value: Any, truth: Any) -> float:
-    """The largest error, relative to the largest true value; NaN where there is one."""
+def relative_error(name: str, value: Any, truth: Any, least: float = 0.0) -> float:
+    """The largest error, relative to the largest true value or, if that is less, to `least`; NaN where there is one."""
     value, truth = np.asarray(value), np.asarray(truth)
     if value.shape != truth.shape:
         raise SystemExit(f"{name}: wrong shape {value.shape}, should be {truth.shape}; nothing was timed")
-    return float(np.abs(value - truth).max() / np.abs(truth).max())
+    return float(np.abs(value - truth).max() / max(np.abs(truth).max(), least))
 
 
 def check(name: str, value: Any, truth: Any, tolerance: float = 1e-4) -> None:
@@ -160,6 +177,16 @@ def headline(facts: dict[str, Any]) -> str:
     """The facts in one line."""
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     return f"{facts['date']}, {facts['cpu']}, {facts['threads']} threads, {facts['system']}; {versions}\n"
+
+
+def save(name: str, facts: dict[str, Any], text: str, values: dict[str, Any]) -> Path:
+    """Write the text and the values into `RESULTS`, under the time and the benchmark's name; the path less its suffix."""
+    RESULTS.mkdir(exist_ok=True)
+    stem = RESULTS / f"{facts['date'][:19].replace(':', '')}-{name}"
+    stem.with_suffix(".md").write_text(text)
+    stem.with_suffix(".json").write_text(json.dumps({"machine": facts, **values}, indent=1) + "\n")
+    print(f"Written to {stem}.md and .json")
+    return stem
 
 
 def _cpu() -> str:

@@ -37,7 +37,8 @@ def ours(layer: Layer, arrays: Arrays, **options: Any) -> Calls:
         "w": lambda: weights(x, y, w.shape, subsample=stride, **options),
     }
     images, cotangent = (y, x) if layer.transposed else (x, y)
-    a, b = (ec.tensor(t.numpy(), requires_grad=True) for t in (images, w))
+    floating = arrays["w"].dtype.kind in "fc"
+    a, b = (ec.tensor(t.numpy(), requires_grad=floating) for t in (images, w))
 
     def recorded() -> Any:
         if layer.transposed:
@@ -68,7 +69,7 @@ def pytorch(layer: Layer, arrays: Arrays) -> Calls:
         mask = [which == 0, which == 1, False]
         return pt.ops.aten.convolution_backward(cotangent, images, w, None, *options, mask)[which]
 
-    a, b = (t.clone().requires_grad_() for t in (images, w))
+    a, b = (t.clone().requires_grad_(t.is_floating_point() or t.is_complex()) for t in (images, w))
     return {
         "forward": lambda: pt.convolution(images, w, None, *options),
         "grad inputs": lambda: gradient(0),

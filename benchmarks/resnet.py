@@ -9,84 +9,18 @@ and all gradients must agree in float64 at a small size, and the losses of the f
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-import eagerconv as ec
-from benchmarks.harness import ALONE, HAVE_TORCH, RESULTS, Table, headline, interleaved, machine, relative_error, torch
+from benchmarks.harness import ALONE, HAVE_TORCH, RESULTS, Table, headline, interleaved, machine, relative_error, save
+from benchmarks.libraries import Ours, Theirs
 
 STAGES = ((3, 64), (4, 128), (6, 256), (3, 512))
 """(blocks, inner channels); a block gives out four times as many."""
 CLASSES = 1000
-RATE = 0.01
 RESIDUAL_GAIN = 0.2
-
-
-class Ours:
-    """The operations in eagerconv."""
-
-    name = "eagerconv"
-
-    def __init__(self, device: str = "cpu") -> None:
-        self.device = device
-
-    def leaf(self, value: np.ndarray) -> Any:
-        return ec.tensor(value, requires_grad=True, device=self.device)
-
-    def data(self, value: np.ndarray) -> Any:
-        return ec.asarray(value, device=self.device)
-
-    def conv(self, x: Any, w: Any, gain: Any, bias: Any, stride: int, pad: int, rectified: bool) -> Any:
-        activation = "relu" if rectified else None
-        options = {"border_mode": pad, "subsample": stride, "filter_flip": False}
-        return ec.conv2d(x, w * gain, bias=bias, activation=activation, **options)
-
-    relu, max_pool, linear = staticmethod(ec.relu), staticmethod(ec.max_pool2d), staticmethod(ec.linear)
-    loss = staticmethod(ec.cross_entropy)
-
-    def mean(self, x: Any) -> Any:
-        return x.mean(axis=(2, 3))
-
-    def sgd(self, leaves: list[Any]) -> Any:
-        return ec.optim.SGD(leaves, lr=RATE)
-
-    def numpy(self, value: Any) -> np.ndarray:
-        return np.asarray(value.to("cpu").numpy())
-
-
-class Theirs:
-    """The operations in PyTorch."""
-
-    name = "PyTorch"
-
-    def __init__(self, device: str = "cpu") -> None:
-        self.torch, self.device = torch(), device
-        if device == "cuda":  # float32 as it is, as with us
-            self.torch.backends.cudnn.allow_tf32 = self.torch.backends.cuda.matmul.allow_tf32 = False
-        self.relu, self.max_pool = self.torch.nn.functional.relu, self.torch.nn.functional.max_pool2d
-        self.linear, self.loss = self.torch.nn.functional.linear, self.torch.nn.functional.cross_entropy
-
-    def leaf(self, value: np.ndarray) -> Any:
-        return self.torch.from_numpy(value.copy()).to(self.device).requires_grad_()
-
-    def data(self, value: np.ndarray) -> Any:
-        return self.torch.from_numpy(value).to(self.device)
-
-    def conv(self, x: Any, w: Any, gain: Any, bias: Any, stride: int, pad: int, rectified: bool) -> Any:
-        y = self.torch.nn.functional.conv2d(x, w * gain, bias, stride, pad)
-        return self.relu(y) if rectified else y
-
-    def mean(self, x: Any) -> Any:
-        return x.mean((2, 3))
-
-    def sgd(self, leaves: list[Any]) -> Any:
-        return self.torch.optim.SGD(leaves, lr=RATE)
-
-    def numpy(self, value: Any) -> np.ndarray:
-        return np.asarray(value.detach().cpu().numpy())
 
 
 def parameters(dtype: Any) -> list[np.ndarray]:
@@ -119,7 +53,8 @@ def logits(lib: Any, images: Any, leaves: Iterator[Any]) -> Any:
     """The network; it takes its parameters in turn."""
 
     def conv(x: Any, stride: int = 1, pad: int = 0, rectified: bool = False) -> Any:
-        return lib.conv(x, next(leaves), next(leaves), next(leaves), stride, pad, rectified)
+        filters, gain, bias = next(leaves), next(leaves), next(leaves)
+        return lib.conv(x, filters * gain, bias, stride, pad, rectified=rectified)
 
     x = conv(images, 2, 3, rectified=True)
     x = lib.max_pool(x, 3, 2, 1)
@@ -143,7 +78,7 @@ def training(lib: Any, batch: int, size: int, dtype: Any) -> tuple[Callable[[], 
 
     def step() -> float:
         optimizer.zero_grad()
-        loss = lib.loss(logits(lib, images, iter(leaves)), labels)
+        loss = lib.cross_entropy(logits(lib, images, iter(leaves)), labels)
         loss.backward()
         optimizer.step()
         return float(lib.numpy(loss))
@@ -208,10 +143,8 @@ def main() -> None:
     text = "\n".join([headline(facts), table.markdown()])
     print(text)
     if args.save:
-        stem = RESULTS / f"{facts['date'][:19].replace(':', '')}-resnet{'' if args.device == 'cpu' else '-cuda'}"
-        stem.with_suffix(".md").write_text(text)
         values = {"columns": table.columns, "rows": table.rows, "notes": table.notes}
-        stem.with_suffix(".json").write_text(json.dumps({"machine": facts, "resnet": values}, indent=1) + "\n")
+        save(f"resnet{'' if args.device == 'cpu' else '-cuda'}", facts, text, {"resnet": values})
 
 
 if __name__ == "__main__":

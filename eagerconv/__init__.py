@@ -1,7 +1,12 @@
 """eagerconv: an eager, NumPy-style tensor library with an autograd tape, built around convolution."""
 
+import sys as _sys
+from typing import TYPE_CHECKING, Any
+
 from eagerconv import algorithms, data, fft, func, init, legacy, linalg, memory, optim, reference, schedule, tree
 from eagerconv import large as _large  # noqa: F401  # gives operations on large arrays to the kernels
+from eagerconv import mistakes as _mistakes
+from eagerconv import vocabulary as _vocabulary
 from eagerconv.algorithms import AlgorithmError, autotune, explain
 from eagerconv.algorithms.policy import check, using
 from eagerconv.algorithms.verify import CheckError
@@ -29,8 +34,12 @@ from eagerconv.functional.conv import (
     conv3d_grad_wrt_weights,
     conv3d_transpose,
 )
+from eagerconv.functional.ctc import ctc_loss
+from eagerconv.functional.likelihoods import gaussian_nll_loss, poisson_nll_loss
 from eagerconv.functional.losses import *  # noqa: F403  # its __all__
 from eagerconv.functional.losses import __all__ as _loss_names
+from eagerconv.functional.margins import *  # noqa: F403  # its __all__
+from eagerconv.functional.margins import __all__ as _margin_names
 from eagerconv.functional.nn import dropout, linear
 from eagerconv.functional.normalisation import batch_norm, group_norm, instance_norm, layer_norm
 from eagerconv.functional.pooling import *  # noqa: F403  # its __all__
@@ -47,6 +56,7 @@ from eagerconv.functional.shapes import (
     get_conv_output_shape,
     get_conv_shape_1axis,
 )
+from eagerconv.functional.sizes import local_response_norm, rms_norm
 from eagerconv.functional.upsampling import (
     bilinear_kernel_1D,
     bilinear_kernel_2D,
@@ -86,9 +96,10 @@ __all__ = [
     "get_conv_gradinputs_shape_1axis", "get_conv_gradweights_shape", "get_conv_gradweights_shape_1axis",
     "get_conv_output_shape", "get_conv_shape_1axis",
     # networks
-    "batch_norm", "dropout", "group_norm", "instance_norm", "layer_norm", "linear",
+    "batch_norm", "dropout", "group_norm", "instance_norm", "layer_norm", "linear", "local_response_norm", "rms_norm",
     "load", "save",
-    *_activation_names, *_loss_names, *_pooling_names,
+    "ctc_loss", "gaussian_nll_loss", "poisson_nll_loss",
+    *_activation_names, *_loss_names, *_margin_names, *_pooling_names,
     # derivatives
     "check_grads", "detect_anomaly", "enable_grad", "grad", "is_grad_enabled", "jvp", "no_grad", "vjp",
     # choosing and seeing
@@ -97,6 +108,23 @@ __all__ = [
     "algorithms", "data", "fft", "func", "init", "legacy", "linalg", "memory", "optim", "reference", "schedule", "tree",
     *_array_names,
 ]  # fmt: skip
+
+
+if not TYPE_CHECKING:  # which shall find wrong names
+
+    def __getattr__(name: str) -> Any:
+        """Tell what to write instead of a name of another library, or a misspelled one."""
+        raise _vocabulary.no_attribute(_sys.modules[__name__], name, __all__, _MODULES)
+
+
+_MODULES = {
+    module.__name__.partition(".")[2]: module for module in (data, fft, func, init, legacy, linalg, optim, schedule)
+}
+
+_mistakes.around(_sys.modules[__name__], __all__)
+for _module in _MODULES.values():
+    _mistakes.around(_module, _module.__all__)
+    _vocabulary.answering(_module, __all__, _MODULES)
 
 
 def __dir__() -> list[str]:

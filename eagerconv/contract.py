@@ -21,7 +21,7 @@ from eagerconv.spec import ConvSpec, Slot
 
 def contract(spec: ConvSpec, slot: Slot, a: Any, b: Any, policy: Policy | None = None) -> Any:
     """Solve T for `slot`; `a` and `b` are the other two slots' tensors in the order of `record.OPERANDS`."""
-    return recorded(spec, slot, a, b, policy, algorithms.run(spec, slot, a.data, b.data, policy))
+    return recorded(spec, slot, a, b, policy, algorithms.run(spec, slot, a._data, b._data, policy))
 
 
 def recorded(spec: ConvSpec, slot: Slot, a: Any, b: Any, policy: Policy | None, value: Any) -> Any:

@@ -44,8 +44,16 @@ def known(device: str) -> str:
         For another name.
     """
     if device not in NAMES:
-        raise ValueError(f"device must be one of {', '.join(map(repr, NAMES))}, not {device!r}")
+        hint = f"; for another dtype write x.astype({np.dtype(device).name!r})" if _is_dtype(device) else ""
+        raise ValueError(f"device must be one of {', '.join(map(repr, NAMES))}, not {device!r}{hint}")
     return device
+
+
+def _is_dtype(value: Any) -> bool:
+    try:
+        return value is not None and np.dtype(value).kind in "biufc"
+    except TypeError:
+        return False
 
 
 def present() -> list[str]:

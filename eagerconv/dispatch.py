@@ -1,4 +1,4 @@
-"""NumPy's functions and ufuncs on traced objects: the row of the rule tables where there is one, else just the value.
+"""NumPy's functions and ufuncs, and SciPy's, on traced objects: the row of the tables where there is one, else the value.
 
 `call` is what `__array_function__` asks for, `call_ufunc` what `__array_ufunc__` asks for. A function that no row knows, or
 one called with an argument that its row does not know, is computed on the arrays. If that took an operand off the tape,
@@ -8,14 +8,14 @@ the result carries a node without a rule, which raises, naming the function, whe
 from __future__ import annotations
 
 import functools
-import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
 
 from eagerconv import devices
-from eagerconv.autograd import rules, tape
+from eagerconv.autograd import rules, tape, views
+from eagerconv.autograd.rules import special
 from eagerconv.autograd.tape import Node, Op, Traced
 
 __all__ = ["call", "call_ufunc", "lost", "numeric", "plain", "row"]
@@ -46,11 +46,11 @@ def call(function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, An
     out = kwargs.get("out")
     if out is not None or function in _WRITING:
         return _write(function, args, kwargs, out, kind, lambda rest: call(function, args, rest, kind))
-    known = ROWS.get(function)
+    known = ROWS.get(function) or special.row(function)
     if known is not None:
         try:
             return _wrap(known(*args, **kwargs), kind)
-        except (TypeError, NotImplementedError):
+        except (TypeError, NotImplementedError, IndexError):
             pass  # an argument that the row does not know; where it is wrong NumPy says so itself
     return _call_without_rule(function, args, kwargs, kind)
 
@@ -62,10 +62,13 @@ def call_ufunc(
     if method == "__call__" and not kwargs:
         return row(ufunc)(*inputs)
     if method == "at":
-        raise TypeError(
-            f"{ufunc.__name__}.at changes its operand in place unseen by the tape; "
-            "use x[index] = value or x += value, or give it x.detach().numpy()"
-        )
+        if _records(inputs):
+            raise RuntimeError(
+                f"numpy.{ufunc.__name__}.at writes to its argument, which the tape does not see; where no index repeats write "
+                f"x[index] = numpy.{ufunc.__name__}(x[index], values); to add where some do, "
+                "x + (index[:, None] == numpy.arange(len(x))).T.astype(x.dtype) @ values"
+            )
+        return _write(ufunc.at, inputs, kwargs, None, kind, lambda rest: None)
     out = kwargs.get("out")
     if out is None:
         return _call_method(ufunc, method, inputs, kwargs, kind, None)
@@ -79,7 +82,7 @@ def call_ufunc(
 
 def row(function: Callable[..., Any]) -> Callable[..., Any]:
     """The row of a function, or one without a rule: to call it with operands in their places."""
-    return ROWS.get(function) or functools.partial(_call_ruleless, function)
+    return ROWS.get(function) or special.row(function) or functools.partial(_call_ruleless, function)
 
 
 def plain(value: Any) -> Any:
@@ -100,7 +103,7 @@ def numeric(dtype: Any) -> bool:
 
 def lost(what: str) -> RuntimeError:
     """The error of giving a tracked object to something that knows nothing of the tape."""
-    return RuntimeError(
+    return tape.LostHistory(
         f"a tensor that requires a gradient was given to {what}, which would lose its history; use a function of "
         "eagerconv or NumPy on the tensor, or x.detach() if the history is not wanted, or the block `with no_grad():`"
     )
@@ -127,10 +130,15 @@ def _call_without_rule(
     traced = list(_traced((*args[function in _SHAPED_LIKE :], *kwargs.values())))
     parents = tuple(x._node for x in traced if x._node is not None) if tape.is_grad_enabled() else ()
 
-    def place(array: Any) -> tuple[Node | None, Traced | None]:
-        tracked = parents and tape.inexact(array.dtype)
-        node = Node(_ruleless(function), {}, parents, {}, array) if tracked else None
-        return node, next((x for x in traced if np.may_share_memory(array, x.data)), None)
+    def place(x: Traced) -> None:
+        """Give a result its node, and make it a view of the operand whose memory it shows."""
+        if parents and tape.inexact(x.data.dtype):
+            x._node = Node(_ruleless(function), {}, parents, {}, x.data)
+        for base in traced:
+            if np.may_share_memory(x.data, base.data):
+                x._version = base._version
+                views.add(x, base, _ruleless(function), {}, attached=x._node is not None or base._node is None)
+                break
 
     wrapped = _wrap(result, kind, place)
     for x in _traced((wrapped,)):
@@ -146,10 +154,8 @@ def _traced(values: Any) -> Iterator[Traced]:
             yield from _traced(value)
 
 
-def _wrap(
-    result: Any, kind: type[Traced], place: Callable[[Any], tuple[Node | None, Traced | None]] | None = None
-) -> Any:
-    """Arrays and NumPy's scalars as traced objects, with the node and the base that `place` gives; the rest as it is."""
+def _wrap(result: Any, kind: type[Traced], place: Callable[[Traced], None] | None = None) -> Any:
+    """Arrays and NumPy's scalars as traced objects, each given to `place`; the rest as it is."""
     if isinstance(result, Traced):
         return result
     if isinstance(result, (list, tuple)):
@@ -158,11 +164,15 @@ def _wrap(
         result = np.asarray(result)
     if devices.of(result) is None or not numeric(result.dtype):
         return result
-    node, base = (None, None) if place is None else place(result)
-    wrapped = kind._wrap(result, node, None if base is None else base._version)
-    if base is not None:
-        wrapped._base = base._base if base._base is not None and base._base() is not None else weakref.ref(base)
+    wrapped = kind._wrap(result)
+    if place is not None:
+        place(wrapped)
     return wrapped
+
+
+def _records(values: Any) -> bool:
+    """Whether what is done to these values has to be recorded."""
+    return tape.is_grad_enabled() and any(x._node is not None for x in _traced(values))
 
 
 def _rebuilt(like: Any, parts: list[Any]) -> Any:
@@ -231,7 +241,7 @@ def _write(
     """
     outs = out if isinstance(out, tuple) else args[:1] if out is None else (out,)
     given = (*args, *kwargs.values())
-    if not (tape.is_grad_enabled() and any(x._node is not None for x in _traced(given))):
+    if not _records(given):
         result = function(*plain(tuple(args)), **{name: plain(value) for name, value in kwargs.items()})
         for x in _traced(outs):
             x._version[0] += 1

@@ -21,7 +21,7 @@ __all__ = [
 
 DType = np.dtype[Any]
 
-__array_api_version__ = "2024.12"
+__array_api_version__ = "2025.12"
 
 bool: DType = np.dtype("bool")
 int8: DType = np.dtype("int8")
@@ -207,9 +207,9 @@ class NamespaceInfo:
         """Where new tensors are."""
         return devices.default()
 
-    def devices(self) -> list[str]:
+    def devices(self) -> tuple[str, ...]:
         """Where tensors may be."""
-        return devices.present()
+        return tuple(devices.present())
 
     def default_dtypes(self, *, device: str | None = None) -> dict[str, DType]:
         """What tensors have when no dtype is given: NumPy's."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
+import math
 import operator
 from functools import lru_cache
 from typing import Any, NoReturn
 
+from eagerconv import layouts
+from eagerconv.mistakes import refuse_missing
 from eagerconv.spec import ConvSpec, Shape
 
 Pair = tuple[int, int]
@@ -15,7 +19,14 @@ AXES = {1: ("length",), 2: ("rows", "columns"), 3: ("depth", "rows", "columns")}
 
 BORDER_MODES = ("valid", "full", "half", "same", "same_lower", "causal")
 
+PAD_MODES = {
+    "wrap": "wrap", "circular": "wrap", "reflect": "reflect", "symm": "symmetric", "symmetric": "symmetric",
+    "replicate": "edge", "nearest": "edge", "edge": "edge",
+}  # fmt: skip
+"""Padding with other things than zeros, as other libraries call it -> as `pad` does."""
+
 _LARGEST = 2**31 - 1  # of one stride, dilation or padding: keeps every index well inside int64
+_MOST = 2**59  # of elements in an array: of the widest dtype, 16 bytes, they have addresses in int64
 
 
 # ------------------------------------------------------------------------------------------------ arguments, frozen
@@ -33,14 +44,37 @@ def frozen(function: str, name: str, value: Any, depth: int = 2) -> Any:
         return tuple([frozen(function, name, item, depth - 1) for item in value])
     if isinstance(value, str):
         return str(value)
-    if hasattr(value, "tolist") and getattr(value, "ndim", 0) == 1:
+    refuse_missing(function, name, value)
+    if hasattr(value, "tolist") and 1 <= getattr(value, "ndim", 0) <= depth and not _inexact(value):
         return frozen(function, name, value.tolist(), depth)
     if kind is not bool and kind.__name__ != "bool":
         try:
             return operator.index(value)
         except TypeError:
             pass
-    raise ValueError(f"{function}: {name} must be made of ints, got {value!r} ({kind.__name__})")
+    what = (
+        f"an array of {value.dtype}, shape {value.shape}" if hasattr(value, "dtype") else f"{value!r} ({kind.__name__})"
+    )
+    raise ValueError(f"{function}: {name} must be made of ints, got {what}{_in_another_order(name, value)}")
+
+
+def _inexact(value: Any) -> bool:
+    return getattr(getattr(value, "dtype", None), "kind", None) in ("f", "c")
+
+
+def _in_another_order(name: str, value: Any, stride: str = "subsample") -> str:
+    """Where a shape stands, PyTorch has the bias or the stride, and SciPy the mode: what to write for these."""
+    if not name.endswith("_shape"):
+        return ""
+    if _inexact(value):
+        return (
+            "; a bias is given by its keyword, bias=..., and what comes behind it by theirs: subsample=, border_mode="
+        )
+    if isinstance(value, str):
+        return f"; padding is given by its keyword, border_mode={value!r}"
+    if isinstance(value, int):
+        return f"; a stride is given by its keyword, {stride}={value}"
+    return ""
 
 
 def flag(function: str, name: str, value: Any) -> bool:
@@ -55,10 +89,27 @@ def flag(function: str, name: str, value: Any) -> bool:
 # ------------------------------------------------------------------------------------------------ checks of one argument
 
 
-def check_axes(function: str, name: str, shape: Shape, axes: tuple[str, ...]) -> None:
-    """Refuse the array argument `name` if it has another number of axes."""
+def check_axes(
+    function: str,
+    name: str,
+    shape: Shape,
+    axes: tuple[str, ...],
+    channels: int | None = None,
+    *,
+    filters: bool = False,
+) -> None:
+    """Refuse the array argument `name` if it has another number of axes; it should have so many `channels`, if known."""
     if len(shape) != len(axes):
-        hint = f" Add the missing axis, e.g. {name}[None]." if len(shape) == len(axes) - 1 else ""
+        ndim = len(axes) - 2
+        mended = layouts.without_axes(name, shape, len(axes), channels, filters=filters)
+        hint = f" Add what is missing: {mended}." if mended else ""
+        if filters and not mended and len(shape) == len(axes) - 2:
+            copies = f"({channels}, 1{', 1' * len(shape)})"
+            hint = (
+                f" For one kernel on every channel: depthwise_conv{len(shape)}d(input, numpy.tile({name}, {copies}))."
+            )
+        if not filters and len(shape) == len(axes) + 1 and ndim < 3 and f"{ndim}d" in function:
+            hint = f" For {ndim + 1} spatial axes there is {function.replace(f'{ndim}d', f'{ndim + 1}d')}."
         raise ValueError(
             f"{function}: {name} must have {len(axes)} axes ({', '.join(axes)}), got {len(shape)}: shape {shape}.{hint}"
         )
@@ -71,6 +122,7 @@ def check_hint(function: str, name: str, hint: Any, shape: Shape) -> None:
     if type(hint) is not tuple or len(hint) != len(shape):
         raise ValueError(
             f"{function}: {name} must have {len(shape)} entries like the array's shape {shape}, got {hint!r}"
+            f"{_in_another_order(name, hint)}"
         )
     if any(h is not None and h != s for h, s in zip(hint, shape, strict=True)):
         raise ValueError(
@@ -163,7 +215,7 @@ class Options:
         self.function, self.ndim, self.axes = function, ndim, AXES[ndim]
         self.stride = self._one_per_axis(subsample_name, subsample)
         self.dilation = self._one_per_axis("filter_dilation", dilation)
-        self.modes = self._border_modes(border_mode)
+        self.modes, self.given = self._border_modes(border_mode), border_mode
         self.flip, self.unshared = flip, unshared
         if type(groups) is not int or groups < 1:
             self.fail(f"num_groups must be an int >= 1, got {groups!r}")
@@ -191,8 +243,20 @@ class Options:
             return modes
         self.fail(
             f"border_mode must be one of {', '.join(map(repr, allowed))}, an int >= 0, or a tuple with an int >= 0 or a "
-            f"pair (before, after) per axis ({', '.join(self.axes)}); got {mode!r}"
+            f"pair (before, after) per axis ({', '.join(self.axes)}); got {mode!r}{self._other_mode(mode, allowed)}"
         )
+
+    def _other_mode(self, mode: Any, allowed: tuple[str, ...]) -> str:
+        """What to write for the name of a mode that another library has, or one that is misspelled."""
+        if type(mode) is not str:
+            return ""
+        if mode.lower() in ("constant", "zero", "zeros"):
+            return "; give the number of zeros, border_mode=1"
+        if mode.lower() in PAD_MODES:
+            widths = f"((0, 0), (0, 0){', (1, 1)' * self.ndim})"
+            return f"; pad the input before, eagerconv.pad(input, {widths}, mode={PAD_MODES[mode.lower()]!r})"
+        close = difflib.get_close_matches(mode.lower(), allowed, 1)
+        return f"; write border_mode={close[0]!r}" if close else ""
 
     def divisible(self, what: str, channels: int) -> int:
         """Channels per group."""
@@ -207,6 +271,8 @@ class Options:
     def outputs(self, size: Shape, kernel: Shape) -> Shape:
         """Output sizes of the forward convolution; each must be positive."""
         out = []
+        larger = min(map(int.__sub__, kernel, size)) > 0
+        swapped = ", unless the filters stand where the input should" if larger else ""
         for axis, mode, i, k, d, s in zip(self.axes, self.modes, size, kernel, self.dilation, self.stride, strict=True):
             extent = dilated(k, d)
             before, after = padding(mode, i, extent, s)
@@ -217,6 +283,7 @@ class Options:
                 self.fail(
                     f"the output would have {o} {axis}: input {i} + padding ({before}, {after}) < kernel {k} with "
                     f"filter_dilation {d} (extent {extent}). Use a smaller kernel or more padding, e.g. border_mode='same'"
+                    f"{swapped}"
                 )
             if max(before, after) > _LARGEST or extent > _LARGEST:
                 self.fail(f"padding ({before}, {after}) or kernel extent {extent} of {axis} is too large")
@@ -229,6 +296,7 @@ class Options:
         Unflipped, i = o*s + k*d - before. Flipped, the stored index k meets the sample of k' = K-1-k:
         i = o*s + (K-1-k)*d - before, so step = -d and origin = (K-1)*d - before. Padding belongs to the image either way.
         """
+        self._addressable(batch, cin, cout, size, kernel, out)
         step, origin = [], []
         for mode, i, k, d, s in zip(self.modes, size, kernel, self.dilation, self.stride, strict=True):
             before, _ = padding(mode, i, dilated(k, d), s)
@@ -238,6 +306,20 @@ class Options:
         return ConvSpec(
             batch, self.groups, cin, cout, size, kernel, out, self.stride, tuple(step), tuple(origin), self.unshared
         )
+
+    def _addressable(self, batch: int, cin: int, cout: int, size: Shape, kernel: Shape, out: Shape) -> None:
+        """Refuse what no array can hold: the other argument that is an array, or the result."""
+        shapes = {
+            "images": (batch, cin * self.groups, *size),
+            "filters": (cout * self.groups, *(out if self.unshared else ()), cin, *kernel),
+            "outputs": (batch, cout * self.groups, *out),
+        }
+        for what, shape in shapes.items():
+            if math.prod(shape) > _MOST:
+                self.fail(
+                    f"{what} of shape {shape} are too large, {math.prod(shape):.1e} numbers: no array can hold them; "
+                    f"border_mode={self.given!r} is the number of zeros at each side of an axis, or a mode"
+                )
 
     def filter_axes(self, out_name: str = "output channels", in_name: str = "input channels") -> tuple[str, ...]:
         """Names of the axes of the filters, for messages."""
@@ -268,8 +350,9 @@ def forward(
     """Spec of y = conv(x, w); variants whose arguments have other `names` pass them for the messages."""
     input, filters, input_hint, filter_hint = names
     o = Options(function, ndim, border_mode, subsample, flip, dilation, groups, unshared, stride_name)
-    check_axes(function, input, x, ("batch", "input channels", *o.axes))
-    check_axes(function, filters, w, o.filter_axes())
+    wanted = w[-ndim - 1] * o.groups if len(w) == len(o.filter_axes()) else None
+    check_axes(function, input, x, ("batch", "input channels", *o.axes), wanted)
+    check_axes(function, filters, w, o.filter_axes(), x[1] // o.groups, filters=True)
     check_hint(function, input_hint, input_shape, x)
     check_hint(function, filter_hint, filter_shape, w)
     cin, cout = o.divisible("input channels", x[1]), o.divisible("output channels", w[0])
@@ -306,6 +389,7 @@ def gradient_wrt_inputs(
     if y[1] != w[0]:
         o.fail(
             f"{argument} has {y[1]} channels but filters.shape[0] is {w[0]} (filters have shape {w}); they must be equal"
+            f"{_mended(o, argument, y, 'filters', w, 0)}"
         )
     cout, cin, kernel = o.divisible("channels of filters.shape[0]", w[0]), w[-ndim - 1], w[-ndim:]
     if min(kernel) < 1:
@@ -353,10 +437,29 @@ def gradient_wrt_weights(
     return o.spec(x[0], cin, cout, x[2:], kernel, out)
 
 
+def _mended(o: Options, x_name: str, x: Shape, w_name: str, w: Shape, axis: int) -> str:
+    """The call to write where images or filters, whose channels are on `axis`, have their axes in another order."""
+    groups = 1 if axis == 0 else o.groups
+    found = layouts.transposes(o.ndim, x, w, lambda x, w: x[1] == w[axis] * groups and w[0] % o.groups == 0)
+    if found is None or o.unshared:
+        return ""
+    call = f"{o.function}({layouts.written(x_name, found[0])}, {layouts.written(w_name, found[1])}, ...)"
+    space = ", ".join(o.axes)
+    orders = [f"(batch, {space}, channels)"] if found[0] else []
+    if found[1]:
+        orders.append(f"({space}, in, out)" if found[1][0] else f"(out, {space}, in)")
+    return f". In the order {' and '.join(orders)} of other libraries they would fit: write {call}"
+
+
 def _same_channels(o: Options, filters: str, w: Shape, other: str, x: Shape, per_group: int) -> None:
     got = w[-o.ndim - 1]
     if got != per_group:
         needed = (*w[: -o.ndim - 1], per_group, *w[-o.ndim :])
+        if mended := _mended(o, other, x, filters, w, 1):
+            o.fail(
+                f"{filters} {w} ({', '.join(o.filter_axes())}) take {got * o.groups} input channels, but {other} {x} "
+                f"(batch, input channels, {', '.join(o.axes)}) has {x[1]}{mended}; or give {filters} of shape {needed}"
+            )
         o.fail(
             f"{filters} {w} ({', '.join(o.filter_axes())}) take {got} input channels per group, but {other} {x} has {x[1]} "
             f"channels / num_groups={o.groups} = {per_group}; give {filters} of shape {needed}, or change num_groups"
@@ -384,7 +487,10 @@ def _wanted_size(
     if shape is None:
         shape = (None,) * (o.ndim + 2)
     if type(shape) is not tuple or len(shape) != o.ndim + 2:
-        o.fail(f"{name} must have {o.ndim + 2} entries (batch, channels, {', '.join(o.axes)}), got {shape!r}")
+        o.fail(
+            f"{name} must have {o.ndim + 2} entries (batch, channels, {', '.join(o.axes)}), got {shape!r}"
+            f"{_in_another_order(name, shape, 'input_dilation' if name == 'output_shape' else 'subsample')}"
+        )
     for label, given, actual in zip(("batch", "channels"), shape, leading, strict=False):
         if given is not None and given != actual:
             o.fail(f"{name} {shape} asks for {given} {label}, but {argument} and filters give {actual}")

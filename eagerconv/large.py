@@ -5,19 +5,124 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from eagerconv.autograd import rules
-from eagerconv.autograd.tape import Op
-from eagerconv.kernels_cpu import matmul, pointwise
+import numpy as np
 
-LARGE: dict[Op, Callable[..., Any]] = {
-    rules.add: pointwise.add,
-    rules.multiply: pointwise.multiply,
+from eagerconv.autograd import rules, tape
+from eagerconv.autograd.tape import Node, Op
+from eagerconv.formulas import FORMULAS
+from eagerconv.kernels_cpu import copies, formulas, matmul, pointwise, reduce, softmax
+
+Large = Callable[..., Any]
+
+
+def _first(*functions: Large) -> Large:
+    """What the first function gives that gives anything."""
+
+    def large(*arrays: Any, **others: Any) -> Any:
+        return next((found for function in functions if (found := function(*arrays, **others)) is not None), None)
+
+    return large
+
+
+def _arithmetic(same: str | None, behind: str | None, ahead: str | None, sign: int = 1) -> Large:
+    """Formulas of two arrays of the same shape, and of one with a number behind or ahead of it."""
+
+    def large(a: Any, b: Any, **others: Any) -> Any:
+        array, number = (b, a) if type(a) in _NUMBERS else (a, b)
+        if others or type(array) is not np.ndarray or array.size < pointwise.LARGE:
+            return None
+        if type(number) in _NUMBERS:
+            name = ahead if array is b else behind
+            if name is None or not abs(number) < 1 << 53:  # of which every whole one is a float64
+                return None
+            return formulas.evaluate(name, [array], (sign * float(number),))
+        if same is None or type(number) is not np.ndarray or number.shape != array.shape:
+            return None
+        return formulas.evaluate(same, [a, b])
+
+    return large
+
+
+_NUMBERS = (int, float)
+LARGE: dict[Op, Large] = {
+    rules.add: _first(pointwise.add, _arithmetic(None, "plus_number", "plus_number")),
+    rules.subtract: _first(_arithmetic("subtract", None, "number_less"), _arithmetic(None, "plus_number", None, -1)),
+    rules.multiply: _first(pointwise.multiply, _arithmetic(None, "times_number", "times_number")),
+    rules.divide: _arithmetic("divide", "over_number", None),
     rules.relu: pointwise.relu,
     rules.gate: pointwise.gate,
-    rules.sum: pointwise.sum,
+    rules.sum: reduce.sum,
+    rules.mean: reduce.mean,
+    rules.max: reduce.max,
+    rules.min: reduce.min,
     rules.matmul: matmul.matmul,
+    rules.pad: copies.pad,
+    rules.concatenate: copies.concatenate,
 }
 """For each operation a function that gives the same, or None where NumPy is as good."""
 
 for op, function in LARGE.items():
     op.large = function
+
+
+# ----- Formulas of one array -----
+
+FORMULA_LARGE = 1 << 13
+"""Elements from which on a formula's kernel is faster than NumPy's function, whose results may differ in the last place."""
+
+
+def _evaluated(name: str) -> Large:
+    def large(x: Any, **others: Any) -> Any:
+        if others or not isinstance(x, np.ndarray) or x.size < FORMULA_LARGE:
+            return None
+        return formulas.evaluate(name, [x])
+
+    return large
+
+
+def _pulled(row: Op, name: str) -> Callable[..., Any]:
+    """The pullback in one pass, where nobody will differentiate it: of cotangent and result, or cotangent and operand."""
+    usual, back = row.pull, f"{name}_back" in FORMULAS
+    formula, slot = (f"{name}_back", "ans") if back else (f"{name}_d0", "x")
+
+    def pull(op: Op, node: Node, position: int, g: Any) -> Any:
+        if not tape.is_grad_enabled() and isinstance(g.data, np.ndarray) and g.data.size >= FORMULA_LARGE:
+            found = formulas.evaluate(formula, [g.data, node.unpack(tape.SLOTS[slot], None)])
+            if found is not None:
+                return type(g)._wrap(found)
+        return usual(op, node, position, g)
+
+    return pull
+
+
+for name in ("exp", "expm1", "log", "log1p", "sqrt", "tanh", "square", "absolute", "negative"):
+    row = getattr(rules, name)
+    row.large = _evaluated(name)
+    if name not in ("exp", "negative"):  # whose rules are one product
+        row.pull = _pulled(row, name)
+
+
+# ----- Softmax -----
+
+
+def _softmax_of(name: str) -> Large:
+    return lambda x, axis=-1: softmax.forward(name, x, axis)
+
+
+def _softmax_pulled(row: Op, name: str) -> Callable[..., Any]:
+    usual = row.pull
+
+    def pull(op: Op, node: Node, position: int, g: Any) -> Any:
+        if not tape.is_grad_enabled():
+            y = node.unpack(tape.SLOTS["ans"], None)
+            found = softmax.backward(name, g.data, y, node.params.get("axis", -1))
+            if found is not None:
+                return type(g)._wrap(found)
+        return usual(op, node, position, g)
+
+    return pull
+
+
+for name in ("softmax", "log_softmax"):
+    row = getattr(rules, name)
+    row.large, row.pull = _softmax_of(name), _softmax_pulled(row, name)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from eagerconv import algorithms, geometry
-from eagerconv.functional.conv import BorderMode, Ints, ShapeHint, array, per_channel, refuse_keywords, solve
+from eagerconv.functional.conv import HINTS, BorderMode, Ints, ShapeHint, array, per_channel, refuse_keywords, solve
 from eagerconv.functional.conv import forward as of_forward
 from eagerconv.functional.conv_docs import described
 from eagerconv.functional.shapes import border_mode_to_pad
@@ -79,7 +79,7 @@ _TEXTS = {
         Accepted and not needed: cuDNN's own algorithm is chosen for each problem.""",
 }
 
-_OLD_HINTS = {"unroll_batch", "unroll_kern", "unroll_patch", "openmp", "verbose", "version", "direction_hint"}
+_OLD_HINTS = HINTS | {"direction_hint"}
 
 _RETURNS = """\
     Tensor
@@ -258,7 +258,8 @@ def signal_conv2d(
     (5, 7, 7)
     """
     function = "signal_conv2d"
-    refuse_keywords(function, {name: value for name, value in kargs.items() if name not in _OLD_HINTS})
+    if kargs:
+        refuse_keywords(function, kargs, _OLD_HINTS)
     x, w = array(function, "input", input), array(function, "filters", filters)
     for name, a, hint_name, hint in (
         ("input", x, "image_shape", image_shape),
@@ -300,7 +301,8 @@ def nnet_conv2d(
     (2, 4, 11, 11)
     """
     function = "nnet_conv2d"
-    refuse_keywords(function, {name: value for name, value in kargs.items() if name not in _OLD_HINTS})
+    if kargs:
+        refuse_keywords(function, kargs, _OLD_HINTS)
     _one_of(function, "border_mode", border_mode, ("valid", "full"))
     hints = {"image_shape": image_shape, "filter_shape": filter_shape}
     return _forward(function, 2, {"input": input, "filters": filters}, border_mode, subsample, flip=True, hints=hints)

@@ -12,9 +12,9 @@ from eagerconv.tensor import Axis, Tensor, asarray
 from eagerconv.wrapping import apply, documented
 
 __all__ = [
-    "EighResult", "QRResult", "SVDResult", "SlogdetResult",
-    "cholesky", "cross", "det", "diagonal", "eigh", "eigvalsh", "inv", "matmul", "matrix_norm", "matrix_power",
-    "matrix_rank", "matrix_transpose", "outer", "pinv", "qr", "slogdet", "solve", "svd", "svdvals", "tensordot",
+    "EigResult", "EighResult", "QRResult", "SVDResult", "SlogdetResult",
+    "cholesky", "cross", "det", "diagonal", "eig", "eigh", "eigvals", "eigvalsh", "inv", "matmul", "matrix_norm",
+    "matrix_power", "matrix_rank", "matrix_transpose", "outer", "pinv", "qr", "slogdet", "solve", "svd", "svdvals", "tensordot",
     "trace", "vecdot", "vector_norm",
 ]  # fmt: skip
 
@@ -22,6 +22,13 @@ _MATRIX = "array_like, shape (..., m, n)\n    A matrix, or a stack of them."
 _SQUARE = "array_like, shape (..., n, n)\n    A square matrix, or a stack of them."
 _HERMITIAN = "array_like, shape (..., n, n)\n    Symmetric or Hermitian; only the lower triangle is looked at."
 _VECTORS = "int\n    The axis of the vectors."
+
+
+class EigResult(NamedTuple):
+    """What `eig` gives."""
+
+    eigenvalues: Tensor
+    eigenvectors: Tensor
 
 
 class EighResult(NamedTuple):
@@ -286,6 +293,33 @@ def svdvals(x: Any, /) -> Tensor:
     tensor([4., 3.], dtype=float64)
     """
     return cast(Tensor, apply(np.linalg.svdvals, asarray(x)))
+
+
+@documented(
+    x=_SQUARE, returns="(eigenvalues, eigenvectors), each a complex Tensor\n    In no order; vectors in columns."
+)
+def eig(x: Any, /) -> EigResult:
+    """Eigenvalues and eigenvectors of any square matrix.
+
+    >>> eig([[0.0, 1.0], [-1.0, 0.0]]).eigenvalues
+    tensor([0.+1.j, 0.-1.j], dtype=complex128)
+    """
+    return EigResult(*(_complex(part) for part in apply(np.linalg.eig, asarray(x))))
+
+
+@documented(x=_SQUARE, returns="complex Tensor\n    In no order.")
+def eigvals(x: Any, /) -> Tensor:
+    """Eigenvalues of any square matrix.
+
+    >>> eigvals([[2.0, 1.0], [0.0, 3.0]])
+    tensor([2.+0.j, 3.+0.j], dtype=complex128)
+    """
+    return _complex(apply(np.linalg.eigvals, asarray(x)))
+
+
+def _complex(x: Any) -> Tensor:
+    """NumPy gives real numbers where no eigenvalue is complex: the dtype should not depend on the values."""
+    return cast(Tensor, x.astype(np.result_type(x.dtype, np.complex64)))
 
 
 @documented(x=_HERMITIAN, returns="(eigenvalues, eigenvectors), each a Tensor\n    Smallest first; vectors in columns.")

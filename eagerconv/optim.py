@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from eagerconv import tree
 from eagerconv.arguments import number
+from eagerconv.fused import update
 from eagerconv.tensor import Tensor, asarray
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "RMSProp", "clip_by_norm", "clip_by_value"]
@@ -22,7 +24,10 @@ class Optimizer:
 
     def __init__(self, params: Any, lr: Rate, **settings: tuple[float, float, float]) -> None:
         branches = isinstance(params, (Tensor, dict, list, tuple))
-        self.params, self.structure = tree.flatten(params if branches else list(params))
+        leaves, self.structure = tree.flatten(params if branches else list(params))
+        self.params: list[Any] = list({id(p): p for p in leaves}.values())  # one that stands twice is stepped once
+        places = {id(p): i for i, p in enumerate(self.params)}
+        self._places = [places[id(p)] for p in leaves]
         for i, p in enumerate(self.params):
             if not isinstance(p, Tensor) or not p.requires_grad or not p.is_leaf:
                 raise ValueError(
@@ -43,29 +48,57 @@ class Optimizer:
             p.grad = None
 
     def step(self, grads: Any = None) -> None:
-        """Change every parameter that has a gradient.
+        """Change every parameter that has a gradient; one that stands in the tree several times, once.
 
         Parameters
         ----------
         grads : tree of Tensors, optional
-            Gradients in the form of the parameters, as `func.grad` returns them; None in it for none. Default: what
+            Gradients in the form of the parameters, as `func.grad` returns them; None in it for none. Those of a parameter
+            that stands in the tree several times are added, if they are not one Tensor, as its `.grad` is. Default: what
             `backward` left in `.grad`.
 
         Raises
         ------
         ValueError
             If a gradient has not the shape of its parameter, or the tree another form.
+
+        Warns
+        -----
+        UserWarning
+            If no parameter has a gradient, so that nothing changes.
         """
-        given = [p.grad for p in self.params] if grads is None else tree.flatten_as(self.structure, grads, "grads")
+        given = [[p.grad] for p in self.params] if grads is None else self._gradients(grads)
+        found = [self._fitting(i, [g for g in several if g is not None]) for i, several in enumerate(given)]
+        if found and all(g is None for g in found):
+            warnings.warn(
+                "step: no parameter has a gradient, so nothing changes. Is backward() called before, on a loss of the very "
+                "Tensors the optimiser was given? After p['w'] = ... or a copy of the parameters they are others: make a new "
+                "optimiser of those, or write to the old ones, as in `with no_grad(): p['w'][...] = value`",
+                stacklevel=2,
+            )
         rate = self.lr(self.steps) if callable(self.lr) else self.lr
-        for i, (p, g, state) in enumerate(zip(self.params, given, self.state, strict=True)):
+        for p, g, state in zip(self.params, found, self.state, strict=True):
             if g is None:
                 continue
-            if g.shape != p.shape:
-                raise ValueError(f"step: the gradient of params[{i}] must have its shape {p.shape}, not {g.shape}")
             self.update(_as_real(p.data), _as_real(asarray(g).data), state, rate)
             p._version[0] += 1
         self.steps += 1
+
+    def _gradients(self, grads: Any) -> list[list[Any]]:
+        """The gradients of each parameter from a tree of them: one of each place where it stands, if they are not the same."""
+        found: list[dict[int, Any]] = [{} for _ in self.params]
+        for i, g in zip(self._places, tree.flatten_as(self.structure, grads, "grads"), strict=True):
+            found[i][id(g)] = g
+        return [list(several.values()) for several in found]
+
+    def _fitting(self, i: int, several: list[Any]) -> Any:
+        """The sum of the gradients of params[i], None of none."""
+        for g in several:
+            if g.shape != self.params[i].shape:
+                raise ValueError(
+                    f"step: the gradient of params[{i}] must have its shape {self.params[i].shape}, not {g.shape}"
+                )
+        return sum(several[1:], several[0]) if several else None
 
     def update(self, p: Any, g: Any, state: dict[str, Any], lr: float) -> None:
         """Change the array `p`, whose gradient is `g`, in place; `state` is kept from step to step."""
@@ -149,16 +182,15 @@ class SGD(Optimizer):
 
     def update(self, p: Any, g: Any, state: dict[str, Any], lr: float) -> None:
         """One step."""
-        if self.weight_decay:
-            g = g + self.weight_decay * p
-        if self.momentum:
-            if "velocity" not in state:
-                state["velocity"] = g.copy()
-            else:
-                state["velocity"] *= self.momentum
-                state["velocity"] += g
-            g = g + self.momentum * state["velocity"] if self.nesterov else state["velocity"]
-        p -= lr * g
+        numbers = (lr, self.weight_decay)
+        if not self.momentum:
+            update("sgd", [p], [g], numbers)
+            return
+        if "velocity" not in state:
+            state["velocity"] = np.zeros_like(p)
+        update(
+            "sgd_nesterov" if self.nesterov else "sgd_momentum", [p, state["velocity"]], [g], (*numbers, self.momentum)
+        )
 
 
 class Adam(Optimizer):
@@ -212,27 +244,18 @@ class Adam(Optimizer):
             raise TypeError(f"betas must be two numbers in [0, 1), not {betas!r}")
         super().__init__(params, lr, **limits, beta1=(betas[0], 0, 1), beta2=(betas[1], 0, 1))
         self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
+        self.decoupled = 0.0
 
     def update(self, p: Any, g: Any, state: dict[str, Any], lr: float) -> None:
         """One step."""
-        if self.weight_decay:
-            g = g + self.weight_decay * p
         if not state:
             state.update(step=0, mean=np.zeros_like(p), square=np.zeros_like(p))
         state["step"] += 1
         b1, b2 = self.betas
-        mean, square = state["mean"], state["square"]
-        work = np.empty_like(mean)  # the only array made here: memory is what a step waits for
-        mean += np.multiply(np.subtract(g, mean, out=work), 1 - b1, out=work)
-        square *= b2
-        square += np.multiply(np.multiply(g, g, out=work), 1 - b2, out=work)
         # Both means began at zero: divide by the share of the weights they have seen.
-        np.sqrt(square, out=work)
-        work /= math.sqrt(1 - b2 ** state["step"])
-        work += self.eps
-        np.divide(mean, work, out=work)
-        work *= lr / (1 - b1 ** state["step"])
-        p -= work
+        rate, root = lr / (1 - b1 ** state["step"]), math.sqrt(1 - b2 ** state["step"])
+        numbers = (rate, self.weight_decay, 1 - lr * self.decoupled, 1 - b1, b2, 1 - b2, root, self.eps)
+        update("adam", [p, state["mean"], state["square"]], [g], numbers)
 
 
 class AdamW(Adam):
@@ -265,11 +288,6 @@ class AdamW(Adam):
     ) -> None:
         super().__init__(params, lr, betas, eps, 0.0)
         self.decoupled = number("weight_decay", weight_decay, "[0, inf)")
-
-    def update(self, p: Any, g: Any, state: dict[str, Any], lr: float) -> None:
-        """One step."""
-        p *= 1 - lr * self.decoupled
-        super().update(p, g, state, lr)
 
 
 class RMSProp(Optimizer):
@@ -330,24 +348,12 @@ class RMSProp(Optimizer):
 
     def update(self, p: Any, g: Any, state: dict[str, Any], lr: float) -> None:
         """One step."""
-        if self.weight_decay:
-            g = g + self.weight_decay * p
         if not state:
             names = ["square"] + ["mean"] * self.centered + ["velocity"] * bool(self.momentum)
             state.update({name: np.zeros_like(p) for name in names})
-        square = state["square"]
-        square *= self.alpha
-        square += (1 - self.alpha) * g * g
-        scale = square
-        if self.centered:
-            state["mean"] += (1 - self.alpha) * (g - state["mean"])
-            scale = square - state["mean"] ** 2
-        step = g / (np.sqrt(scale) + self.eps)
-        if self.momentum:
-            state["velocity"] *= self.momentum
-            state["velocity"] += step
-            step = state["velocity"]
-        p -= lr * step
+        name = "rmsprop" + "_centered" * self.centered + "_moving" * bool(self.momentum)
+        numbers = (lr, self.weight_decay, self.alpha, 1 - self.alpha, self.eps, self.momentum)
+        update(name, [p, *state.values()], [g], numbers)
 
 
 def clip_by_norm(grads: Any, max_norm: float) -> tuple[Any, float]:
@@ -384,7 +390,8 @@ def clip_by_norm(grads: Any, max_norm: float) -> tuple[Any, float]:
     ({'w': tensor([0.6, 0.8], dtype=float64)}, 5.0)
     """
     max_norm = number("clip_by_norm: max_norm", max_norm, "(0, inf]")
-    squares = [float(np.sum(np.square(_as_real(g.data), dtype=np.float64))) for g in tree.leaves(grads)]
+    once = {id(g): g for g in tree.leaves(grads)}.values()  # that of a tied parameter stands at each of its places
+    squares = [float(np.sum(np.square(_as_real(g.data), dtype=np.float64))) for g in once]
     norm = math.sqrt(math.fsum(squares)) if all(map(math.isfinite, squares)) else sum(squares)
     return (grads if norm <= max_norm else tree.map(lambda g: g * (max_norm / norm), grads)), norm
 

@@ -83,6 +83,17 @@ class Request:
         """
         return _typical(self)
 
+    @property
+    def products(self) -> int:
+        """The most products that are added up in one number of the result."""
+        spec = self.spec
+        terms = {
+            "y": spec.cin * prod(spec.kernel),
+            "x": spec.cout * prod(spec.kernel),
+            "w": spec.batch * prod(spec.out),
+        }
+        return terms[self.slot]
+
     def contiguous(self, images: int, threads: int) -> Request:
         """The same of so many images and threads, for operands that are contiguous in memory."""
         spec = replace(self.spec, batch=images)
@@ -116,10 +127,8 @@ def range_of(request: Request, growth: float, loss: float) -> Range:
     tiny * eps. If for each product of a sum `loss` such roundings at most reach the result, multiplied by max|a|, sum|b| or
     one, they are less than one unit in the last place of max|a| * sum|b| from 4 * loss * tiny per product on.
     """
-    spec = request.spec
-    products = {"y": spec.cin * prod(spec.kernel), "x": spec.cout * prod(spec.kernel), "w": spec.batch * prod(spec.out)}
     limits = np.finfo(request.dtype)
-    return Range(4 * loss * products[request.slot] * float(limits.tiny), float(limits.max) / (2 * growth))
+    return Range(4 * loss * request.products * float(limits.tiny), float(limits.max) / (2 * growth))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -55,7 +55,8 @@ def save(path: str | os.PathLike[str], tree: Any) -> None:
         Usually ending in ".safetensors".
     tree : tree
         Dicts with names for keys, lists and tuples, of Tensors, arrays, numbers, strings, None and
-        `numpy.random.Generator`s: parameters, `optimizer.state_dict()`, the number of the epoch.
+        `numpy.random.Generator`s: parameters, `optimizer.state_dict()`, the number of the epoch. What stands in it several
+        times, as tied weights do, is written once, and `load` gives one object for all places.
 
     Raises
     ------
@@ -64,7 +65,7 @@ def save(path: str | os.PathLike[str], tree: Any) -> None:
     TypeError
         For anything else in the tree, arrays of dtypes that the format does not know included.
     ValueError
-        For a key that is empty or has a dot in it.
+        For an empty key, or two leaves of one path, such as those of {"a.b": x, "a": {"b": y}}.
 
     Examples
     --------
@@ -75,9 +76,11 @@ def save(path: str | os.PathLike[str], tree: Any) -> None:
     ...     load(f"{folder}/run.safetensors")
     {'params': {'w': tensor([1., 2.], dtype=float64)}, 'epoch': 3}
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"save: path must be a path, not {type(path).__name__}; write save(path, tree)")
     numpy = _safetensors()
     arrays: dict[str, Any] = {}
-    form = _describe(tree, "", arrays)
+    form = _describe(tree, "", arrays, {})
     metadata = {"format": FORMAT, "tree": json.dumps(form)}
     part = f"{os.fspath(path)}.part"
     try:
@@ -122,7 +125,7 @@ def load(path: str | os.PathLike[str]) -> Any:
             metadata = file.metadata() or {}
         form = metadata.get("format", "")
         if form == FORMAT:
-            return _build(json.loads(metadata.get("tree", "")), "", arrays)
+            return _build(json.loads(metadata.get("tree", "")), "", arrays, {})
         if form.startswith(FORMAT.rstrip("0123456789")):
             raise ValueError(f"its format is {form!r}, and this version of eagerconv reads {FORMAT!r}")
     except RecursionError:
@@ -147,19 +150,23 @@ def _read(file: Any, key: str) -> Any:
     return array
 
 
-def _describe(value: Any, path: str, arrays: dict[str, Any]) -> Any:
-    """The JSON of a tree; its arrays are put beside it under their paths."""
+def _describe(value: Any, path: str, arrays: dict[str, Any], paths: dict[int, str]) -> Any:
+    """The JSON of a tree; its arrays are put beside it under their paths, which `paths` tells of those so far."""
     if isinstance(value, dict):
         for key in value:
-            if not isinstance(key, str) or not key or "." in key or (key == "__metadata__" and not path):
+            if not isinstance(key, str) or not key or (key == "__metadata__" and not path):
                 raise ValueError(
-                    f"save: keys must be strings without a dot, neither empty nor '__metadata__', which the format keeps for "
-                    f"itself, not {key!r} in {path or 'the tree'}"
+                    f"save: keys must be strings, neither empty nor '__metadata__', which the format keeps for itself, not "
+                    f"{key!r} in {path or 'the tree'}"
                 )
-        return {"dict": {key: _describe(v, _join(path, key), arrays) for key, v in value.items()}}
+        return {"dict": {key: _describe(v, _join(path, key), arrays, paths) for key, v in value.items()}}
     if type(value) in (list, tuple):
-        parts = [_describe(v, _join(path, i), arrays) for i, v in enumerate(value)]
+        parts = [_describe(v, _join(path, i), arrays, paths) for i, v in enumerate(value)]
         return {type(value).__name__: parts}
+    if id(value) in paths:
+        return {"same": paths[id(value)]}
+    if isinstance(value, (Tensor, np.ndarray, np.random.Generator)):
+        paths[id(value)] = path
     if isinstance(value, (Tensor, np.ndarray)):
         array = value.to("cpu").data if isinstance(value, Tensor) else value
         name = path or "tensor"
@@ -168,8 +175,9 @@ def _describe(value: Any, path: str, arrays: dict[str, Any]) -> Any:
                 f"save: {path or 'the tree'} is of dtype {array.dtype}, which cannot be saved; convert it, as in "
                 "x.astype('float32')"
             )
-        # What the format does not know travels as bytes of a width that it knows.
-        arrays[name] = _plain(array)
+        if name in arrays:
+            raise ValueError(f"save: two leaves have the path {name!r}, by which files name them; rename a key")
+        arrays[name] = _plain(array)  # what the format does not know travels as pairs of numbers that it knows
         leaf = {"name": name, "dtype": array.dtype.name, "shape": array.shape}
         return {"tensor": {**leaf, "grad": value.requires_grad}} if isinstance(value, Tensor) else {"array": leaf}
     if isinstance(value, np.random.Generator):
@@ -189,7 +197,7 @@ def _plain(array: Any) -> Any:
     array = np.asarray(array, array.dtype.newbyteorder("="), order="C")
     if array.dtype.kind == "c":
         return array.reshape(-1).view(array.real.dtype).reshape(*array.shape, 2)
-    return array.view(np.uint16) if array.dtype.name == "bfloat16" else array
+    return array
 
 
 def _generator_state(bits: Any, path: str) -> Any:
@@ -202,26 +210,29 @@ def _generator_state(bits: Any, path: str) -> Any:
     return json.loads(json.dumps(bits.state, default=np.ndarray.tolist))
 
 
-def _build(form: Any, path: str, arrays: dict[str, Any]) -> Any:
-    """The tree of its JSON, of which nothing is believed; arrays are taken out as they are used."""
+def _build(form: Any, path: str, arrays: dict[str, Any], made: dict[str, Any]) -> Any:
+    """The tree of its JSON, of which nothing is believed; arrays are taken out as leaves are made of them."""
     if type(form) is not dict or len(form) != 1:
         raise ValueError(f"{_place(path)} is no branch or leaf of a tree, but {_shown(form)}")
     ((kind, content),) = form.items()
     if kind == "dict" and type(content) is dict:
-        return {key: _build(v, _join(path, key), arrays) for key, v in content.items()}
+        return {key: _build(v, _join(path, key), arrays, made) for key, v in content.items()}
     if kind in ("list", "tuple") and type(content) is list:
-        parts = [_build(v, _join(path, i), arrays) for i, v in enumerate(content)]
+        parts = [_build(v, _join(path, i), arrays, made) for i, v in enumerate(content)]
         return parts if kind == "list" else tuple(parts)
     if kind == "value" and (content is None or isinstance(content, (bool, int, float, str))):
         return content
     if kind == "generator" and type(content) is dict:
-        return _generator(content, path)
+        return made.setdefault(path, _generator(content, path))
     if kind in ("tensor", "array") and type(content) is dict:
         array = _array(content, path, arrays)
         grad = content.get("grad", False)
         if type(grad) is not bool or (grad and not inexact(array.dtype)):
             raise ValueError(f"{_place(path)} of dtype {array.dtype} cannot have grad={_shown(grad)}")
-        return array if kind == "array" else tensor(array, requires_grad=grad)  # where new tensors go
+        leaf = array if kind == "array" else tensor(array, requires_grad=grad)  # where new tensors go
+        return made.setdefault(path, leaf)
+    if kind == "same" and type(content) is str and content in made:
+        return made[content]
     raise ValueError(f"{_place(path)} is no branch or leaf of a tree, but {_shown(form)}")
 
 
@@ -234,7 +245,9 @@ def _array(leaf: dict[str, Any], path: str, arrays: dict[str, Any]) -> Any:
     if type(dtype) is not str or dtype not in (*DTYPES.values(), "complex128"):
         raise ValueError(f"{_place(path)} is to be of dtype {_shown(dtype)}, which cannot be loaded")
     wanted = np.dtype(_bfloat16() if dtype == "bfloat16" else dtype)
-    plain = {"complex64": np.float32, "complex128": np.float64, "bfloat16": np.uint16}.get(dtype, wanted)
+    plain = {"complex64": np.float32, "complex128": np.float64}.get(dtype, wanted)
+    if dtype == "bfloat16" and array.dtype == np.uint16:  # of old
+        array = array.view(wanted)
     stored = [*shape, *[2] * (wanted.kind == "c")] if type(shape) is list else []
     if (
         array.dtype != plain or type(shape) is not list or list(array.shape) not in (stored, [1, *stored])

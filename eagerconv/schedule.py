@@ -1,10 +1,11 @@
-"""Schedules of the learning rate: functions from the number of steps done to the rate of the next."""
+"""Schedules of the learning rate: functions from the number of steps done to the rate of the next, which can be pickled."""
 
 from __future__ import annotations
 
 import bisect
 import math
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from eagerconv.arguments import number, whole
@@ -29,10 +30,16 @@ def step(lr: float, at: int | Sequence[int], factor: float = 0.1) -> Schedule:
     lr, factor = number("step: lr", lr, "[0, inf)"), number("step: factor", factor, "[0, inf)")
     given: Any = at
     if isinstance(given, str) or not isinstance(given, Iterable):
-        every = whole("step: at", given, 1)
-        return lambda n: float(lr * factor ** (n // every))
-    places = sorted(whole("step: at", place, 0) for place in given)
-    return lambda n: float(lr * factor ** bisect.bisect_right(places, n))
+        return partial(_every, lr, factor, whole("step: at", given, 1))
+    return partial(_at, lr, factor, sorted(whole("step: at", place, 0) for place in given))
+
+
+def _every(lr: float, factor: float, every: int, n: int) -> float:
+    return float(lr * factor ** (n // every))
+
+
+def _at(lr: float, factor: float, places: list[int], n: int) -> float:
+    return float(lr * factor ** bisect.bisect_right(places, n))
 
 
 def exponential(lr: float, steps: int, end: float) -> Schedule:
@@ -45,8 +52,11 @@ def exponential(lr: float, steps: int, end: float) -> Schedule:
     [1.0, 0.5, 0.25, 0.125]
     """
     lr, end = number("exponential: lr", lr, "(0, inf)"), number("exponential: end", end, "(0, inf)")
-    whole("exponential: steps", steps, 1)
-    return lambda n: float(lr * (end / lr) ** (n / steps))
+    return partial(_exponential, lr, whole("exponential: steps", steps, 1), end)
+
+
+def _exponential(lr: float, steps: int, end: float, n: int) -> float:
+    return float(lr * (end / lr) ** (n / steps))
 
 
 def cosine(lr: float, steps: int, end: float = 0.0) -> Schedule:
@@ -63,8 +73,11 @@ def cosine(lr: float, steps: int, end: float = 0.0) -> Schedule:
     [1.0, 0.5, 0.0, 0.0]
     """
     lr, end = number("cosine: lr", lr, "[0, inf)"), number("cosine: end", end, "[0, inf)")
-    whole("cosine: steps", steps, 1)
-    return lambda n: _wave(lr, end, min(n, steps) / steps)
+    return partial(_cosine, lr, whole("cosine: steps", steps, 1), end)
+
+
+def _cosine(lr: float, steps: int, end: float, n: int) -> float:
+    return _wave(lr, end, min(n, steps) / steps)
 
 
 def warm_up(schedule: float | Schedule, steps: int) -> Schedule:
@@ -80,10 +93,16 @@ def warm_up(schedule: float | Schedule, steps: int) -> Schedule:
     >>> [round(rate(n), 6) for n in (0, 1, 3, 4, 9, 14)]
     [0.25, 0.5, 1.0, 1.0, 0.5, 0.0]
     """
-    whole("warm_up: steps", steps, 1)
     rate = schedule if callable(schedule) else number("warm_up: schedule", schedule, "[0, inf)")
-    follow = rate if callable(rate) else (lambda n: rate)
-    return lambda n: follow(0) * (n + 1) / steps if n < steps else follow(n - steps)
+    return partial(_warm_up, rate if callable(rate) else partial(_constant, rate), whole("warm_up: steps", steps, 1))
+
+
+def _constant(lr: float, n: int) -> float:
+    return lr
+
+
+def _warm_up(follow: Schedule, steps: int, n: int) -> float:
+    return follow(0) * (n + 1) / steps if n < steps else follow(n - steps)
 
 
 def one_cycle(lr: float, steps: int, rise: float = 0.3, start: float = 1 / 25, end: float = 1e-4) -> Schedule:
@@ -116,15 +135,14 @@ def one_cycle(lr: float, steps: int, rise: float = 0.3, start: float = 1 / 25, e
     """
     lr, rise = number("one_cycle: lr", lr, "[0, inf)"), number("one_cycle: rise", rise, "[0, 1]")
     start, end = number("one_cycle: start", start, "[0, inf)"), number("one_cycle: end", end, "[0, inf)")
-    top = rise * whole("one_cycle: steps", steps, 1) - 1
+    return partial(_one_cycle, lr, whole("one_cycle: steps", steps, 1), rise, start, end)
 
-    def rate(n: int) -> float:
-        n = min(n, steps - 1)
-        if n <= top:
-            return _wave(start * lr, lr, n / top if top else 1)  # a rise of one step is at the top
-        return _wave(lr, start * end * lr, (n - top) / (steps - 1 - top))
 
-    return rate
+def _one_cycle(lr: float, steps: int, rise: float, start: float, end: float, n: int) -> float:
+    n, top = min(n, steps - 1), rise * steps - 1
+    if n <= top:
+        return _wave(start * lr, lr, n / top if top else 1)  # a rise of one step is at the top
+    return _wave(lr, start * end * lr, (n - top) / (steps - 1 - top))
 
 
 def _wave(a: float, b: float, share: float) -> float:

@@ -20,6 +20,14 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 
+def refuse_operand(name: str, given: tuple[Any, ...]) -> None:
+    """Raise where a block without arguments was given some: the function that it decorates without parentheses, say."""
+    if given:
+        raise TypeError(
+            f"{name} takes no argument, not {given[0]!r}; to decorate a function write @{name}(), with parentheses"
+        )
+
+
 class Frame(Generic[T]):
     """One block that holds, the value inside of it, and the frame of the block outside of it."""
 

@@ -10,7 +10,7 @@ Per spatial axis, output index o, kernel index k and input index i of the trilin
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Literal
 
@@ -80,6 +80,33 @@ class ConvSpec:
     def macs(self) -> int:
         """Multiplications of the trilinear form, those with padding counted."""
         return math.prod((self.batch, self.groups, self.cin, self.cout, *self.kernel, *self.out))
+
+    @property
+    def met(self) -> tuple[range, ...]:
+        """The taps of each axis from the first to the last that can meet the image; the others see padding alone.
+
+        Tap k is at k*step + origin in the first window and (out-1)*stride farther in the last: they must not both lie before
+        the image, nor both behind it.
+        """
+        found = []
+        for size, kernel, out, s, d, p in zip(
+            self.size, self.kernel, self.out, self.stride, self.step, self.origin, strict=True
+        ):
+            low, high = -p - (out - 1) * s, size - 1 - p  # of k*step
+            first, last = (-(-low // d), high // d) if d > 0 else (-(high // -d), low // d)
+            met = range(max(first, 0), min(last + 1, kernel))
+            found.append(met or range(1))  # none at all: one tap, as there must be one, whose sums are empty
+        return tuple(found)
+
+    def taps(self, some: tuple[range, ...]) -> ConvSpec:
+        """The same convolution with these taps of each axis alone."""
+        axes = list(zip(some, self.step, self.origin, strict=True))
+        return replace(
+            self,
+            kernel=tuple(map(len, some)),
+            step=tuple(d if len(k) > 1 else 1 for k, d, _ in axes),
+            origin=tuple(p + k.start * d for k, d, p in axes),
+        )
 
     @property
     def features(self) -> frozenset[str]:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import os
 import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from numbers import Real
 from typing import Any, SupportsIndex, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from eagerconv import devices, dispatch
-from eagerconv.autograd import rules, tape
+from eagerconv.autograd import rules, tape, views
 from eagerconv.autograd.tape import Node, Traced
 from eagerconv.devices import DEVICES
+from eagerconv.mistakes import border, explain, place, refuse_missing, shorten
+from eagerconv.vocabulary import METHODS
 
 __all__ = ["Axis", "Tensor", "asarray", "tensor"]
 
@@ -38,6 +42,7 @@ _bitwise_xor = dispatch.row(np.bitwise_xor)
 _left_shift = dispatch.row(np.left_shift)
 _right_shift = dispatch.row(np.right_shift)
 _negative = dispatch.row(np.negative)
+_positive = dispatch.row(np.positive)
 _absolute = dispatch.row(np.absolute)
 _invert = dispatch.row(np.invert)
 _equal = dispatch.row(np.equal)
@@ -52,11 +57,57 @@ def _method(function: Callable[..., Any], doc: str) -> Callable[..., Any]:
     """A method of a tensor that is a function of NumPy, of the same name and arguments."""
 
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Any:
-        return dispatch.call(function, (self, *args), kwargs, Tensor)
+        try:
+            return dispatch.call(function, (self, *args), kwargs, Tensor)
+        except Exception as error:
+            if isinstance(error, TypeError):
+                explain(error, function.__name__, function, args, kwargs)
+            shorten(error)
+            raise
 
     method.__name__ = function.__name__
     method.__doc__ = doc
     return method
+
+
+def _operators(row: Callable[..., Any]) -> tuple[Callable[[Tensor, Any], Tensor], Callable[[Tensor, Any], Tensor]]:
+    """The operator with a tensor before it, and with one behind it."""
+
+    def before(self: Tensor, other: Any) -> Any:
+        return row(self, other) if type(other) in _OURS else _beside(row, other, self, other)
+
+    def behind(self: Tensor, other: Any) -> Any:
+        return row(other, self) if type(other) in _OURS else _beside(row, other, other, self)
+
+    return before, behind
+
+
+def _comparison(row: Callable[..., Any], without: bool) -> Callable[[Tensor, Any], Tensor]:
+    """The operator == or !=, whose answer is `without` beside what no number can be compared with, such as a word."""
+
+    def method(self: Tensor, other: Any) -> Any:
+        if type(other) in _OURS:
+            return row(self, other)
+        try:
+            return _beside(row, other, self, other)
+        except TypeError:
+            return Tensor._wrap(np.full_like(self.data, without, dtype=bool))
+
+    return method
+
+
+def _beside(row: Callable[..., Any], stranger: Any, x: Any, y: Any) -> Any:
+    """What an operator gives where one operand, `stranger`, is of a class that is not ours."""
+    if _stands_back(stranger):
+        return NotImplemented
+    if isinstance(stranger, Real):  # a Fraction, which NumPy keeps as an object
+        x, y = (float(v) if v is stranger else v for v in (x, y))
+    out = row(x, y)
+    if out.dtype.kind == "O":
+        raise TypeError(
+            f"a {type(stranger).__name__} is no number that a tensor can meet; convert it first, as by float()"
+        )
+    return out
 
 
 _accumulating = threading.RLock()  # several threads may add to the gradient of one leaf
@@ -77,7 +128,7 @@ class Tensor(Traced):
     Made by `tensor` (copies) and `asarray` (shares memory). Operations run at once; those on tensors that require a
     gradient are recorded, and `backward` fills the `.grad` of the leaves. In-place changes (`x[...] = v`, `x += v`)
     write to the memory when nothing is being recorded for x or v. When something is, x is given a new array instead, so
-    what was recorded stays true; views taken of x before keep the old values.
+    what was recorded stays true, and all Tensors that show its memory follow: its views, and what it is a view of.
 
     Examples
     --------
@@ -92,7 +143,6 @@ class Tensor(Traced):
     __array_priority__ = 1000.0  # to libraries without the protocols below: ours decides
     __hash__ = object.__hash__
 
-    data: Any
     grad: Tensor | None
 
     # ----- What it is -----
@@ -100,42 +150,42 @@ class Tensor(Traced):
     @property
     def shape(self) -> tuple[int, ...]:
         """The length of each axis."""
-        return cast(tuple[int, ...], self.data.shape)
+        return cast(tuple[int, ...], self._data.shape)
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """The NumPy dtype of the elements."""
-        return cast("np.dtype[Any]", self.data.dtype)
+        return cast("np.dtype[Any]", self._data.dtype)
 
     @property
     def ndim(self) -> int:
         """The number of axes."""
-        return cast(int, self.data.ndim)
+        return cast(int, self._data.ndim)
 
     @property
     def size(self) -> int:
         """The number of elements."""
-        return cast(int, self.data.size)
+        return cast(int, self._data.size)
 
     @property
     def itemsize(self) -> int:
         """The bytes of one element."""
-        return cast(int, self.data.itemsize)
+        return cast(int, self._data.itemsize)
 
     @property
     def strides(self) -> tuple[int, ...]:
         """The bytes from one element to the next along each axis."""
-        return cast(tuple[int, ...], self.data.strides)
+        return cast(tuple[int, ...], self._data.strides)
 
     @property
     def nbytes(self) -> int:
         """The bytes of all elements."""
-        return cast(int, self.data.nbytes)
+        return cast(int, self._data.nbytes)
 
     @property
     def device(self) -> str:
         """Where the data lives: "cpu" for a NumPy array, "cuda" for one of CuPy's."""
-        return devices.of(self.data) or "cpu"
+        return devices.of(self._data) or "cpu"
 
     @property
     def is_leaf(self) -> bool:
@@ -162,11 +212,15 @@ class Tensor(Traced):
                 "convert it first, as in x.astype('float32')"
             )
         self._node = Node.leaf(self) if value else None
+        views.cut(self)  # a leaf has no history, not even that of changes to what it is a view of
 
     def __repr__(self) -> str:
-        text = np.array2string(devices.move(self.data, "cpu"), separator=", ", prefix="tensor(")
+        text = np.array2string(devices.move(self._data, "cpu"), separator=", ", prefix="tensor(")
         tail = f", dtype={self.dtype.name}" + (f", device={self.device!r}" if self.device != "cpu" else "")
         return f"tensor({text}{tail}{', requires_grad=True' if self.requires_grad else ''})"
+
+    def __dir__(self) -> list[str]:
+        return [name for name in super().__dir__() if not isinstance(vars(Tensor).get(name), _Elsewhere)]
 
     def __len__(self) -> int:
         if not self.ndim:
@@ -177,7 +231,7 @@ class Tensor(Traced):
         return (self[i] for i in range(len(self)))
 
     def __bool__(self) -> bool:
-        return bool(self.data)
+        return bool(self._data)
 
     def __float__(self) -> float:
         return float(self.item())
@@ -195,7 +249,20 @@ class Tensor(Traced):
         return cast(SupportsIndex, self.item()).__index__()
 
     def __reduce__(self) -> Any:
-        return _rebuild, (self.data, self.requires_grad and self.is_leaf)
+        if not self.is_leaf and tape.is_grad_enabled():
+            raise dispatch.lost("pickle")
+        return _rebuild, (self._data, self.requires_grad and self.is_leaf, self.grad)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        """A copy in the same order in memory, with its gradient; of a result that has a history, `clone` makes one."""
+        if not self.is_leaf and tape.is_grad_enabled():
+            raise dispatch.lost("copy.copy or copy.deepcopy, neither of which can copy a graph; clone() keeps it")
+        memo[id(self)] = result = _rebuild(self._data.copy(order="K"), self.requires_grad and self.is_leaf)
+        result.grad = copy.deepcopy(self.grad, memo)
+        return result
+
+    def __copy__(self) -> Tensor:
+        return self.__deepcopy__({})
 
     # ----- Out of the tape -----
 
@@ -212,22 +279,22 @@ class Tensor(Traced):
                 f"the tensor is on {self.device!r}, and NumPy's arrays are on the CPU; use x.to('cpu').numpy()"
             )
         if self._node is None:
-            return cast(Array, self.data)
-        view = self.data.view()
+            return cast(Array, self._data)
+        view = self._data.view()
         view.flags.writeable = False  # a change through it would go unnoticed by the tape
         return cast(Array, view)
 
     def item(self, *index: Any) -> Any:
         """The only element, or the one at an index, as a Python number."""
-        return self.data.item(*index)
+        return self._data.item(*index)
 
     def tobytes(self) -> bytes:
         """A copy of the elements' memory, in C order."""
-        return cast(bytes, self.data.tobytes())
+        return cast(bytes, self._data.tobytes())
 
     def tolist(self) -> Any:
         """The elements as nested lists of Python numbers."""
-        return self.data.tolist()
+        return self._data.tolist()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         """The NumPy array, for code that asks for one; refused where that would lose a gradient unseen.
@@ -244,12 +311,20 @@ class Tensor(Traced):
         for x in inputs:
             if type(x) not in _OURS and _overrides(x):
                 return NotImplemented
-        return dispatch.call_ufunc(ufunc, method, inputs, kwargs, Tensor)
+        try:
+            return dispatch.call_ufunc(ufunc, method, inputs, kwargs, Tensor)
+        except Exception as error:
+            shorten(error)
+            raise
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
         if not all(issubclass(t, (Tensor, *DEVICES)) for t in types):
             return NotImplemented
-        return dispatch.call(function, args, kwargs, Tensor)
+        try:
+            return dispatch.call(function, args, kwargs, Tensor)
+        except Exception as error:
+            shorten(error)
+            raise
 
     def __array_namespace__(self, *, api_version: str | None = None) -> Any:
         """The functions of the array API standard for tensors: the package itself."""
@@ -268,10 +343,10 @@ class Tensor(Traced):
         """A capsule from which another library makes an array of the same memory."""
         if self._node is not None and tape.is_grad_enabled():
             raise dispatch.lost("another library by DLPack")
-        return self.data.__dlpack__(stream=stream, max_version=max_version, dl_device=dl_device, copy=copy)
+        return self._data.__dlpack__(stream=stream, max_version=max_version, dl_device=dl_device, copy=copy)
 
     def __dlpack_device__(self) -> tuple[Any, int]:
-        return cast("tuple[Any, int]", self.data.__dlpack_device__())
+        return cast("tuple[Any, int]", self._data.__dlpack_device__())
 
     def to(self, device: str) -> Tensor:
         """Move to a device, through which gradients flow back; the tensor itself, if it is there.
@@ -297,8 +372,8 @@ class Tensor(Traced):
 
     def detach(self) -> Tensor:
         """The same memory without a history; in-place changes of either are still noticed by the tape."""
-        result = Tensor._wrap(self.data, None, self._version)
-        result._base = self._base if self._base is not None and self._base() is not None else weakref.ref(self)
+        result = Tensor._wrap(self._data, None, self._version)
+        views.add(result, self, rules.alias, {}, attached=False)
         return result
 
     def clone(self) -> Tensor:
@@ -358,85 +433,21 @@ class Tensor(Traced):
             self._node.hooks = {}
         return HookHandle(self._node.hooks, hook)
 
-    # ----- Operators -----
+    # ----- Operators: beside an operand whose class has its own way they leave it to that -----
 
-    def __add__(self, other: Any) -> Tensor:
-        return cast(Tensor, _add(self, other))
-
-    def __radd__(self, other: Any) -> Tensor:
-        return cast(Tensor, _add(other, self))
-
-    def __sub__(self, other: Any) -> Tensor:
-        return cast(Tensor, _subtract(self, other))
-
-    def __rsub__(self, other: Any) -> Tensor:
-        return cast(Tensor, _subtract(other, self))
-
-    def __mul__(self, other: Any) -> Tensor:
-        return cast(Tensor, _multiply(self, other))
-
-    def __rmul__(self, other: Any) -> Tensor:
-        return cast(Tensor, _multiply(other, self))
-
-    def __truediv__(self, other: Any) -> Tensor:
-        return cast(Tensor, _divide(self, other))
-
-    def __rtruediv__(self, other: Any) -> Tensor:
-        return cast(Tensor, _divide(other, self))
-
-    def __floordiv__(self, other: Any) -> Tensor:
-        return cast(Tensor, _floor_divide(self, other))
-
-    def __rfloordiv__(self, other: Any) -> Tensor:
-        return cast(Tensor, _floor_divide(other, self))
-
-    def __mod__(self, other: Any) -> Tensor:
-        return cast(Tensor, _remainder(self, other))
-
-    def __rmod__(self, other: Any) -> Tensor:
-        return cast(Tensor, _remainder(other, self))
-
-    def __pow__(self, other: Any) -> Tensor:
-        return cast(Tensor, _power(self, other))
-
-    def __rpow__(self, other: Any) -> Tensor:
-        return cast(Tensor, _power(other, self))
-
-    def __matmul__(self, other: Any) -> Tensor:
-        return cast(Tensor, _matmul(self, other))
-
-    def __rmatmul__(self, other: Any) -> Tensor:
-        return cast(Tensor, _matmul(other, self))
-
-    def __and__(self, other: Any) -> Tensor:
-        return cast(Tensor, _bitwise_and(self, other))
-
-    def __rand__(self, other: Any) -> Tensor:
-        return cast(Tensor, _bitwise_and(other, self))
-
-    def __or__(self, other: Any) -> Tensor:
-        return cast(Tensor, _bitwise_or(self, other))
-
-    def __ror__(self, other: Any) -> Tensor:
-        return cast(Tensor, _bitwise_or(other, self))
-
-    def __xor__(self, other: Any) -> Tensor:
-        return cast(Tensor, _bitwise_xor(self, other))
-
-    def __rxor__(self, other: Any) -> Tensor:
-        return cast(Tensor, _bitwise_xor(other, self))
-
-    def __lshift__(self, other: Any) -> Tensor:
-        return cast(Tensor, _left_shift(self, other))
-
-    def __rlshift__(self, other: Any) -> Tensor:
-        return cast(Tensor, _left_shift(other, self))
-
-    def __rshift__(self, other: Any) -> Tensor:
-        return cast(Tensor, _right_shift(self, other))
-
-    def __rrshift__(self, other: Any) -> Tensor:
-        return cast(Tensor, _right_shift(other, self))
+    __add__, __radd__ = _operators(_add)
+    __sub__, __rsub__ = _operators(_subtract)
+    __mul__, __rmul__ = _operators(_multiply)
+    __truediv__, __rtruediv__ = _operators(_divide)
+    __floordiv__, __rfloordiv__ = _operators(_floor_divide)
+    __mod__, __rmod__ = _operators(_remainder)
+    __pow__, __rpow__ = _operators(_power)
+    __matmul__, __rmatmul__ = _operators(_matmul)
+    __and__, __rand__ = _operators(_bitwise_and)
+    __or__, __ror__ = _operators(_bitwise_or)
+    __xor__, __rxor__ = _operators(_bitwise_xor)
+    __lshift__, __rlshift__ = _operators(_left_shift)
+    __rshift__, __rrshift__ = _operators(_right_shift)
 
     def __divmod__(self, other: Any) -> tuple[Tensor, Tensor]:
         return self // other, self % other
@@ -448,7 +459,7 @@ class Tensor(Traced):
         return cast(Tensor, _negative(self))
 
     def __pos__(self) -> Tensor:
-        return self
+        return cast(Tensor, _positive(self))
 
     def __abs__(self) -> Tensor:
         return cast(Tensor, _absolute(self))
@@ -456,23 +467,15 @@ class Tensor(Traced):
     def __invert__(self) -> Tensor:
         return cast(Tensor, _invert(self))
 
-    def __eq__(self, other: object) -> Tensor:  # type: ignore[override]
-        return cast(Tensor, _equal(self, other))
+    __eq__ = _comparison(_equal, False)  # type: ignore[assignment]
+    __ne__ = _comparison(_not_equal, True)  # type: ignore[assignment]
+    __lt__ = _operators(_less)[0]
+    __le__ = _operators(_less_equal)[0]
+    __gt__ = _operators(_greater)[0]
+    __ge__ = _operators(_greater_equal)[0]
 
-    def __ne__(self, other: object) -> Tensor:  # type: ignore[override]
-        return cast(Tensor, _not_equal(self, other))
-
-    def __lt__(self, other: Any) -> Tensor:
-        return cast(Tensor, _less(self, other))
-
-    def __le__(self, other: Any) -> Tensor:
-        return cast(Tensor, _less_equal(self, other))
-
-    def __gt__(self, other: Any) -> Tensor:
-        return cast(Tensor, _greater(self, other))
-
-    def __ge__(self, other: Any) -> Tensor:
-        return cast(Tensor, _greater_equal(self, other))
+    def __contains__(self, item: Any) -> bool:
+        return bool(np.any(cast(Any, self == item)))
 
     def __getitem__(self, index: Any) -> Tensor:
         return cast(Tensor, rules.getitem(self, index=dispatch.plain(index)))
@@ -480,13 +483,13 @@ class Tensor(Traced):
     # ----- In-place changes -----
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        index = dispatch.plain(index)
+        index, value = dispatch.plain(index), tape.usual(value)
         if not self._must_record(value):
-            self.data[index] = value.data if isinstance(value, Traced) else value
+            self._data[index] = value.data if isinstance(value, Traced) else value
             self._version[0] += 1
             return
-        self._refuse_view()
-        self._become(rules.setitem(self, value, index=index))
+        if not self._holds(value, index):
+            self._become(rules.setitem(self, value, index=index))
 
     def __iadd__(self, other: Any) -> Tensor:
         return self._update(np.add, other)
@@ -528,24 +531,31 @@ class Tensor(Traced):
         return self._update(np.right_shift, other)
 
     def _update(self, ufunc: np.ufunc, other: Any) -> Tensor:
+        if type(other) not in _OURS and _stands_back(other):
+            return cast(Tensor, NotImplemented)  # so that the operator without = is asked
+        other = tape.usual(other)
         if self._must_record(other):
             return self._take_over(dispatch.row(ufunc)(self, other))
-        ufunc(self.data, other.data if isinstance(other, Traced) else other, out=self.data)
+        ufunc(self._data, other._data if isinstance(other, Traced) else other, out=self._data)
         self._version[0] += 1
         return self
 
     def _assign(self, new: Tensor) -> Tensor:
         """Be what `out=` names, for a result that has to be recorded."""
         self._must_record(new)  # which raises for a leaf
-        self._refuse_view()
         return self._take_over(new)
 
-    def _refuse_view(self) -> None:
-        if self._base is not None and self._base() is not None:
-            raise RuntimeError(
-                "this tensor is a view, and assigning to it while recording would not reach the tensor it was taken "
-                "from; assign to that one directly, as in x[i, j] = v instead of x[i][j] = v, or clone() the view first"
-            )
+    def _holds(self, value: Any, index: Any) -> bool:
+        """Whether the value is the view at this index: then x[i] += v, which ends with x[i] = x[i], is done already."""
+        if not isinstance(value, Tensor) or value._version is not self._version or value._base is None:
+            return False
+        here, place = value.data, self._data[index]
+        return (
+            type(value._base[0]) is not weakref.ref
+            and isinstance(here, np.ndarray)
+            and (here.shape, here.strides, here.dtype) == (place.shape, place.strides, place.dtype)
+            and here.__array_interface__["data"] == place.__array_interface__["data"]
+        )
 
     def _take_over(self, new: Tensor) -> Tensor:
         """Become the result of an in-place operation, of this shape and dtype."""
@@ -560,44 +570,70 @@ class Tensor(Traced):
     def _must_record(self, value: Any) -> bool:
         """Whether an in-place change by `value` has to go on the tape instead of into the memory."""
         tracked = self._node is not None or (isinstance(value, Traced) and value._node is not None)
+        if not tracked and self._base is not None and tape.is_grad_enabled():
+            top = views.root(self)
+            if top is not None and top._node is not None and not views.detached(self, rules.alias):
+                raise RuntimeError(
+                    "this tensor is a view made under no_grad() of one that requires a gradient, and a change of it would be "
+                    "missing in the history; make the change in the block, or change a copy, x = x.clone()"
+                )
         if not tracked or not tape.is_grad_enabled():
             return False
-        if self._node is not None and self._node.op is None:
-            raise RuntimeError(
-                "a leaf that requires a gradient was changed in place while recording; "
-                "wrap the change in `with no_grad():`, or change a copy, x = x.clone()"
-            )
+        for x in (self, views.root(self)):
+            if x is not None and x._node is not None and x._node.op is None:
+                raise RuntimeError(
+                    f"a {'leaf' if x is self else 'view of a leaf'} that requires a gradient was changed in place while "
+                    "recording; wrap the change in `with no_grad():`, or change a copy, x = x.clone()"
+                )
         return True
 
     def _become(self, new: Tensor) -> None:
-        """Take over the value and the history of `new`: the memory held so far stays as it was recorded."""
-        self.data, self._node, self._version, self._base = new.data, new._node, new._version, None
+        """Take over the value and the history of `new`, and so do views: the memory held so far stays as it was recorded."""
+        views.replace(self, new, rules.write)
 
     # ----- Methods: the same functions as in the namespace, on this tensor -----
 
     def sum(
-        self, axis: Axis = None, dtype: npt.DTypeLike | None = None, out: Any = None, keepdims: bool = False
+        self,
+        axis: Axis = None,
+        dtype: npt.DTypeLike | None = None,
+        out: Any = None,
+        keepdims: bool = False,
+        initial: Any = None,
+        where: Any = True,
     ) -> Tensor:
         """Sum over the given axes, or all."""
-        if out is None:
+        if out is initial is None and where is True:
             return cast(Tensor, rules.sum(self, axis=axis, dtype=dtype, keepdims=keepdims))
-        return self._into(np.sum, out, axis=axis, dtype=dtype, keepdims=keepdims)
+        return self._called(np.sum, axis=axis, dtype=dtype, out=out, keepdims=keepdims, initial=initial, where=where)
 
     def prod(
-        self, axis: Axis = None, dtype: npt.DTypeLike | None = None, out: Any = None, keepdims: bool = False
+        self,
+        axis: Axis = None,
+        dtype: npt.DTypeLike | None = None,
+        out: Any = None,
+        keepdims: bool = False,
+        initial: Any = None,
+        where: Any = True,
     ) -> Tensor:
         """Multiply over the given axes, or all."""
-        if out is None:
+        if out is initial is None and where is True:
             return cast(Tensor, rules.prod(self, axis=axis, dtype=dtype, keepdims=keepdims))
-        return self._into(np.prod, out, axis=axis, dtype=dtype, keepdims=keepdims)
+        return self._called(np.prod, axis=axis, dtype=dtype, out=out, keepdims=keepdims, initial=initial, where=where)
 
     def mean(
-        self, axis: Axis = None, dtype: npt.DTypeLike | None = None, out: Any = None, keepdims: bool = False
+        self,
+        axis: Axis = None,
+        dtype: npt.DTypeLike | None = None,
+        out: Any = None,
+        keepdims: bool = False,
+        *,
+        where: Any = True,
     ) -> Tensor:
         """Arithmetic mean over the given axes, or all."""
-        if out is None:
+        if out is None and where is True:
             return cast(Tensor, rules.mean(self, axis=axis, dtype=dtype, keepdims=keepdims))
-        return self._into(np.mean, out, axis=axis, dtype=dtype, keepdims=keepdims)
+        return self._called(np.mean, axis=axis, dtype=dtype, out=out, keepdims=keepdims, where=where)
 
     def var(
         self,
@@ -606,11 +642,16 @@ class Tensor(Traced):
         out: Any = None,
         ddof: float = 0,
         keepdims: bool = False,
+        *,
+        where: Any = True,
+        mean: Any = None,
     ) -> Tensor:
         """Variance over the given axes, or all; the divisor is the number of elements less `ddof`."""
-        if out is None:
+        if out is mean is None and where is True:
             return cast(Tensor, rules.var(self, axis=axis, dtype=dtype, ddof=ddof, keepdims=keepdims))
-        return self._into(np.var, out, axis=axis, dtype=dtype, ddof=ddof, keepdims=keepdims)
+        return self._called(
+            np.var, axis=axis, dtype=dtype, out=out, ddof=ddof, keepdims=keepdims, where=where, mean=mean
+        )
 
     def std(
         self,
@@ -619,32 +660,49 @@ class Tensor(Traced):
         out: Any = None,
         ddof: float = 0,
         keepdims: bool = False,
+        *,
+        where: Any = True,
+        mean: Any = None,
     ) -> Tensor:
         """Standard deviation, the square root of `var`."""
-        if out is None:
+        if out is mean is None and where is True:
             return cast(Tensor, rules.std(self, axis=axis, dtype=dtype, ddof=ddof, keepdims=keepdims))
-        return self._into(np.std, out, axis=axis, dtype=dtype, ddof=ddof, keepdims=keepdims)
+        return self._called(
+            np.std, axis=axis, dtype=dtype, out=out, ddof=ddof, keepdims=keepdims, where=where, mean=mean
+        )
 
-    def max(self, axis: Axis = None, out: Any = None, keepdims: bool = False) -> Tensor:
+    def max(
+        self, axis: Axis = None, out: Any = None, keepdims: bool = False, initial: Any = None, where: Any = True
+    ) -> Tensor:
         """Largest element over the given axes, or all; ties share the gradient equally."""
-        if out is None:
+        if out is initial is None and where is True:
             return cast(Tensor, rules.max(self, axis=axis, keepdims=keepdims))
-        return self._into(np.max, out, axis=axis, keepdims=keepdims)
+        return self._called(np.max, axis=axis, out=out, keepdims=keepdims, initial=initial, where=where)
 
-    def min(self, axis: Axis = None, out: Any = None, keepdims: bool = False) -> Tensor:
+    def min(
+        self, axis: Axis = None, out: Any = None, keepdims: bool = False, initial: Any = None, where: Any = True
+    ) -> Tensor:
         """Smallest element over the given axes, or all; ties share the gradient equally."""
-        if out is None:
+        if out is initial is None and where is True:
             return cast(Tensor, rules.min(self, axis=axis, keepdims=keepdims))
-        return self._into(np.min, out, axis=axis, keepdims=keepdims)
+        return self._called(np.min, axis=axis, out=out, keepdims=keepdims, initial=initial, where=where)
 
-    def _into(self, function: Any, out: Any, **params: Any) -> Tensor:
-        return cast(Tensor, dispatch.call(function, (self,), {"out": out, **params}, Tensor))
+    def _called(self, function: Any, *args: Any, **params: Any) -> Tensor:
+        """A function of NumPy on this tensor, without the parameters that say nothing."""
+        given = {name: value for name, value in params.items() if value is not None and value is not True}
+        return cast(
+            Tensor, dispatch.call(function, (self, *args), given | {"keepdims": bool(params["keepdims"])}, Tensor)
+        )
 
     all = _method(np.all, "Whether all elements along the axes are true.")
     any = _method(np.any, "Whether any element along the axes is true.")
     argmax = _method(np.argmax, "Index of the first largest element along an axis, or in the flattened tensor.")
     argmin = _method(np.argmin, "Index of the first smallest element along an axis, or in the flattened tensor.")
     argsort = _method(np.argsort, "The indices that would sort along an axis.")
+    argpartition = _method(
+        np.argpartition, "The indices that would put smaller elements before the k-th, larger behind."
+    )
+    choose = _method(np.choose, "At each place, of the choice with the number that stands in this tensor.")
     clip = _method(np.clip, "Limit elements to an interval.")
     cumprod = _method(np.cumprod, "Running product along an axis.")
     cumsum = _method(np.cumsum, "Running sum along an axis.")
@@ -667,22 +725,39 @@ class Tensor(Traced):
         """Sort along an axis, in place."""
         self[...] = np.sort(cast(Any, self), axis=axis)
 
-    def reshape(self, *shape: Any) -> Tensor:
+    def reshape(self, *shape: Any, order: str = "C", copy: bool | None = None) -> Tensor:
         """The same elements in another shape; a view where NumPy can give one."""
-        return cast(Tensor, rules.reshape(self, shape=shape[0] if len(shape) == 1 else shape))
+        new = shape[0] if len(shape) == 1 else shape
+        if order == "C" and copy is None:
+            return cast(Tensor, rules.reshape(self, shape=new))
+        return cast(Tensor, dispatch.call(np.reshape, (self, new), {"order": order, "copy": copy}, Tensor))
 
-    def ravel(self) -> Tensor:
+    def ravel(self, order: str = "C") -> Tensor:
         """The elements along one axis; a view where NumPy can give one."""
-        return cast(Tensor, rules.reshape(self, shape=(-1,)))
+        if order == "C":
+            return cast(Tensor, rules.reshape(self, shape=(-1,)))
+        return cast(Tensor, dispatch.call(np.ravel, (self, order), {}, Tensor))
 
-    def flatten(self) -> Tensor:
+    def flatten(self, order: str = "C") -> Tensor:
         """A copy of the elements along one axis."""
-        return self.ravel().clone()
+        return self.ravel(order).clone()
+
+    @property
+    def flat(self) -> Flat:
+        """The elements in C order, to iterate over, to index and to assign to."""
+        return Flat(self)
+
+    @flat.setter
+    def flat(self, value: Any) -> None:
+        Flat(self)[...] = value
 
     def transpose(self, *axes: Any) -> Tensor:
         """Permute the axes; reverse them when none are given."""
         if len(axes) == 1 and not isinstance(axes[0], SupportsIndex):
             axes = () if axes[0] is None else tuple(axes[0])
+        if len(axes) not in (0, self.ndim):
+            exchange = f"; to exchange two write swapaxes{axes}" if len(axes) == 2 else ""
+            raise ValueError(f"transpose: give each of the {self.ndim} axes its place, not {axes}{exchange}")
         return cast(Tensor, rules.transpose(self, axes=axes or None))
 
     @property
@@ -694,6 +769,10 @@ class Tensor(Traced):
     def mT(self) -> Tensor:
         """The last two axes exchanged: every matrix of a stack transposed."""
         return cast(Tensor, dispatch.call(np.matrix_transpose, (self,), {}, Tensor))
+
+    def compress(self, condition: Any, axis: int | None = None) -> Tensor:
+        """Slices along an axis, or elements, where a condition holds."""
+        return cast(Tensor, dispatch.call(np.compress, (condition, self, axis), {}, Tensor))
 
     def squeeze(self, axis: Axis = None) -> Tensor:
         """Drop axes of length one."""
@@ -715,19 +794,41 @@ class Tensor(Traced):
 
     def conjugate(self) -> Tensor:
         """Complex conjugate; a real tensor is returned as it is."""
-        return cast(Tensor, rules.conj(self)) if self.data.dtype.kind == "c" else self
+        return cast(Tensor, rules.conj(self)) if self._data.dtype.kind == "c" else self
 
     conj = conjugate
 
     @property
     def real(self) -> Tensor:
         """The real part; a real tensor is returned as it is."""
-        return cast(Tensor, rules.real(self)) if self.data.dtype.kind == "c" else self
+        return cast(Tensor, rules.real(self)) if self._data.dtype.kind == "c" else self
 
     @property
     def imag(self) -> Tensor:
         """The imaginary part."""
         return cast(Tensor, rules.imag(self))
+
+
+class Flat:
+    """The elements of a tensor in C order: what `flat` gives."""
+
+    __slots__ = ("_tensor",)
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._tensor = tensor
+
+    def __len__(self) -> int:
+        return self._tensor.size
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter(self._tensor.ravel())
+
+    def __getitem__(self, index: Any) -> Tensor:
+        return self._tensor.ravel()[index]
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        numbers = np.arange(self._tensor.size)[dispatch.plain(index)]
+        self._tensor[np.unravel_index(numbers, self._tensor.shape)] = value
 
 
 class HookHandle:
@@ -781,11 +882,19 @@ def tensor(
     """
     array = data.data if isinstance(data, Traced) else data
     here = devices.of(array)
-    if here in (None, "cpu"):
-        array = np.array(array, dtype=dtype, copy=True, order="C")
-    else:
-        array = array.astype(array.dtype if dtype is None else dtype, order="C", copy=True)
-    _supported(array.dtype)
+    try:
+        if here in (None, "cpu"):
+            try:
+                array = np.array(array, dtype=dtype, copy=True, order="C")
+            except tape.LostHistory:  # tracked tensors in a sequence
+                with tape.no_grad():
+                    array = np.array(array, dtype=dtype, copy=True, order="C")
+        else:
+            array = array.astype(array.dtype if dtype is None else dtype, order="C", copy=True)
+        _supported(array.dtype)
+    except Exception as error:
+        _refuse(data, error)
+        raise
     result = Tensor._wrap(devices.move(array, device or _home(here)))
     result.requires_grad = requires_grad
     return result
@@ -799,7 +908,8 @@ def asarray(
     Parameters
     ----------
     data : array_like
-        A Tensor is returned as it is, history included; an array is wrapped; anything else is converted.
+        A Tensor is returned as it is, history included; an array is wrapped; anything else is converted, sequences with
+        Tensors in them with their histories.
     dtype : dtype, optional
         Element type; a copy is made if it differs.
     device : {"cpu", "cuda"}, optional
@@ -836,13 +946,20 @@ def asarray(
             raise ValueError(f"asarray: {data.dtype} to {np.dtype(dtype)} needs a copy, which copy=False forbids")
         return (data.clone() if copy else data) if fits else data.astype(cast(Any, dtype))
     here = devices.of(data)
-    if here is not None and dtype is None:
-        array = data.copy() if copy else data
-    elif here in (None, "cpu"):
-        array = np.asarray(data, dtype=dtype, copy=copy)
-    else:
-        array = data.astype(dtype, copy=bool(copy))
-    _supported(array.dtype)
+    try:
+        if here is not None and dtype is None:
+            array = data.copy() if copy else data
+        elif here in (None, "cpu"):
+            try:
+                array = np.asarray(data, dtype=dtype, copy=copy)
+            except tape.LostHistory:  # tracked tensors in a sequence
+                return asarray(tape.sequence(data), dtype, device, copy)
+        else:
+            array = data.astype(dtype, copy=bool(copy))
+        _supported(array.dtype)
+    except Exception as error:
+        _refuse(data, error)
+        raise
     target = device or _home(here)
     if copy is False and target != (here or "cpu"):
         raise ValueError(f"asarray: {here or 'cpu'} to {target} needs a copy, which copy=False forbids")
@@ -875,8 +992,49 @@ def _supported(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return dtype
 
 
-_API_VERSIONS = ("2021.12", "2022.12", "2023.12", "2024.12")
-_OURS = frozenset({Tensor, bool, int, float, complex, list, tuple, *DEVICES})
+def _refuse(data: Any, error: Exception) -> None:
+    """Raise for what is no array, naming the function that was called and its argument, and what to write instead."""
+    function, argument = place(data)
+    refuse_missing(function, argument, data)
+    if isinstance(data, tuple) and any(isinstance(part, Tensor) for part in data):
+        parts = ", ".join(f"Tensor {p.shape}" if isinstance(p, Tensor) else type(p).__name__ for p in data)
+        raise TypeError(
+            f"{function}: {argument} must be one array, not ({parts}): the function that made it returns several; take one "
+            "of them, as in out, running = batch_norm(...)"
+        ) from None
+    if not isinstance(data, Traced) and getattr(data, "requires_grad", False) is True:
+        raise TypeError(
+            f"{function}: {argument} is a {type(data).__module__}.{type(data).__name__} that requires a gradient, whose "
+            "history ends here: give x.detach(), or tensor(x.detach(), requires_grad=True) for one that begins here"
+        ) from None
+    if type(error) in (TypeError, ValueError):
+        raise type(error)(f"{function}: {argument} is not an array of numbers: {error}") from None
+
+
+class _Elsewhere:
+    """In the place of a method that other libraries have: no attribute, but an error that tells what to write.
+
+    A `__getattr__` would make every attribute of every tensor slower.
+    """
+
+    def __init__(self, name: str, advice: str) -> None:
+        self.name, self.advice = name, advice
+
+    def __get__(self, owner: Any, kind: type | None = None) -> Any:
+        raise AttributeError(f"'Tensor' object has no attribute {self.name!r}; use {self.advice}", name=self.name)
+
+
+for _name in ("backward", "max", "mean", "min", "prod", "squeeze", "std", "sum", "var"):
+    setattr(Tensor, _name, border(Tensor.__dict__[_name]))
+
+for _name, _advice in METHODS.items():
+    if not hasattr(Tensor, _name):
+        setattr(Tensor, _name, _Elsewhere(_name, _advice))
+
+
+_API_VERSIONS = ("2021.12", "2022.12", "2023.12", "2024.12", "2025.12")
+_SCALARS = {kind for kind in np.sctypeDict.values() if issubclass(kind, (np.number, np.bool_))}
+_OURS = frozenset({Tensor, bool, int, float, complex, list, tuple, *DEVICES} | _SCALARS)
 
 
 def _overrides(x: Any) -> bool:
@@ -884,6 +1042,16 @@ def _overrides(x: Any) -> bool:
     if isinstance(x, (Tensor, np.generic, *DEVICES)):
         return False
     return getattr(type(x), "__array_ufunc__", None) is not None
+
+
+def _stands_back(x: Any) -> bool:
+    """Whether an operator leaves the operation to the class of this operand, as an array's operators would do."""
+    kind = type(x)
+    if isinstance(x, (Tensor, np.generic, *DEVICES)):
+        return False
+    if hasattr(kind, "__array_ufunc__"):  # None, or a way of its own
+        return True
+    return getattr(kind, "__array_priority__", 0.0) > 0 and not hasattr(kind, "__array__")
 
 
 def _home(here: str | None) -> str:
@@ -899,5 +1067,7 @@ _moved: tape.Op = tape.linear(
 )
 
 
-def _rebuild(data: Any, requires_grad: bool) -> Tensor:
-    return tensor(data, requires_grad=requires_grad)
+def _rebuild(data: Any, requires_grad: bool, grad: Tensor | None = None) -> Tensor:
+    result = asarray(data)
+    result.requires_grad, result.grad = requires_grad, grad
+    return result

@@ -192,7 +192,7 @@ def _paths(structure: Structure, prefix: str, separator: str) -> Iterator[str]:
 
 
 def map(fn: Callable[[Any], Any], tree: Any) -> Any:
-    """The tree of what a function makes of each leaf.
+    """The tree of what a function makes of each leaf; of an array that stands several times, once for all places.
 
     Examples
     --------
@@ -208,7 +208,7 @@ def zip_map(fn: Callable[..., Any], first: Any, *others: Any) -> Any:
     Parameters
     ----------
     fn : callable
-        Takes one leaf of each tree.
+        Takes one leaf of each tree. Where the same arrays meet several times, as tied weights do, it is called once.
     first, *others : trees
         The first tells the structure; in the others, whatever lies in the place of a leaf is one.
 
@@ -224,4 +224,11 @@ def zip_map(fn: Callable[..., Any], first: Any, *others: Any) -> Any:
     """
     values, structure = flatten(first)
     columns = [flatten_as(structure, other, f"trees[{i + 1}]") for i, other in enumerate(others)]
-    return _unflatten(structure, iter([fn(*row) for row in zip(values, *columns, strict=True)]))
+    made: dict[Any, Any] = {}  # what is tied stays tied
+    results = []
+    for row in zip(values, *columns, strict=True):
+        key: Any = tuple([id(leaf) for leaf in row]) if hasattr(row[0], "shape") else object()
+        if key not in made:
+            made[key] = fn(*row)
+        results.append(made[key])
+    return _unflatten(structure, iter(results))

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from eagerconv import dispatch
+from eagerconv.autograd import tape
 from eagerconv.tensor import Tensor, asarray
 
 __all__ = ["apply", "documented", "floating", "operands"]
@@ -52,7 +53,8 @@ def apply(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 
 def operands(*values: Any) -> list[Any]:
     """Convert what is not a plain number: those stay weakly typed, so that float32 stays float32; but one at least."""
-    converted = [v if isinstance(v, (Tensor, bool, int, float, complex)) else asarray(v) for v in values]
+    usual = [v if isinstance(v, (Tensor, bool, int, float, complex)) else tape.usual(v) for v in values]
+    converted = [v if isinstance(v, (Tensor, bool, int, float, complex)) else asarray(v) for v in usual]
     if not any(isinstance(x, Tensor) for x in converted):
         converted[0] = asarray(converted[0])
     return converted

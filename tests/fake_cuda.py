@@ -301,6 +301,9 @@ class FakeRuntime:
     def function(self, dtype: str, name: str) -> Callable[..., None]:
         return Kernel(compiled(cuda.source(dtype)), name, self.order)
 
+    def compiled(self, text: str, name: str) -> Callable[..., None]:
+        return Kernel(compiled(text), name, self.order)
+
     def gemm(self, a: Any, b: Any, out: Any, tf32: bool, add: bool = False) -> None:
         for x in (a, b, out):
             assert type(x) is CudaArray, "an array of the CPU was passed to the GPU"

@@ -106,7 +106,7 @@ def test_scattered_images_are_copied_a_block_at_a_time(slot: str, monkeypatch: p
     x, w, y = reals(p, 0, np.float32)
     monkeypatch.setattr(staging, "BLOCK", 2 * (x[0].size + y[0].size))
     copied: list[Any] = []
-    monkeypatch.setattr(staging, "_copied", lambda a: (copied.append(a.shape), a.copy())[1])
+    monkeypatch.setattr(staging, "copied", lambda a: (copied.append(a.shape), a.copy())[1])
     views = [arranged(a, "channels-last") for a in (x, w, y)]
     algorithms.forget_plans()
     np.testing.assert_array_equal(solve(p, slot, views, "rows"), solve(p, slot, (x, w, y), "rows"))

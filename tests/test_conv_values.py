@@ -270,6 +270,15 @@ def test_empty_batch_and_channels(algorithm: str, slot: str, dtype: str, shape: 
     assert_right(p, algorithm, slot, forced(p, algorithm, slot, x, w, y), dtype, x, w, y)
 
 
+@every_case
+@pytest.mark.parametrize("size", [(0, 5), (6, 0), (0, 0)], ids=str)
+def test_empty_images(algorithm: str, slot: str, dtype: str, size: tuple[int, int]) -> None:
+    """With padding there are outputs, all zero, and in the gradient of such an image there is nothing."""
+    p = Problem(2, 1, 2, 3, size, (3, 2), ((2, 2), (2, 2)), (2, 1))
+    x, w, y = operands(p, 0, dtype)
+    assert_right(p, algorithm, slot, forced(p, algorithm, slot, x, w, y), dtype, x, w, y)
+
+
 # ----- what callers may pass -----
 
 

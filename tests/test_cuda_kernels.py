@@ -23,6 +23,7 @@ from hypothesis import assume, given
 from strategies import SLOTS, Problem, examples, integers, operands, problems, reals, seeds
 
 import eagerconv as ec
+from eagerconv import formulas, fused
 from eagerconv.algorithms import registry
 from eagerconv.kernels_gpu import cuda, cudnn, cudnn_backend, gemm
 
@@ -615,3 +616,36 @@ print("accepted")
 
 def test_the_table_has_what_is_tested():
     assert tuple(a.name for a in registry.table("cuda")) == NAMES
+
+
+# ----- Formulas -----
+
+
+FORMULAS = ["gelu", "silu_d0", "softplus", "tanh", "elu", "huber_error", "adam", "rmsprop_centered_moving"]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", FORMULAS)
+def test_formulas_are_those_of_the_cpu(place, name, dtype):
+    found = formulas.formula(name)
+    rng = np.random.default_rng(0)
+    arrays = [rng.uniform(0.2, 2, (3, 50)).astype(dtype) for _ in range(found.operands)]
+    numbers = tuple(rng.uniform(0.2, 0.9, found.numbers).tolist())
+    plain = fused._plain(name, arrays, numbers)
+    there = [place.put(x) for x in arrays]
+    if found.results == 1:
+        results = [fused.computed(name, there, numbers)]
+    else:
+        results = [there[0], *there[2:]]
+        fused.update(name, results, [there[1]], numbers)
+    for value, true in zip(results, plain, strict=True):
+        np.testing.assert_allclose(place.get(value), true, rtol=50 * np.finfo(dtype).eps)
+
+
+def test_an_activation_and_its_gradient_are_one_kernel_each(fake, place, monkeypatch):
+    names = []
+    compiled = FakeRuntime.compiled
+    monkeypatch.setattr(FakeRuntime, "compiled", lambda self, text, name: names.append(name) or compiled(self, text, name))
+    t = ec.tensor(np.linspace(-2, 2, 30).astype("f"), requires_grad=True, device="cuda")
+    ec.gelu(t).backward(np.ones_like(t.data))
+    assert names == ["formula_gelu", "formula_gelu_d0"]

@@ -161,6 +161,12 @@ def test_the_examples_train_on_a_device_named_in_one_line(place):
     lambda x: ec.avg_pool2d(x, 2), lambda x: ec.max_pool2d(x, (3, 2)), lambda x: ec.pool_2d(x, 2, pad=(1, 1), mode="sum"),
     lambda x: ec.adaptive_avg_pool(x, (3, 2)), lambda x: ec.adaptive_max_pool(x, (3, 2)), lambda x: ec.group_norm(x, 2),
     lambda x: ec.layer_norm(x, (5, 7)), ec.instance_norm, ec.gelu, ec.silu, ec.softmax, lambda x: ec.elu(x) + ec.mish(x),
+    lambda x: ec.max_pool2d(x, 2, pad="same", dilation=2), lambda x: ec.avg_pool2d(x, 3, 2, ((1, 0), 2), ignore_border=False),
+    lambda x: ec.max_unpool2d(*ec.max_pool2d(x, 2, return_indices=True), 2, output_size=(5, 7)),
+    lambda x: ec.adaptive_max_pool(x, (6, 9)), lambda x: ec.rms_norm(x, 7), lambda x: ec.local_response_norm(x, 3),
+    lambda x: ec.glu(x, 1), lambda x: ec.ctc_loss(ec.log_softmax(x.reshape(2, 4, 35), axis=1), [[1, 2], [3, 3]], [30, 35]),
+    lambda x: ec.cross_entropy(x.reshape(40, 7), np.arange(40) % 7, weight=np.arange(7.0)),
+    lambda x: ec.multi_margin_loss(x.reshape(40, 7), np.arange(40) % 7), lambda x: ec.gaussian_nll_loss(x, 0 * x, x * x),
 ])  # fmt: skip
 def test_layers_run_on_the_device(place, function):
     x = np.random.default_rng(0).standard_normal((2, 4, 5, 7))

@@ -8,7 +8,7 @@ from strategies import SLOTS, Problem, arranged, operands
 
 import eagerconv as ec
 from eagerconv import geometry
-from eagerconv.kernels_cpu import gemm
+from eagerconv.kernels_cpu import gemm, panels
 from eagerconv.record import Request
 
 PROBLEMS = {
@@ -17,6 +17,9 @@ PROBLEMS = {
     ),
     "more channels than one chunk has": Problem(1, 1, 500, 20, (6, 7), (3, 1), 1),
     "1x1, several images in a tile": Problem(9, 1, 700, 40, (7, 7), (1, 1)),
+    "1x1, images shorter than a vector": Problem(9, 2, 21, 13, (2, 3), (1, 1)),
+    "1x1, panels of filters short and long": Problem(2, 1, 40, 35, (20, 20), (1, 1)),
+    "1x1, more channels than one chunk has": Problem(2, 1, 5000, 30, (5, 7), (1, 1)),
     "1x1 with channels a page apart": Problem(1, 1, 40, 33, (32, 32), (1, 1)),
     "1x1, strided": Problem(3, 1, 30, 50, (15, 14), (1, 1), "valid", (2, 3)),
     "1x1, more filters than channels, in groups": Problem(3, 2, 20, 50, (9, 10), (1, 1)),
@@ -64,12 +67,17 @@ def request_of(x, w, threads=2, slot="y", **options):
 
 @pytest.mark.plans
 def test_unpadded_images_are_not_copied():
-    lies_in_place = {
-        kernel: gemm.cut(request_of((2, 64, 28, 28), (64, 64, *kernel))).fields["IN_PLACE"]
-        for kernel in ((1, 1), (3, 3))
-    }
-    assert lies_in_place == {(1, 1): 1, (3, 3): 1}
+    assert gemm.cut(request_of((2, 64, 28, 28), (64, 64, 3, 3))).fields["IN_PLACE"] == 1
     assert gemm.cut(request_of((2, 64, 28, 28), (64, 64, 3, 3), border_mode=1)).fields["IN_PLACE"] == 0
+
+
+@pytest.mark.plans
+def test_one_tap_meets_panels_of_pixels_whose_size_the_images_do_not_tell():
+    cuts = [panels.cut(request_of((n, 512, 28, 28), (64, 512, 1, 1))) for n in (1, 8, 64)]
+    assert len({cut.shared for cut in cuts}) == 1
+    assert cuts[-1].work <= 2 * cuts[0].work
+    for problem, slot in (((3, 3), "y"), ((1, 1), "w")):
+        assert not panels.suits(request_of((2, 64, 28, 28), (64, 64, *problem), slot=slot))
 
 
 @pytest.mark.plans

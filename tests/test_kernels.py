@@ -363,7 +363,7 @@ def test_a_kernel_that_would_call_python_is_refused():
       ret i32 %r
     }"""
     with pytest.raises(RuntimeError, match=r"self-contained.*PyErr_Occurred"):
-        compiler.native_object("test", ir, "cfunc.native")
+        compiler.native_object("test", ir, compiler._ENTRY_IR.format(native="native", entry="test"))
 
 
 # ----- Memory -----

@@ -213,7 +213,8 @@ def test_forced_algorithms(name: str, algorithm: str) -> None:
 @pytest.mark.parametrize("name", ["signal_conv2d", "nnet_conv2d"])
 def test_hints_of_speed_are_ignored(name: str) -> None:
     arrays, f = operands(name), getattr(legacy, name)
-    hinted = f(*arrays, unroll_batch=4, unroll_kern=2, unroll_patch=False, openmp=True, version="no_fft", verbose=1)
+    with pytest.warns(DeprecationWarning, match=f"{name}: unroll_batch, .*, openmp, version, verbose has no effect"):
+        hinted = f(*arrays, unroll_batch=4, unroll_kern=2, unroll_patch=False, openmp=True, version="no_fft", verbose=1)
     np.testing.assert_array_equal(hinted.numpy(), f(*arrays).numpy())
 
 

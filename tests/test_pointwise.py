@@ -9,7 +9,7 @@ import pytest
 
 import eagerconv as ec
 from eagerconv.autograd import rules
-from eagerconv.kernels_cpu import pointwise, table, threads
+from eagerconv.kernels_cpu import formulas, pointwise, reduce, table, threads
 
 every_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 SHAPES = [(8, 64, 32, 32), (3, 37, 65, 67), (600, 500), (300_001,)]
@@ -24,7 +24,7 @@ def numbers(shape, dtype, seed=0):
 
 @pytest.fixture(params=[0, 1 << 60], ids=["streamed", "cached"])
 def _stored(request, monkeypatch):
-    monkeypatch.setattr(pointwise, "STREAM_BYTES", request.param)
+    monkeypatch.setattr(formulas, "STREAM_BYTES", request.param)
 
 
 @pytest.mark.usefixtures("_stored")
@@ -56,7 +56,7 @@ def test_sums_over_all_axes_but_one(dtype, kept):
     axes = tuple(i - x.ndim if i % 2 else i for i in range(x.ndim) if i != kept)
     true = x.sum(axes, dtype=np.longdouble)
     largest = float(np.abs(x).sum(axes).max())
-    found, wide = pointwise.sum(x, axes), pointwise.sum(x, axes, keepdims=True)
+    found, wide = reduce.sum(x, axes), reduce.sum(x, axes, keepdims=True)
     assert found.shape == true.shape
     assert wide.shape == x.sum(axes, keepdims=True).shape
     # Sums of parts, each of a 128th of a row, then of the parts: fewer roundings in a row than this.
@@ -74,10 +74,8 @@ def test_numpy_is_asked_where_it_is_as_good_or_all_there_is():
         assert pointwise.add(x, y) is None
     assert pointwise.relu(a[:1]) is None
     assert pointwise.gate(a, a[:1]) is None
-    assert pointwise.sum(a, (2, 3)) is None
-    assert pointwise.sum(a, None) is None
-    assert pointwise.sum(a, (0, 2, 3), np.float64) is None
-    assert pointwise.sum(a, (0, 2, 2)) is None
+    assert reduce.sum(a, (0, 2, 3), np.float64) is None
+    assert reduce.sum(a, (0, 2, 2)) is None
     with pytest.raises(ValueError, match="duplicate"):
         ec.sum(ec.asarray(a), axis=(0, 2, 2))
 
@@ -247,4 +245,36 @@ def test_max_pooling_of_large_arrays_is_that_of_small_ones(dtype, ndim):
 
 
 def test_tables_of_streaming_agree():
-    assert pointwise.STREAM_BYTES == table.STREAM_BYTES
+    assert formulas.STREAM_BYTES == table.STREAM_BYTES
+
+
+@every_dtype
+def test_arithmetic_of_large_arrays_with_numbers_and_with_one_another_is_numpys(dtype, monkeypatch):
+    a, b = numbers((70, 65, 67), dtype), numbers((70, 65, 67), dtype, 1)
+    taken = []
+    evaluate = formulas.evaluate
+    monkeypatch.setattr(formulas, "evaluate", lambda name, *rest: taken.append(name) or evaluate(name, *rest))
+    t, u = ec.asarray(a), ec.asarray(b)
+    with np.errstate(all="ignore"):
+        for number in (3, 0.1, -7.25, 0):
+            for function in (
+                lambda x, n=number: x + n, lambda x, n=number: n + x, lambda x, n=number: x - n, lambda x, n=number: n - x,
+                lambda x, n=number: x * n, lambda x, n=number: n * x, lambda x, n=number: x / n, lambda x, n=number: n / x,
+            ):  # fmt: skip
+                np.testing.assert_array_equal(function(t).data, function(a))
+        np.testing.assert_array_equal((t - u).data, a - b)
+        np.testing.assert_array_equal((t / u).data, a / b)
+        np.testing.assert_array_equal(abs(t).data, abs(a))
+        np.testing.assert_array_equal((-t).data, -a)
+        np.testing.assert_array_equal((t + 2**60).data, a + 2**60)
+    expected = {
+        "plus_number",
+        "times_number",
+        "over_number",
+        "number_less",
+        "subtract",
+        "divide",
+        "absolute",
+        "negative",
+    }
+    assert set(taken) == expected

@@ -28,6 +28,7 @@ PROBLEMS = {
     "rows, stride above the kernel along x": Problem(1, 1, 1, 1, (2, 1), (2, 1), 0, (1, 2), flip=False),
     "flat, stride": Problem(2, 3, 1, 2, (15, 16), (3, 3), 1, (2, 2)),
     "flat, stride above the kernel": Problem(2, 3, 2, 1, (17, 18), (2, 1), 0, (4, 3)),
+    "flat, long strides": Problem(2, 3, 1, 2, (31, 47), (7, 9), 3, (5, 8)),
     "flat, stride and dilation": Problem(1, 3, 1, 1, (20, 21), (3, 4), 2, (3, 2), (2, 3)),
     "flat, dilation": Problem(1, 3, 1, 1, (30, 41), (3, 3), 0, (1, 1), (4, 5)),
     "flat, one row in strips": Problem(1, 2, 1, 1, (9001,), (5,), "valid", dilation=(3,)),
@@ -86,7 +87,7 @@ def test_an_infinite_pixel_reaches_its_window_and_no_more() -> None:
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"subsample": 5}, "does not know strides above 4"),
+        ({"subsample": 9}, "does not know strides above 8"),
         ({"filter_dilation": 700}, "would need too much workspace"),
     ],
 )

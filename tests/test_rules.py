@@ -67,7 +67,7 @@ SAMPLES: dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {
     "std": [((S,), p) for p in ({}, {"axis": 0}, {"axis": -1, "keepdims": True, "ddof": 1})] + unary(C),
     "max": [((S,), p) for p in ({}, {"axis": 0}, {"axis": (0, 1)}, {"axis": -1, "keepdims": True})],
     "min": [((S,), p) for p in ({}, {"axis": 0}, {"axis": (0, 1)}, {"axis": -1, "keepdims": True})],
-    "logsumexp": [((S,), p) for p in ({}, {"axis": 0}, {"axis": (0, 1)}, {"axis": -1, "keepdims": True})],
+    "logsumexp": [((S,), p) for p in ({}, {"axis": 0}, {"axis": (0, 1)}, {"axis": -1, "keepdims": True})] + unary(C),
     "softmax": [((S,), {}), ((S,), {"axis": 0})],
     "log_softmax": [((S,), {}), ((S,), {"axis": 0})],
     "matmul": [
@@ -78,6 +78,7 @@ SAMPLES: dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {
             ((0, 2, 3), (3, 4)),
         ]
     ] + [((C, D.T), {}), ((C, B), {}), ((B, D.T), {})],
+    "adjugate": unary(rng.standard_normal((2, 3, 3)), C[:, :2]),
     "reshape": [((A,), {"shape": (3, 2)}), ((A,), {"shape": -1})],
     "transpose": [((A,), {}), ((rng.standard_normal((2, 3, 4)),), {"axes": (1, -1, 0)})],
     "expand_dims": [((A,), {"axis": 1}), ((A,), {"axis": (0, -1)})],
@@ -95,11 +96,19 @@ SAMPLES: dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {
         ((B,), {"index": (slice(1, 4), 2), "shape": (4, 5)}),
         ((rng.standard_normal(4),), {"index": FANCY, "shape": (4, 5)}),
     ],
+    "puts": [
+        ((B, rng.standard_normal(4), B), {"indices": ((slice(1, 4), 2), FANCY, (slice(3), 2)), "shape": (4, 5)}),
+    ],
     "setitem": [
         ((V, B), {"index": (slice(1, 4), 2)}), ((V, 2.0), {"index": 0}),
         ((V, rng.standard_normal(4)), {"index": FANCY}),
         ((V, rng.standard_normal((1, 5))), {"index": slice(2)}), ((V, B[:1]), {"index": V > 0}),
         ((V, rng.standard_normal((1, 1, 5))), {"index": 1}), ((C, A), {"index": ...}),
+    ],
+    "write": [
+        ((V, B), {"steps": ((rules.getitem, {"index": (slice(1, 4), 2)}),), "order": (1, 0)}),
+        ((A, 2.0), {"steps": ((rules.transpose, {}), (rules.reshape, {"shape": (-1,)})), "order": (1, 0)}),
+        ((A, A), {"steps": (), "order": (0, 1)}),
     ],
     "sliding_windows": [((V,), {"window": (2, 3), "stride": (1, 2)}), ((V,), {"window": (3,), "stride": (1,)})],
     "overlap_add": [((rng.standard_normal((3, 2, 2, 3)),), {"window": (2, 3), "stride": (1, 2), "shape": (4, 6)})],
@@ -214,6 +223,24 @@ def test_stable_functions_do_not_overflow() -> None:
     assert rules.logsumexp(x).item() == 1000
     assert rules.logsumexp(tensor([-np.inf, -np.inf])).item() == -np.inf
     assert grad(rules.logsumexp(x), x)[0].tolist() == [0, 0, 1]
+
+
+def test_logarithms_of_complex_sums_are_principal() -> None:
+    for x in (np.array([4j, 4j]), 800 + C, C * 20):
+        out = rules.logsumexp(asarray(x)).item()
+        exact = np.log(np.exp(x - x.real.max()).sum())
+        assert out == pytest.approx(exact + x.real.max(), rel=1e-13)
+        assert abs(out.imag) <= np.pi
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp"])
+def test_empty_axes(name: str) -> None:
+    """No class has no probability, and the logarithm of the sum of nothing is -inf, as in SciPy."""
+    x = tensor(np.zeros((2, 0)), requires_grad=True)
+    out = TABLE[name](x, axis=-1)
+    assert out.shape == ((2,) if name == "logsumexp" else (2, 0))
+    assert grad(out.sum(), x)[0].shape == (2, 0)
+    assert name != "logsumexp" or out.tolist() == [-np.inf, -np.inf]
 
 
 def test_last_assigned_value_gets_the_gradient() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,8 +15,9 @@ import test_rules
 
 from eagerconv.autograd import rules
 from eagerconv.autograd.tape import Op, no_grad, reachable
+from eagerconv.func import hessian
 from eagerconv.func.gradcheck import check_grads
-from eagerconv.func.transforms import grad
+from eagerconv.func.transforms import grad, jvp
 from eagerconv.tensor import Tensor, tensor
 
 rng = np.random.default_rng(0)
@@ -106,7 +109,8 @@ REDUCTION = [
 EXTREMUM = [of(S), of(S, 0), of(W, (0, 2)), of(W, axis=-1, keepdims=True), of(S, 1, initial=0.1), of(SCALAR),
             of(S, 0, initial=-0.5, where=MASK), of(EMPTY, initial=1.0), of(EMPTY, 0, initial=1.0)]  # fmt: skip
 SPREAD = [of(S), of(S, 0), of(W, (0, 2), ddof=1), of(W, axis=-1, keepdims=True), of(C), of(C, 1, None, None, 1, True),
-          of(S, where=MASK), of(S, axis=1, where=MASK, ddof=0.5)]  # fmt: skip
+          of(S, where=MASK), of(S, axis=1, where=MASK, ddof=0.5),
+          of(S, axis=1, mean=np.array([[0.1], [0.2]])), of(S, mean=np.array([[0.3]]), where=MASK)]  # fmt: skip
 
 # Calls of each function, away from kinks and poles. Floating arrays in them are varied, numbers and lists stay.
 SAMPLES: dict[Callable[..., Any], list[Sample]] = {
@@ -471,15 +475,119 @@ def test_the_angle_of_any_size_has_a_slope(size: float) -> None:
     )
 
 
-def test_equal_singular_and_eigenvalues() -> None:
-    """Losses that do not depend on the choice of vectors have the gradient of what they compute."""
+FACTORS: list[tuple[Any, Any]] = [
+    (np.linalg.eigh, lambda w, v: (w, v, v)),
+    (np.linalg.eig, lambda w, v: (w, v, v)),
+    (np.linalg.svd, lambda u, s, vh: (s, u, rules.products.adjoint(vh))),
+]
+
+
+@pytest.mark.parametrize(("function", "parts"), FACTORS)
+def test_values_that_are_equal_have_a_gradient(function: Any, parts: Any) -> None:
+    """The sum of the squares of the values of x is that of its elements."""
     x = tensor(np.eye(3) * 2, requires_grad=True)
-    w, v = rules.BY_FUNCTION[np.linalg.eigh](x)
-    trace = (v * w**2) @ rules.products.adjoint(v)  # x @ x
-    np.testing.assert_allclose(grad(rules.products.trace(trace), x)[0].data, 4 * np.eye(3), atol=1e-12)
-    u, s, vh = rules.BY_FUNCTION[np.linalg.svd](x)
-    np.testing.assert_allclose(grad(rules.products.trace((u * s) @ vh), x)[0].data, np.eye(3), atol=1e-12)
+    values, _, _ = parts(*rules.BY_FUNCTION[function](x))
+    np.testing.assert_allclose(grad(rules.sum(rules.real(values * values)), x)[0].data, 4 * np.eye(3), atol=1e-12)
     assert gradient(np.linalg.svdvals, np.eye(2)) == [[1, 0], [0, 1]]
+
+
+@pytest.mark.parametrize(("function", "parts"), [row for row in FACTORS if row[0] is not np.linalg.eig])  # in no order
+def test_vectors_beside_equal_values_have_a_gradient(function: Any, parts: Any) -> None:
+    """Of the values 5, 2, 2 the first is alone, and so is what belongs to it: f(x) = (first left vector)[1]^2 at diag + e."""
+    at = np.diag([5.0, 2.0, 2.0]) if function is not np.linalg.eigh else np.diag([1.0, 2.0, 2.0])
+
+    def projection(x: Any) -> Any:
+        _, left, right = parts(*function(x))
+        return np.real(left[1, 0] * np.conjugate(right[0, 0]))
+
+    x = tensor(at, requires_grad=True)
+    (found,) = grad(projection(x), x)
+    step = 1e-6
+    for i, j in ((0, 1), (1, 0), (2, 1)):
+        moved = [at.copy(), at.copy()]
+        for sign, m in zip((1, -1), moved, strict=True):
+            m[i, j] += sign * step
+            if function is np.linalg.eigh:
+                m[j, i] = m[i, j]
+        change = (projection(moved[0]) - projection(moved[1])) / (2 * step)
+        ours = found.data[i, j] + (found.data[j, i] if function is np.linalg.eigh else 0)
+        np.testing.assert_allclose(np.real(ours), change, atol=1e-6)
+
+
+@pytest.mark.parametrize(("function", "parts"), FACTORS)
+def test_vectors_of_equal_values_have_none(function: Any, parts: Any) -> None:
+    """The exponential of a matrix has a gradient, which is 0 by 0 in the rule of its factors: NaN, not a wrong number."""
+    x = tensor(np.eye(2), requires_grad=True)
+    values, left, right = parts(*function(x))
+    assert np.isnan(grad(np.real(((left * np.exp(values)) @ right.conj().T)[0, 1]), x)[0].data).any()
+
+    def vectors(x: Any) -> Any:
+        return parts(*function(x))[1]
+
+    assert np.isnan(jvp(vectors, [np.eye(2)], [np.array([[0.0, 1.0], [1.0, 0.0]])])[1].data).any()
+
+
+@pytest.mark.parametrize(
+    "values", [(0.0, 0.0), (3.0, 0.0, 0.0), (2.0, 3.0, 0.0, 0.0), (2.0, 3.0, 0.0), (1.0, 1e-9, 1e-9)]
+)
+def test_second_derivatives_of_determinants_of_any_rank(values: tuple[float, ...]) -> None:
+    """Against the polynomial: the sum over permutations, differentiated term by term."""
+    q, r = (np.linalg.qr(rng.standard_normal((len(values),) * 2))[0] for _ in range(2))
+    x = q * values @ r
+    expected = np.zeros(x.shape * 2)
+    for order in itertools.permutations(range(len(values))):
+        sign = np.linalg.det(np.eye(len(values))[list(order)])
+        for i, j in itertools.permutations(range(len(values)), 2):
+            expected[i, order[i], j, order[j]] += sign * math.prod(
+                x[k, order[k]] for k in range(len(values)) if k not in (i, j)
+            )
+    np.testing.assert_allclose(hessian(np.linalg.det)(x).data, expected, atol=1e-7)
+
+
+def test_slopes_at_zero_and_of_single_numbers() -> None:
+    for p in (3, 1.5, 0.5, -1, -2, 4, 1, 0, np.inf, -np.inf):
+        assert gradient(np.linalg.norm, [0.0, 0.0], p) == [0, 0]
+    assert gradient(np.linalg.norm, [0.0, -2.0], 3) == pytest.approx([0, -1])
+    assert gradient(np.linalg.norm, [np.inf, 0.0, 1.0], 0) == [0, 0, 0]
+    assert gradient(np.nanvar, [np.nan, 2.0]) == gradient(np.nanstd, [np.nan, 2.0]) == [0, 0]
+    assert gradient(np.angle, [0j, 2j]) == [0, -0.5]
+    assert gradient(np.arctan2, [0.0], [0.0]) == [0]
+    assert gradient(np.sum, 2.0, 0) == 1
+
+
+@pytest.mark.filterwarnings("ignore:divide by zero")
+def test_a_plain_zero_divides_as_an_array_of_zeros() -> None:
+    assert gradient(np.divide, [3.0], 0) == gradient(np.divide, [3.0], np.array(0.0)) == [np.inf]
+    assert gradient(np.divide, [3.0], -0.0) == [-np.inf]
+
+
+@pytest.mark.filterwarnings("ignore:Degrees of freedom", "ignore:invalid value", "ignore:divide by zero")
+def test_no_degrees_of_freedom_make_nan() -> None:
+    for function in (np.var, np.std):
+        assert np.isnan(gradient(function, [1.0], None, None, None, 1)).all()
+        assert np.isnan(gradient(function, [1.0, 2.0], None, None, None, 3)).all()
+    assert np.isnan(np.cov(tensor([[1.0]])).data).all()
+
+
+def test_nan_that_wins_has_the_gradient() -> None:
+    nan = np.nan
+    assert gradient(np.max, [1.0, nan, 2.0, nan]) == gradient(np.min, [1.0, nan, 2.0, nan]) == [0, 0.5, 0, 0.5]
+    for function in (np.maximum, np.minimum):
+        assert gradient(function, [1.0, nan, nan], [nan, 1.0, nan]) == [0, 1, 0.5]
+    for function in (np.fmax, np.fmin):
+        assert gradient(function, [1.0, nan, nan], [nan, 1.0, nan]) == [1, 0, 0.5]
+
+
+def test_a_mean_that_is_given_has_a_gradient() -> None:
+    x, m = tensor([1.0, 2.0], requires_grad=True), tensor([0.5], requires_grad=True)
+    gx, gm = grad(np.var(x, mean=m), [x, m])  # type: ignore[call-overload]
+    assert (gx.tolist(), gm.tolist()) == ([0.5, 1.5], [-2.0])
+
+
+def test_crossed_limits_leave_the_upper_one() -> None:
+    x, low, high = (tensor(v, requires_grad=True) for v in ([0.0, 1.5, 3.0, 5.0], 4.0, 2.0))
+    gx, glow, ghigh = grad(rules.sum(np.clip(x, low, high)), [x, low, high])  # type: ignore[call-overload]
+    assert (gx.tolist(), glow.item(), ghigh.item()) == ([0, 0, 0, 0], 0, 4)
 
 
 def test_einsum_keeps_the_other_operands_alone() -> None:

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eagerconv.autograd import rules
+from eagerconv.autograd import rules, tape
+from eagerconv.autograd.anomaly import detect_anomaly
 from eagerconv.autograd.rules.operands import value
 from eagerconv.autograd.tape import defvjp, elementwise, enable_grad, is_grad_enabled, linear, multilinear, no_grad
 from eagerconv.func.gradcheck import check_grads
@@ -87,6 +88,24 @@ def test_second_backward_needs_retain_graph() -> None:
     with pytest.raises(RuntimeError, match=r"multiply: .*retain_graph=True"):
         y.backward()
     assert x.grad.item() == 12
+
+
+@pytest.mark.parametrize(
+    "shared",
+    [
+        lambda x: x.T, lambda x: x.reshape(3, 2), lambda x: x[:, [0, 2, 0]], lambda x: x[1:], lambda x: x.sum(axis=0),
+        lambda x: x.mean(), lambda x: x + 1, lambda x: 3 - x, lambda x: np.flip(x).T.ravel(), lambda x: np.cumsum(x),
+        lambda x: np.concatenate([x, x]), lambda x: np.stack([x, x])[0], lambda x: np.pad(x, 1), lambda x: np.tile(x, 2),
+    ],
+)  # fmt: skip
+def test_two_losses_share_what_saved_nothing(shared: Any) -> None:
+    x = tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], requires_grad=True)
+    view = shared(x)
+    (view * view).sum().backward()
+    (view * 3).sum().backward()
+    together = shared(x)
+    expected = grad((together * together).sum() + (together * 3).sum(), x)[0]
+    assert x.grad.tolist() == expected.tolist()
 
 
 def test_create_graph_retains_by_default() -> None:
@@ -433,6 +452,120 @@ def test_optimiser_step_before_backward_is_found() -> None:
         w -= 0.5
     with pytest.raises(RuntimeError, match="multiply saved"):
         y.backward()
+
+
+# ----- Parts -----
+
+
+PICKED: list[Any] = [
+    0,
+    2,
+    -1,
+    slice(1, 3),
+    [0, 0, 2],
+    (slice(None), 1),
+    (..., None, 0),
+    np.array([True, False, True]),
+    0,
+]
+
+
+def sum_of_parts(x: Any) -> Any:
+    total = (x**3).sum() * x[0, 0]
+    for k, index in enumerate(PICKED):
+        part = x[index]
+        total = total + (part * part).sum() * (k + 1) + part.reshape(-1)[0] ** 3
+    return total
+
+
+def test_cotangents_of_parts_are_added_in_one_array() -> None:
+    a = np.random.default_rng(0).standard_normal((3, 4))
+    check_grads(sum_of_parts, [a], order=3)
+    x = tensor(a, requires_grad=True)
+    seen: list[int] = []
+    x.register_hook(lambda g: seen.append(1))
+    first = grad(sum_of_parts(x), x, create_graph=True)[0]
+    plain = grad(sum_of_parts(x), x)[0]
+    with detect_anomaly():  # one after another
+        np.testing.assert_allclose(first.data, grad(sum_of_parts(x), x)[0].data, rtol=1e-13)
+    np.testing.assert_array_equal(first.data, plain.data)
+    assert len(seen) == 3
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_a_loop_over_rows_is_linear(create_graph: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+
+    class Counting:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(np, name)
+
+        def zeros_like(self, like: Any, shape: Any) -> Any:
+            made.append(int(np.prod(shape)))
+            return np.zeros_like(like, shape=shape)
+
+    monkeypatch.setattr(rules.indexing, "np", Counting())
+    x = tensor(np.arange(600.0).reshape(200, 3), requires_grad=True)
+    total: Any = 0
+    for row in x:
+        total = total + (row * row).sum()
+    (g,) = grad(total, x, create_graph=create_graph)
+    np.testing.assert_array_equal(g.data, 2 * x.data)
+    assert made == [600]
+
+
+@pytest.mark.parametrize(
+    ("index", "once"),
+    [
+        (np.array([2, 0, 1]), True), (np.array([2, 0, 2]), False), ((slice(None), [3, 1]), True), (np.array([0, -1]), False),
+        (np.array([-1, -3]), True), ((np.array([0, 1, 2]), np.array([1, 1, 1])), True), ((np.array([1]), [0, 0]), False),
+        ((np.arange(3)[:, None], np.array([0, 2])), False), (np.array([True, False, True]), True), (np.array([], int), True),
+        ((np.array([True, False, False]), [0, 0]), False), (np.array([2, 1], "u8"), True), (np.array([[0, 2], [1, 1]]), False),
+        (([0, 1], slice(None), None), True),
+    ],
+)  # fmt: skip
+def test_numbers_that_differ_are_put_without_adding(index: Any, once: bool) -> None:
+    assert rules.indexing._each_once(index) == once
+    a = np.random.default_rng(0).standard_normal((3, 4))
+    v = np.random.default_rng(1).standard_normal(a[index].shape)
+    expected = np.zeros((3, 4))
+    np.add.at(expected, index, v)
+    x = tensor(a, requires_grad=True)
+    np.testing.assert_allclose(grad(x[index], x, v)[0].data, expected)
+
+
+def test_a_zero_in_a_running_product_costs_a_few_operations() -> None:
+    a = np.random.default_rng(0).uniform(0.5, 1.5, 300)
+    a[[5, 17]] = 0
+    weights = np.random.default_rng(1).standard_normal(300)
+    expected = np.zeros(300)
+    for i in range(300):  # y[k], k >= i, without the factor a[i]
+        without = np.where(np.arange(300) == i, 1, a)
+        expected[i] = (weights * np.cumprod(without))[i:].sum()
+
+    class Counting:
+        count = 0
+
+        def computed(self, *told: Any) -> None:
+            self.count += 1
+
+        def pulled(self, op: Any, node: Any, position: int, g: Any) -> Any:
+            return op.pull(op, node, position, g)
+
+    x = tensor(a, requires_grad=True)
+    y = np.cumprod(x)
+    tape.watch(watcher := Counting())
+    try:
+        (g,) = grad(y, x, weights, create_graph=True)
+    finally:
+        tape.unwatch(watcher)
+    np.testing.assert_allclose(g.data, expected, rtol=1e-12, atol=1e-14)
+    assert watcher.count < 150  # for each doubling some
+    check_grads(
+        lambda x: np.cumprod(x, axis=1), [np.array([[0.5, 0.0, 2.0, 0.0, 3.0], [1.0, 2.0, 0.0, 4.0, -1.0]])], order=2
+    )
+    huge = tensor([0.0, 1e300, 1e300, 1.0], requires_grad=True)
+    assert grad(np.cumprod(huge), huge, [1.0, 0.0, 0.0, 0.0])[0].tolist() == [1, 0, 0, 0]
 
 
 # ----- Hooks -----

@@ -111,8 +111,8 @@ def test_saving_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ec.save(path, {"w": X})
     with pytest.raises(TypeError, match=r"a\.0 is set, which cannot be saved"):
         ec.save(path, {"a": [{1}]})
-    for bad in ({1: X}, {"a.b": X}):
-        with pytest.raises(ValueError, match="keys must be strings without a dot"):
+    for bad in ({1: X}, {"": X}):
+        with pytest.raises(ValueError, match="keys must be strings, neither empty"):
             ec.save(path, bad)
     np.testing.assert_array_equal(ec.load(path)["w"], X)  # what was there is there
     with pytest.raises(FileNotFoundError):

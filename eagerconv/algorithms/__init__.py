@@ -161,8 +161,12 @@ def _planned(
     if (a_shape, b_shape) != expected or dtype != other:
         raise ValueError(f"operands {a_shape} {dtype} and {b_shape} {other} do not fit {spec}, which needs {expected}")
     native, size = dtype.newbyteorder("="), dtype.itemsize
-    if 0 in a_shape or 0 in b_shape:  # sums of nothing
-        return lambda a, b: np.zeros_like(a, native, shape=spec.shape(slot), order="C")
+    result = spec.shape(slot)
+    if 0 in (*a_shape, *b_shape, *result):  # sums of nothing, or no sums
+        return lambda a, b: np.zeros_like(a, native, shape=result, order="C")
+    met = spec.met
+    if policy.require is None and met != tuple(map(range, spec.kernel)):  # who is required gets what was asked
+        return _trimmed(spec, met, slot, dtype, a_shape, a, b_shape, b, policy, threads, device)
     if device == "cpu" and not dtype.isnative:
         return lambda a, b: run(spec, slot, a.astype(native), b.astype(native), policy)
     if any(stride % size for stride in (*a, *b)):  # fields of a structured array: elements do not count whole steps
@@ -183,6 +187,28 @@ def _planned(
         return result
 
     return checked
+
+
+def _trimmed(
+    spec: ConvSpec, met: tuple[range, ...], slot: Slot, dtype: np.dtype[Any], a_shape: Shape, a: Shape, b_shape: Shape,
+    b: Shape, policy: Policy, threads: int, device: str,
+) -> Plan:  # fmt: skip
+    """The plan without the taps that see padding alone: no sum has a term of theirs, and their gradient is zero."""
+    small, shape = spec.taps(met), spec.shape(slot)
+    taps: Any = (..., *(slice(some.start, some.stop) for some in met))
+    if slot != "w":
+        b_shape = small.shape("w")
+    plan = _planned(small, slot, dtype, dtype, a_shape, a, b_shape, b, policy, threads, device)
+    if slot != "w":
+        return lambda a, b: plan(a, b[taps])
+
+    def filters(a: Any, b: Any) -> Any:
+        gradient = plan(a, b)
+        result = np.zeros_like(gradient, shape=shape, order="C")
+        result[taps] = gradient
+        return result
+
+    return filters
 
 
 def _or_another(plan: Plan, others: list[Algorithm], request: Request) -> Plan:

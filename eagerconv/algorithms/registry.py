@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from eagerconv.kernels_cpu.columns import COLUMNS
 from eagerconv.kernels_cpu.direct import DIRECT
 from eagerconv.kernels_cpu.dwm import DWM
 from eagerconv.kernels_cpu.fft import FFT
@@ -12,9 +13,10 @@ from eagerconv.kernels_cpu.staging import staged
 from eagerconv.kernels_cpu.winograd import WINOGRAD, WINOGRAD_F2
 from eagerconv.record import Algorithm
 
-TABLE: dict[str, tuple[Algorithm, ...]] = {
-    "cpu": tuple(map(staged, (GEMM, WINOGRAD, WINOGRAD_F2, DWM, FFT, ROWS, LOCAL, DIRECT))),
-}
+NATIVE = (GEMM, WINOGRAD, WINOGRAD_F2, DWM, FFT, COLUMNS, ROWS, LOCAL, DIRECT)
+"""The CPU's algorithms, without the dtypes and strides that they serve by conversions and copies."""
+
+TABLE: dict[str, tuple[Algorithm, ...]] = {"cpu": tuple(map(staged, NATIVE))}
 """Algorithms of each device; on equal cost the earlier one runs. `table` enters the GPU's when they are first asked for."""
 
 ELSEWHERE = frozenset({"cudnn"})

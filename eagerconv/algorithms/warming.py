@@ -10,20 +10,20 @@ from typing import Any
 
 import numpy as np
 
-from eagerconv.algorithms.registry import TABLE, known
+from eagerconv.algorithms.registry import NATIVE, known
 from eagerconv.interrupts import imported
 from eagerconv.kernels_cpu import dwm, jit, native
-from eagerconv.kernels_cpu.staging import WIDER
+from eagerconv.kernels_cpu.staging import WIDER, computed_in
 from eagerconv.kernels_cpu.winograd import F2, F4
 
 SOURCES = {
-    "gemm": (("gemm", ""), ("pixels", "")),
+    "gemm": (("gemm", ""), ("panels", ""), ("pixels", "")),
     "rows": (("rows", ""), ("planes", "")),
 }
 """Where an algorithm's kernels are, if not in the module of its name: modules, and how the kernels' names end."""
 
-BETWEEN = ("pointwise", "pooling")
-"""Modules of kernels for what stands between convolutions."""
+BETWEEN = ("pointwise", "pooling", "copying")
+"""Modules of kernels for what stands between convolutions, and in front of them."""
 
 FORMS = {"winograd": F4, "winograd_f2": F2}
 DWM_PAIRS = [(form, form) for form in dwm.FORMS[1:]] + [(dwm.FORMS[0], form) for form in dwm.FORMS[1:]]
@@ -84,11 +84,11 @@ def warmup(
 def kernels(algorithms: Collection[str], dtypes: Collection[str]) -> list[tuple[str, np.dtype[Any]]]:
     """The kernels of some algorithms for some dtypes; if none is named, of all and of what stands between convolutions."""
     found = dict.fromkeys(
-        (function, np.dtype(WIDER.get(name, name)))
-        for algorithm in TABLE["cpu"]
+        (function, np.dtype(wide))
+        for algorithm in NATIVE
         if not algorithms or algorithm.name in algorithms
         for name in dtypes
-        if name in algorithm.dtypes
+        for wide in computed_in(algorithm, name)
         for function in (*kernels_of(algorithm.name), *(kernels_of("convert") if WIDER.get(name) == "float32" else ()))
     )
     if not algorithms:

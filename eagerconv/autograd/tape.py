@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import numbers
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -24,11 +25,15 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from eagerconv import devices
-from eagerconv.scopes import Block, Setting
+from eagerconv.autograd import views
+from eagerconv.autograd.keeping import Kept, changed, keep, keep_parts, sample
+from eagerconv.mistakes import without_numpy
+from eagerconv.scopes import Block, Setting, refuse_operand
 
 __all__ = [
-    "Node", "Op", "Traced", "backward", "defvjp", "elementwise", "enable_grad", "forward", "inexact", "is_grad_enabled",
-    "joint", "linear", "multilinear", "no_grad", "parameters", "reachable", "tell", "unwatch", "watch",
+    "LostHistory", "Node", "Op", "Traced", "backward", "defvjp", "elementwise", "enable_grad", "forward", "inexact",
+    "is_grad_enabled", "joint", "linear", "multilinear", "no_grad", "parameters", "reachable", "sequence", "tell", "unwatch",
+    "usual", "watch",
 ]  # fmt: skip
 
 Rule = Callable[..., Any]
@@ -73,7 +78,8 @@ class no_grad(Block):
 
     __slots__ = ()
 
-    def __init__(self) -> None:
+    def __init__(self, *given: Any) -> None:
+        refuse_operand("no_grad", given)
         super().__init__(_mode, _off)
 
 
@@ -89,7 +95,8 @@ class enable_grad(Block):
 
     __slots__ = ()
 
-    def __init__(self) -> None:
+    def __init__(self, *given: Any) -> None:
+        refuse_operand("enable_grad", given)
         super().__init__(_mode, _on)
 
 
@@ -148,29 +155,50 @@ def tell(op: Op, operands: Sequence[Any], result: Traced) -> None:
 class Traced:
     """What the tape asks of an operand; the tensor class derives from it.
 
-    `data` is the array, `grad` what backward accumulates, `_node` the place in the graph (None: not tracked),
-    `_version` a one-entry list counting changes of the memory, shared by all views of it, and `_base` a weak reference
-    to the object this one is a view of.
+    `_data` is the array, which `data` shows to users, `grad` what backward accumulates, `_node` the place in the graph (None:
+    not tracked), `_version` a list shared by all that show the memory, of the number of its changes and, behind it, its
+    views; and `_base` how this object is seen in the memory of another (None: it is none's view), as `views` says.
     """
 
-    __slots__ = ("__weakref__", "_base", "_node", "_version", "data", "grad")
+    __slots__ = ("__weakref__", "_base", "_data", "_node", "_version", "grad")
 
-    data: Any
+    _data: Any
     grad: Any
     _node: Node | None
-    _version: list[int]
-    _base: weakref.ref[Traced] | None
+    _version: list[Any]
+    _base: Any
 
     @classmethod
-    def _wrap(cls, data: Any, node: Node | None = None, version: list[int] | None = None) -> Self:
+    def _wrap(cls, data: Any, node: Node | None = None, version: list[Any] | None = None) -> Self:
         """A traced object around `data` itself: no copy, no conversion, no check."""
         self = cls.__new__(cls)
-        self.data, self._node, self.grad, self._base = data, node, None, None
+        self._data, self._node, self.grad, self._base = data, node, None, None
         self._version = [0] if version is None else version
         return self
 
+    @property
+    def data(self) -> Any:
+        """The array itself. Another of the same shape and dtype may be put in its place; its views keep the old one."""
+        return self._data
 
-_sequence = itertools.count()
+    @data.setter
+    def data(self, array: Any) -> None:
+        array = array._data if isinstance(array, Traced) else array
+        if devices.of(array) is None:
+            raise TypeError(
+                f"data must be an array, not {type(array).__name__}; to change elements write x[...] = value, in the block "
+                "`with no_grad():` if x is a leaf that requires a gradient"
+            )
+        old = self._data
+        if (array.shape, array.dtype) != (old.shape, old.dtype):
+            raise ValueError(
+                f"data must keep its shape {old.shape} and dtype {old.dtype}, and the array has {array.shape}, "
+                f"{array.dtype}; make a new tensor, as in x = tensor(value, requires_grad=True)"
+            )
+        self._data, self._version, self._base = array, [0], None
+
+
+_numbers = itertools.count()
 
 
 class Node:
@@ -196,7 +224,7 @@ class Node:
         self.saved: dict[int, tuple[Any, ...]] | None = saved  # None: used up by a sweep
         self.shape: tuple[int, ...] = out.shape
         self.dtype = out.dtype
-        self.seq = next(_sequence)
+        self.seq = next(_numbers)
         self.hooks: dict[int, Callable[[Any], Any]] | None = None
         self.owner: weakref.ref[Traced] | None = None
 
@@ -218,22 +246,35 @@ class Node:
                 f"{self.op.name}: what it saved for the backward pass was freed by an earlier backward through it; "
                 "pass retain_graph=True to the earlier backward() or grad() to sweep the same graph twice"
             )
-        data, node, version, count = self.saved[slot]
-        if version is None:  # a number or array that never was tracked by us
-            return data
-        if version[0] != count:
+        data, node, version, count, seen = self.saved[slot]
+        if version is not None and version[0] != count:
             what = "its result" if slot == _ANS else f"its {ordinal(slot)} operand"
             raise RuntimeError(
                 f"{self.op.name} saved {what} (shape {data.shape}) for the backward pass, and it was changed in place "
                 "afterwards; call backward() before the change, or change a copy"
             )
-        return data if kind is None else kind._wrap(data, self if slot == _ANS else node, version)
+        if seen is not None and sample(data) != seen:
+            raise changed(f"{self.op.name} saved its {ordinal(slot)} operand", data)
+        if kind is None or version is None:  # without a version: a number or array that never was tracked by us
+            return data
+        return kind._wrap(data, self if slot == _ANS else node, version)
+
+    def given(self, name: str) -> Any:
+        """A parameter as it was when recorded, or an error if it is an array that was written to."""
+        value = self.params[name]
+        return value.get(f"{self.op.name}: {name}") if type(value) is Kept else value  # type: ignore[union-attr]
 
     def free(self) -> None:
-        """Give back what the rules would have needed."""
-        if self.op is not None:
+        """Give back what the rules would have needed; where no array was saved, there is nothing to win."""
+        if self.saved:
             self.saved = None
             self.params = {}
+
+
+def _lent(x: Traced) -> bool:
+    """Whether others may know the memory of a tracked view: no recorded operation made that."""
+    node = getattr(x._base[0], "_node", None)  # None: of a leaf that was detached from another tensor
+    return node is None or node.op is None
 
 
 def inexact(dtype: Any) -> bool:
@@ -247,8 +288,10 @@ def ordinal(slot: int) -> str:
 
 # ----- Operations -----
 
+_PLAIN = frozenset((np.ndarray, bool, int, float, complex, np.bool_, np.int64, np.float32, np.float64))  # of operands
 _ANS = -1
-_SLOTS = {"x": 0, "y": 1, "z": 2, "ans": _ANS}
+_HOLDING = ("index", "repeats")  # parameters that may hold arrays of the user's; others may be one
+SLOTS = {"x": 0, "y": 1, "z": 2, "ans": _ANS}
 
 
 def _names(rule: Rule | float | None) -> tuple[str, ...]:
@@ -278,6 +321,7 @@ class Op:
         "large",
         "name",
         "names",
+        "parts",
         "plans",
         "pull",
         "push",
@@ -301,6 +345,9 @@ class Op:
     ) -> None:
         # Gives the same for large arrays, only faster, or None where it is not faster; `eagerconv.large` sets it.
         self.large: Callable[..., Any] | None = None
+        # Of an operation that picks elements by its parameter index: puts several cotangents, by `indices` and `shape`, in one
+        # array. Were each put into one of its own, a loop over n rows would take the time of n squared.
+        self.parts: Op | None = None
         self.at_once = at_once  # one call of the only rule gives the cotangents of all operands
         self.name, self.fn, self.rules, self.jvps = name, fn, rules, jvps
         self.pull, self.push, self.view = pull, push, view
@@ -317,16 +364,21 @@ class Op:
     def __call__(self, *operands: Any, **params: Any) -> Any:
         """Apply to traced objects, arrays and numbers; numbers reach NumPy as they are, and stay weakly typed."""
         kind: type[Traced] | None = None
-        tracked = False
+        tracked = floats = False
         arrays = []
         for operand in operands:
             if isinstance(operand, Traced):
                 kind = type(operand)
                 if operand._node is not None:
                     tracked = True
-                arrays.append(operand.data)
-            else:
+                arrays.append(operand._data)
+            elif type(operand) in _PLAIN or usual(operand) is operand:
                 arrays.append(operand)
+                floats = floats or type(operand) is float
+            else:
+                return self(*[usual(x) for x in operands], **params)
+        if floats:
+            arrays = _weakly_typed(arrays)
         for value in params.values():
             if isinstance(value, Traced):
                 params = self._without_traced(params)
@@ -341,6 +393,10 @@ class Op:
             if len(places := {place for x in arrays if (place := devices.of(x))}) > 1:
                 names = " and ".join(sorted(places))
                 raise TypeError(f"{self.name}: operands on {names}; move one, as in x.to('cpu')") from error
+            without_numpy(error)
+            raise
+        except (ValueError, IndexError) as error:
+            without_numpy(error)
             raise
         if kind is None:
             return out
@@ -351,8 +407,7 @@ class Op:
         node = self._record(operands, params, out, version) if tracked and _now().value else None
         result = kind._wrap(out, node, version)
         if shared:
-            base = operands[0]._base
-            result._base = base if base is not None and base() is not None else weakref.ref(operands[0])
+            views.add(result, operands[0], self, params, node is not None or operands[0]._node is None)
         if _watcher is not None:
             _watcher.computed(self, operands, result)
         return result
@@ -378,7 +433,7 @@ class Op:
                 )
         return {name: value.data if isinstance(value, Traced) else value for name, value in params.items()}
 
-    def _record(self, operands: tuple[Any, ...], params: dict[str, Any], out: Any, version: list[int]) -> Node | None:
+    def _record(self, operands: tuple[Any, ...], params: dict[str, Any], out: Any, version: list[Any]) -> Node | None:
         if not inexact(out.dtype):
             return None
         parents = tuple([x._node if isinstance(x, Traced) else None for x in operands])
@@ -390,11 +445,20 @@ class Op:
         for slot in plan:
             x = out if slot == _ANS else operands[slot]
             if slot == _ANS:
-                saved[slot] = (out, None, version, version[0])
-            elif isinstance(x, Traced):
-                saved[slot] = (x.data, x._node, x._version, x._version[0])
+                saved[slot] = (out, None, version, version[0], None)
+            elif not isinstance(x, Traced):
+                data, seen = keep(np.asarray(x) if isinstance(x, (list, tuple)) else x)
+                saved[slot] = (data, None, None, 0, seen)
             else:
-                saved[slot] = (np.asarray(x) if isinstance(x, (list, tuple)) else x, None, None, 0)
+                data, seen, node = x._data, None, x._node
+                if node is None or node.op is None or (x._base is not None and _lent(x)):
+                    data, seen = keep(data)
+                saved[slot] = (data, node, x._version, x._version[0], seen)
+        for name, value in params.items():
+            if name in _HOLDING:
+                params = params | {name: keep_parts(value)}
+            elif type(value) is np.ndarray:
+                params = params | {name: Kept(value)}
         return Node(self, params, parents, saved, out)
 
     def _plan(self, tracked: tuple[bool, ...]) -> tuple[int, ...]:
@@ -403,7 +467,7 @@ class Op:
         for position, wanted in enumerate(tracked):
             if wanted and self.rules:
                 names = self.wants[min(position, len(self.rules) - 1)]
-                slots.update(_SLOTS[name] for name in names if name in _SLOTS)
+                slots.update(SLOTS[name] for name in names if name in SLOTS)
                 if "operands" in names:
                     slots.update(range(len(tracked)))
                 elif "others" in names:  # what forward mode of a multilinear map needs
@@ -426,8 +490,8 @@ class Op:
             return rule
         kind, arguments = type(value) if isinstance(value, Traced) else None, []
         for name in self.names[rule]:
-            if name in _SLOTS:
-                arguments.append(node.unpack(_SLOTS[name], kind))
+            if name in SLOTS:
+                arguments.append(node.unpack(SLOTS[name], kind))
             elif name in ("g", "t"):
                 arguments.append(value)
             elif name == "like":
@@ -442,8 +506,24 @@ class Op:
             elif node.saved is None:
                 node.unpack(_ANS, kind)  # raises: the parameters are freed as well
             else:
-                arguments.append(node.params[name] if name in node.params else self.defaults[name])
+                arguments.append(node.given(name) if name in node.params else self.defaults[name])
         return rule(*arguments)
+
+
+_REGISTERED = 256  # the first number of a dtype that another library made known to NumPy
+
+
+def _weakly_typed(arrays: list[Any]) -> list[Any]:
+    """The operands with plain numbers in the dtype of an array, where NumPy does not do that itself: of an extension type."""
+    for x in arrays:
+        if type(x) is np.ndarray and x.dtype.num >= _REGISTERED:
+            break
+    else:
+        return arrays
+    dtypes = {x.dtype for x in arrays if hasattr(x, "dtype") and x.dtype.kind != "b"}
+    if len(dtypes) != 1 or not inexact(dtype := dtypes.pop()):
+        return arrays
+    return [dtype.type(x) if type(x) in (int, float) else x for x in arrays]
 
 
 def done(op: Op, operands: tuple[Any, ...], out: Any, params: dict[str, Any] | None = None) -> Any:
@@ -535,10 +615,10 @@ def _scale(op: Op, node: Node, position: int, value: Any, conjugate: bool) -> An
     rule = op.rule(position)
     if _now().value or not callable(rule):
         return _times(value, op.apply(rule, node, position, value), conjugate)
-    partial = op.apply(rule, node, position, value.data)
+    partial = op.apply(rule, node, position, value._data)
     if isinstance(partial, Traced):
         return _times(value, partial, conjugate)
-    product = _times(value.data, partial, conjugate)
+    product = _times(value._data, partial, conjugate)
     return type(value)._wrap(np.asarray(product) if isinstance(product, np.generic) else product)
 
 
@@ -555,12 +635,13 @@ def _times(value: Any, partial: Any, conjugate: bool) -> Any:
 def _push_linear(op: Op, node: Node, position: int, t: Any) -> Any:
     if node.saved is None:
         node.unpack(_ANS, type(t))
-    return op(t, **node.params)
+    return op(t, **{name: node.given(name) for name in node.params})
 
 
 def _push_multilinear(op: Op, node: Node, position: int, t: Any) -> Any:
     slots = range(len(node.parents))
-    return op(*[t if slot == position else node.unpack(slot, type(t)) for slot in slots], **node.params)
+    params = {name: node.given(name) for name in node.params}
+    return op(*[t if slot == position else node.unpack(slot, type(t)) for slot in slots], **params)
 
 
 def _push_rule(op: Op, node: Node, position: int, t: Any) -> Any:
@@ -569,18 +650,58 @@ def _push_rule(op: Op, node: Node, position: int, t: Any) -> Any:
 
 
 def _push_transposed(op: Op, node: Node, position: int, t: Any) -> Any:
-    """J t as the pullback of the pullback: g -> J^H g is linear in g, and pulling t back through it gives (J^H)^H t."""
+    """J t as the pullback of the pullback: g -> J^H g is linear in g, and pulling t back through it gives (J^H)^H t.
+
+    Any g does. Ones say that every part of the result is asked for, to a rule that leaves out what is not.
+    """
     parent = node.parents[position]
     assert parent is not None
-    g = type(t)._wrap(np.zeros_like(t.data, shape=node.shape, dtype=node.dtype))
+    g = type(t)._wrap(np.ones_like(t.data, shape=node.shape, dtype=node.dtype))
     g._node = Node.leaf(g)
     with enable_grad():
         pulled = fit(op.pull(op, node, position, g), parent)
     pushed = backward([pulled], [t], [g._node], create_graph=_now().value)
-    return pushed.get(g._node, type(t)._wrap(g.data))  # zeros where the rule does not look at g
+    # Zeros where the rule does not look at g.
+    return pushed[g._node] if g._node in pushed else type(t)._wrap(np.zeros_like(g.data))
 
 
-multiply = elementwise("multiply", np.multiply, lambda y: y, lambda x: x)  # the one row that stands here: for `_times`
+multiply = elementwise("multiply", np.multiply, lambda y: y, lambda x: x)  # the row that stands here for `_times`
+stack = defvjp(  # and the one for `sequence`
+    "stack",
+    lambda *operands, axis: np.stack(operands, axis),
+    lambda g, position, axis: g[(*(slice(None),) * axis, position)],
+)
+
+
+class LostHistory(RuntimeError):
+    """A tracked object was given to something that knows nothing of the tape."""
+
+
+def sequence(x: Any, like: Any = None) -> Any:
+    """The array of a number or of nested sequences, where `like` is; a recorded one, if there are tracked objects in them."""
+    try:
+        return np.asarray(x, like=like)
+    except LostHistory:
+        if not isinstance(x, (list, tuple)):
+            raise
+    parts = [sequence(part, like) if isinstance(part, (list, tuple)) else part for part in x]
+    return stack(*[part if isinstance(part, Traced) else np.asarray(part, like=like) for part in parts], axis=0)
+
+
+def _tracks(x: Any) -> bool:
+    """Whether a tracked object is in the nested sequences."""
+    if isinstance(x, (list, tuple)):
+        return any(_tracks(part) for part in x)
+    return isinstance(x, Traced) and x._node is not None
+
+
+def usual(x: Any) -> Any:
+    """An operand as rules and NumPy know it: recorded, where sequences hold tracked objects, and a float for fractions."""
+    if type(x) in _PLAIN or isinstance(x, (Traced, int, float, np.generic)):
+        return x
+    if isinstance(x, (list, tuple)):
+        return sequence(x) if _tracks(x) and _now().value else x
+    return float(x) if isinstance(x, numbers.Real) else x  # NumPy would make it an object
 
 
 # ----- Sweeps -----
@@ -592,7 +713,7 @@ def fit(value: Any, like: Any) -> Any:
     Axes that were broadcast are summed, axes that a rule left at length one are broadcast, an imaginary part is dropped
     where `like` is real.
     """
-    shape, dtype, data = like.shape, like.dtype, value.data
+    shape, dtype, data = like.shape, like.dtype, value._data
     if data.shape != shape:
         value = _fit_shape(value, shape)
     if data.dtype != dtype:
@@ -651,12 +772,14 @@ def backward(
 ) -> dict[Node, Any]:
     """Sweep from the outputs to the target nodes (None: all leaves); the cotangents of those that are reached.
 
-    Nodes whose rules ran are freed unless `retain_graph` (default: `create_graph`); all of them when a rule raises.
+    Nodes whose rules ran give back the arrays they saved unless `retain_graph` (default: `create_graph`); all nodes do when
+    a rule raises.
     """
     retain = create_graph if retain_graph is None else retain_graph
     path = _between([out._node for out in outputs], targets)
     wanted = {node for node in path if node.op is None} if targets is None else set(targets)
     pending: dict[Node, Any] = {}
+    parts: dict[Node, list[tuple[Any, Node]]] = {}  # what belongs to parts of a node, with the nodes that picked them
     found: dict[Node, Any] = {}
     with grad_mode(create_graph):
         for out, cotangent in zip(outputs, cotangents, strict=True):
@@ -664,13 +787,19 @@ def backward(
                 _add(pending, out._node, fit(cotangent, out._node))
         try:
             for node in reversed(path):
+                if node in parts:
+                    _add(pending, node, _put_together(parts.pop(node), node))
                 if (g := pending.pop(node, None)) is None:
                     continue
                 if node.hooks:
                     g = _run_hooks(node, g)
                 if node in wanted:
                     found[node] = g
-                _pull_into(node, g, path, pending, retain)
+                if node.op is not None and node.op.parts is not None and _watcher is None:
+                    if node.parents[0] in path:
+                        parts.setdefault(node.parents[0], []).append((g, node))
+                else:
+                    _pull_into(node, g, path, pending, retain)
         except BaseException:
             if not retain:
                 for node in path:
@@ -694,6 +823,17 @@ def _pull_into(node: Node, g: Any, path: dict[Node, None], pending: dict[Node, A
             _add(pending, parent, fit(value, parent))
     if positions and not retain:
         node.free()
+
+
+def _put_together(parts: list[tuple[Any, Node]], parent: Node) -> Any:
+    """The cotangent of a node, of those of its parts."""
+    (g, node), op = parts[0], parts[0][1].op
+    assert op is not None
+    if len(parts) == 1:
+        return fit(op.pull(op, node, 0, g), parent)
+    assert op.parts is not None
+    indices = tuple([node.params["index"] for _, node in parts])
+    return op.parts(*[g for g, _ in parts], indices=indices, shape=parent.shape)
 
 
 def forward(outputs: Sequence[Traced], sources: Sequence[Node], tangents: Sequence[Any]) -> list[Any]:

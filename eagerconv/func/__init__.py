@@ -14,7 +14,8 @@ import numpy as np
 from eagerconv import tree
 from eagerconv.autograd import rules, tape
 from eagerconv.func.custom import checkpoint, custom_vjp
-from eagerconv.func.transforms import Trace, jvp, name_of, vjp
+from eagerconv.func.transforms import Trace, along, check_directions, jvp, name_of, vjp
+from eagerconv.mistakes import border
 from eagerconv.tensor import Tensor
 
 __all__ = [
@@ -57,6 +58,7 @@ def value_and_grad(fn: Fn, argnums: Argnums = 0, has_aux: bool = False) -> Fn:
     (tensor(34., dtype=float64), {'w': tensor(26., dtype=float64), 'b': tensor(16., dtype=float64)})
     """
 
+    @border
     @functools.wraps(fn)
     def evaluate(*args: Any, **kwargs: Any) -> Any:
         trace = _trace(fn, argnums, args, kwargs, has_aux)
@@ -87,6 +89,7 @@ def grad(fn: Fn, argnums: Argnums = 0, has_aux: bool = False) -> Fn:
     """
     both = value_and_grad(fn, argnums, has_aux)
 
+    @border
     @functools.wraps(fn)
     def gradient(*args: Any, **kwargs: Any) -> Any:
         value, found = both(*args, **kwargs)
@@ -131,6 +134,7 @@ def jacobian(fn: Fn, argnums: Argnums = 0, mode: str | None = None) -> Fn:
     if mode not in (None, "rev", "fwd"):
         raise ValueError(f"jacobian: mode must be 'rev', 'fwd' or None, not {mode!r}")
 
+    @border
     @functools.wraps(fn)
     def evaluate(*args: Any, **kwargs: Any) -> Any:
         trace = _trace(fn, argnums, args, kwargs)
@@ -200,6 +204,7 @@ def hessian(fn: Fn, argnums: Argnums = 0) -> Fn:
     return jacobian(grad(fn, argnums), argnums)
 
 
+@border
 def hvp(fn: Fn, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, ...]:
     """Product of the Hessian of a scalar function with a direction, at the cost of a few calls of the function.
 
@@ -224,8 +229,9 @@ def hvp(fn: Fn, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, .
     >>> hvp(lambda x: (x**3).sum(), [[1.0, 2.0]], [[1.0, 1.0]])
     (tensor([ 6., 12.], dtype=float64),)
     """
+    check_directions("hvp", primals, tangents)
     gradient = grad(fn, tuple(range(len(primals))))
-    return cast(tuple[Any, ...], jvp(gradient, primals, tangents)[1])
+    return cast(tuple[Any, ...], along("hvp", gradient, primals, tangents)[1])
 
 
 def _trace(fn: Fn, argnums: Argnums, args: tuple[Any, ...], kwargs: dict[str, Any], has_aux: bool = False) -> Trace:

@@ -12,6 +12,7 @@ import numpy as np
 
 from eagerconv import tree
 from eagerconv.autograd import tape
+from eagerconv.autograd.keeping import Kept
 from eagerconv.autograd.tape import Op, defvjp, joint
 from eagerconv.func.transforms import is_numbers, name_of, stand_in
 from eagerconv.tensor import Tensor, asarray
@@ -73,7 +74,7 @@ def custom_vjp(pullback: Fn, *, once: bool = False) -> Callable[[Fn], Fn]:
                 out = fn(*args)
             if not isinstance(out, (Tensor, np.ndarray, np.generic, float, complex)):
                 raise TypeError(f"{name_of(fn)}: expected to return a Tensor or an array, got {type(out).__name__}")
-            return _recorded(op, operands, asarray(out), structure=structure, rest=rest)
+            return _recorded(op, operands, asarray(out), structure=structure, rest=_kept(rest))
 
         return call
 
@@ -134,7 +135,7 @@ def checkpoint(fn: Fn) -> Fn:
         operands, structure, rest = _operands((args, kwargs))
         if not tape.is_grad_enabled():
             return fn(*args, **kwargs)
-        begin = [copy.deepcopy(x) if isinstance(x, np.random.Generator) else x for x in rest]
+        begin = _kept([copy.deepcopy(x) if isinstance(x, np.random.Generator) else x for x in rest])
         with tape.no_grad():  # the stand-ins begin a graph of their own
             inner = [stand_in(x) if x.requires_grad else x for x in operands]
         args, kwargs = _assembled(structure, inner, rest)
@@ -176,7 +177,16 @@ def _operands(args: Any) -> tuple[list[Tensor], tree.Structure, list[Any]]:
 
 def _assembled(structure: tree.Structure, operands: Sequence[Tensor], rest: Sequence[Any]) -> Any:
     tensors = iter(operands)
-    return tree.unflatten(structure, [next(tensors) if x is _HERE else x for x in rest])
+    return tree.unflatten(structure, [next(tensors) if x is _HERE else _given(x) for x in rest])
+
+
+def _kept(rest: Sequence[Any]) -> list[Any]:
+    """The leaves without the Tensors for later: their owners may write to arrays until then."""
+    return [Kept(x) if isinstance(x, np.ndarray) else x for x in rest]
+
+
+def _given(leaf: Any) -> Any:
+    return leaf.get("an argument of checkpoint or custom_vjp") if isinstance(leaf, Kept) else leaf
 
 
 def _gradients(name: str, structure: tree.Structure, found: Any, rest: Sequence[Any]) -> list[Any]:

@@ -67,6 +67,11 @@ def check_grads(
     Traceback (most recent call last):
     AssertionError: check_grads: mode fwd, order 1, argument 0: expected ..., got ...
     """
+    if not isinstance(args, (tuple, list)):
+        raise TypeError(
+            "check_grads: args must be a tuple or list with one entry per argument of the function, not "
+            f"{type(args).__name__}; for a function of one argument write check_grads(fn, (x,))"
+        )
     whole("check_grads: order", order, 1)
     number("check_grads: eps", eps, "(0, inf)")
     number("check_grads: rtol", rtol, "[0, inf)")

@@ -10,11 +10,13 @@ import numpy as np
 from eagerconv import tree
 from eagerconv.autograd import rules, tape
 from eagerconv.autograd.tape import Node
+from eagerconv.mistakes import answering, border, refuse_missing
 from eagerconv.tensor import Tensor, asarray, cotangent
 
 __all__ = ["grad", "jvp", "vjp"]
 
 
+@answering
 def grad(
     outputs: Tensor | Sequence[Tensor],
     inputs: Tensor | Sequence[Tensor],
@@ -61,6 +63,12 @@ def grad(
     >>> grad(dx, x)
     (tensor(18., dtype=float64),)
     """
+    if callable(outputs):
+        raise TypeError(
+            "grad: outputs must be Tensors, not a function; for the gradient of a function write func.grad(fn)(x)"
+        )
+    refuse_missing("grad", "outputs", outputs)
+    refuse_missing("grad", "inputs", inputs)
     outs, ins = _listed(outputs, "outputs"), _listed(inputs, "inputs")
     given = [None] * len(outs) if grad_outputs is None else _paired(grad_outputs, outputs, outs, "grad_outputs")
     nodes: list[Node] = []
@@ -120,6 +128,7 @@ def vjp(fn: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     """
     trace = Trace(fn, primals, has_aux)
 
+    @border
     def pullback(*cotangents: Any) -> tuple[Any, ...]:
         seeds = trace.seeds(cotangents, "cotangents")
         record = tape.is_grad_enabled() and (trace.open or any(seed.requires_grad for seed in seeds))
@@ -128,6 +137,7 @@ def vjp(fn: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     return (trace.value, pullback, trace.aux) if has_aux else (trace.value, pullback)
 
 
+@border
 def jvp(fn: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
     """Value of a function, and its directional derivative: forward mode.
 
@@ -158,12 +168,26 @@ def jvp(fn: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any])
     >>> jvp(lambda x: x * x, [3.0], [1.0])
     (tensor(9., dtype=float64), tensor(6., dtype=float64))
     """
-    if not isinstance(primals, (tuple, list)) or not isinstance(tangents, (tuple, list)):
-        raise TypeError("jvp: primals and tangents must be a tuple or list, one entry per argument of the function")
+    check_directions("jvp", primals, tangents)
+    return along("jvp", fn, primals, tangents)
+
+
+def check_directions(caller: str, primals: Any, tangents: Any) -> None:
+    """Refuse primals and tangents that are no sequences of one entry per argument."""
+    for name, given in (("primals", primals), ("tangents", tangents)):
+        if not isinstance(given, (tuple, list)):
+            raise TypeError(
+                f"{caller}: {name} must be a tuple or list with one entry per argument of the function, not "
+                f"{type(given).__name__}; for a function of one argument write {caller}(fn, (x,), (v,))"
+            )
     if len(primals) != len(tangents):
-        raise ValueError(f"jvp: one tangent per primal, that is {len(primals)}, not {len(tangents)}")
+        raise ValueError(f"{caller}: one tangent per primal, that is {len(primals)}, not {len(tangents)}")
+
+
+def along(caller: str, fn: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
+    """What `jvp` returns, for a `caller` by which errors call it."""
     trace = Trace(fn, primals)
-    return trace.value, trace.push(trace.directions(tangents))
+    return trace.value, trace.push(trace.directions(tangents, caller))
 
 
 class Trace:
@@ -207,17 +231,19 @@ class Trace:
         grads = [None if x._node is None else self._clean(_or_zeros(pulled.get(x._node), x)) for x in self.inner]
         return cast(tuple[Any, ...], tree.unflatten(self.structure, grads))
 
-    def directions(self, given: Sequence[Any]) -> list[Tensor | None]:
+    def directions(self, given: Sequence[Any], caller: str) -> list[Tensor | None]:
         """Tangents as given, one for each leaf of the arguments."""
         whole = [
-            [None] * child.size if t is None else tree.flatten_as(child, t, f"tangents[{i}]")
+            [None] * child.size if t is None else tree.flatten_as(child, t, f"{caller}: tangents[{i}]")
             for i, (child, t) in enumerate(zip(self.structure.children, given, strict=True))
         ]
         found: list[Tensor | None] = []
         for i, (x, t) in enumerate(zip(self.inner, [t for part in whole for t in part], strict=True)):
             if t is not None and x._node is None:
-                raise TypeError(f"jvp: tangents[{i}] must be None, because primals[{i}] is {x.dtype} and cannot vary")
-            found.append(None if t is None else _like(t, x, f"tangents[{i}]"))
+                raise TypeError(
+                    f"{caller}: tangents[{i}] must be None, because primals[{i}] is {x.dtype} and cannot vary"
+                )
+            found.append(None if t is None else _like(t, x, f"{caller}: tangents[{i}]"))
         return found
 
     def push(self, directions: Sequence[Tensor | None]) -> Any:

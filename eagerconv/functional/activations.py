@@ -1,102 +1,31 @@
 """Activations: functions of single numbers between the layers of a network, and softmax."""
 
-import functools
-import math
 from typing import Any, cast
 
-import numpy as np
+from numpy.lib.array_utils import normalize_axis_index
 
 from eagerconv.arguments import number
 from eagerconv.autograd import rules
-from eagerconv.autograd.tape import elementwise
+from eagerconv.dtypes import widened
+from eagerconv.fused import operation
 from eagerconv.tensor import Tensor, asarray
 from eagerconv.wrapping import documented, floating
 
 __all__ = [
-    "elu", "gelu", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "log_sigmoid", "log_softmax", "mish", "prelu",
-    "relu", "selu", "sigmoid", "silu", "softmax", "softplus", "softsign",
+    "celu", "elu", "gelu", "glu", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "log_sigmoid", "log_softmax", "mish",
+    "prelu", "relu", "relu6", "selu", "sigmoid", "silu", "softmax", "softplus", "softsign",
 ]  # fmt: skip
 
-# ----- Rows: what would be several operations, in one -----
+
+def _applied(name: str, x: Any, *numbers: float) -> Tensor:
+    """A formula of real numbers."""
+    return cast(Tensor, operation(name)(floating(x), numbers=numbers))
 
 
-def _as(x: Any, value: float) -> Any:
-    """A number in the precision of x, which choosing between it and others then keeps."""
-    return np.asarray(value, x.dtype)
-
-
-_leaky = elementwise(
-    "leaky_relu",
-    lambda x, slope: (np.maximum if slope <= 1 else np.minimum)(x, x * slope),
-    lambda x, slope: _sides(x, slope),
-)
-_elu = elementwise(
-    "elu",
-    lambda x, alpha: np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0))),
-    lambda x, ans, alpha: rules.where(x > 0, _as(x, 1), ans + alpha),
-)
-_silu = elementwise("silu", lambda x: x * rules.sigmoid.fn(x), lambda x: _silu_slope(x))
-_softplus = elementwise("softplus", lambda x: np.logaddexp(x, _as(x, 0)), lambda x: rules.sigmoid(x))
-_normal_cdf = elementwise(
-    "normal_cdf", lambda x: _cdf(x), lambda x: rules.exp(x * x * -0.5) * (1 / math.sqrt(2 * math.pi))
-)
-
-
-def _sides(x: Any, slope: float) -> Any:
-    """1 where x is positive, `slope` elsewhere; for ordinary slopes without `where`, which is slow."""
-    if 0 <= slope <= 1:
-        return rules.maximum((x > 0).astype(x.dtype), slope)
-    return rules.where(x > 0, _as(x, 1), _as(x, slope))
-
-
-def _silu_slope(x: Any) -> Any:
-    s = rules.sigmoid(x)
-    return s * (1 + x * (1 - s))
-
-
-def _cdf(x: Any) -> Any:
-    """The standard normal distribution function, to the last digit but one: erfc(-x / sqrt 2) / 2.
-
-    erfc(z) = t exp(P(t) - z**2) with t = 2 / (2 + z), where P is smooth enough for a polynomial (the form of Press et
-    al., Numerical Recipes, section 6.2); it interpolates math.erfc. Done in pieces that stay in the cache.
-    """
-    flat = x.reshape(-1)
-    out = np.empty_like(flat)
-    double = flat.dtype == np.float64
-    first, *others, last = _polynomial(20 if double else 8)
-    for begin in range(0, flat.size, 8192):
-        part = flat[begin : begin + 8192].astype(np.float64 if double else np.float32, copy=False)
-        z = np.abs(part)
-        z *= math.sqrt(0.5)
-        np.minimum(z, 6, out=z)  # beyond, the tail is below 1e-17
-        t = 2 / (2 + z)
-        u = t / 0.375
-        u -= 0.625 / 0.375  # t in [0.25, 1] as u in [-1, 1], where powers lose no digits
-        power = first * u
-        for coefficient in others:
-            power += coefficient
-            power *= u
-        z *= z
-        power += last - math.log(2)
-        power -= z
-        tail = np.exp(power, out=power)
-        tail *= t
-        half = np.copysign(np.subtract(0.5, tail, out=tail), part, out=tail)
-        np.add(half, 0.5, out=out[begin : begin + 8192], casting="same_kind")
-    return out.reshape(x.shape)
-
-
-@functools.cache
-def _polynomial(degree: int) -> list[float]:
-    """The coefficients of P in powers of u, the highest first."""
-
-    def smooth(t: Any) -> Any:
-        z = 2 / t - 2
-        return np.log([math.erfc(value) for value in z]) - np.log(t) + z * z
-
-    by_chebyshev = np.polynomial.Chebyshev.interpolate(smooth, degree, domain=(0.25, 1))
-    coefficients: list[float] = np.polynomial.chebyshev.cheb2poly(by_chebyshev.coef).tolist()
-    return coefficients[::-1]
+def _normalised(row: Any, x: Any, axis: Any) -> Tensor:
+    """Softmax or its logarithm, whose sums of 16-bit floats are those of float32."""
+    x = floating(x)
+    return cast(Tensor, row(widened(x), axis=axis).astype(x.dtype, copy=False))
 
 
 # ----- What users call -----
@@ -116,6 +45,18 @@ def relu(x: Any) -> Tensor:
     return cast(Tensor, rules.relu(asarray(x)))
 
 
+@documented(x=_REAL, returns=_SAME)
+def relu6(x: Any) -> Tensor:
+    """Rectified linear unit that is cut off at 6.
+
+    Krizhevsky, "Convolutional deep belief networks on CIFAR-10", 2010; used by MobileNets.
+
+    >>> relu6([-1.0, 2.0, 8.0])
+    tensor([0., 2., 6.], dtype=float64)
+    """
+    return _applied("relu6", x)
+
+
 @documented(x=_REAL, slope="float\n    Of the negative side, and at zero.", returns=_SAME)
 def leaky_relu(x: Any, slope: float = 0.01) -> Tensor:
     """Itself where x is positive, slope * x elsewhere.
@@ -123,7 +64,7 @@ def leaky_relu(x: Any, slope: float = 0.01) -> Tensor:
     >>> leaky_relu([-1.0, 2.0], 0.2)
     tensor([-0.2,  2. ], dtype=float64)
     """
-    return cast(Tensor, _leaky(floating(x), slope=number("leaky_relu: slope", slope)))
+    return _applied("leaky_relu", x, number("leaky_relu: slope", slope))
 
 
 @documented(
@@ -150,7 +91,7 @@ def elu(x: Any, alpha: float = 1.0) -> Tensor:
     >>> elu([-1000.0, 2.0])
     tensor([-1.,  2.], dtype=float64)
     """
-    return cast(Tensor, _elu(floating(x), alpha=number("elu: alpha", alpha)))
+    return _applied("elu", x, number("elu: alpha", alpha))
 
 
 @documented(x=_REAL, returns=_SAME)
@@ -162,7 +103,7 @@ def selu(x: Any) -> Tensor:
     >>> selu([-1000.0, 1.0])
     tensor([-1.75809934,  1.05070099], dtype=float64)
     """
-    return cast(Tensor, 1.0507009873554805 * _elu(floating(x), alpha=1.6732632423543772))
+    return _applied("selu", x)
 
 
 @documented(
@@ -178,12 +119,9 @@ def gelu(x: Any, approximate: str = "none") -> Tensor:
     >>> gelu([-1.0, 1.0])
     tensor([-0.15865525,  0.84134475], dtype=float64)
     """
-    y = floating(x)
-    if approximate == "none":
-        return cast(Tensor, y * _normal_cdf(y))
-    if approximate != "tanh":
+    if approximate not in ("none", "tanh"):
         raise ValueError(f"gelu: approximate must be 'none' or 'tanh', not {approximate!r}")
-    return cast(Tensor, y * rules.sigmoid((y + 0.044715 * y * y * y) * math.sqrt(8 / math.pi)))
+    return _applied("gelu" if approximate == "none" else "gelu_tanh", x)
 
 
 @documented(x=_REAL, returns=_SAME)
@@ -195,7 +133,7 @@ def silu(x: Any) -> Tensor:
     >>> silu([-1000.0, 0.0, 1.0])
     tensor([-0.        ,  0.        ,  0.73105858], dtype=float64)
     """
-    return cast(Tensor, _silu(floating(x)))
+    return _applied("silu", x)
 
 
 @documented(x=_REAL, returns=_SAME)
@@ -207,8 +145,7 @@ def mish(x: Any) -> Tensor:
     >>> mish([0.0, 1.0])
     tensor([0.        , 0.86509839], dtype=float64)
     """
-    y = floating(x)
-    return cast(Tensor, y * rules.tanh(_softplus(y)))
+    return _applied("mish", x)
 
 
 @documented(x=_REAL, beta="float\n    Above 0; the larger, the closer to `relu`.", returns=_SAME)
@@ -218,8 +155,8 @@ def softplus(x: Any, beta: float = 1.0) -> Tensor:
     >>> softplus([-1000.0, 0.0, 2.0])
     tensor([0.        , 0.69314718, 2.12692801], dtype=float64)
     """
-    y, beta = floating(x), number("softplus: beta", beta, "(0, inf)")
-    return cast(Tensor, _softplus(y * beta) / beta if beta != 1 else _softplus(y))
+    beta = number("softplus: beta", beta, "(0, inf)")
+    return _applied("softplus", x) if beta == 1 else _applied("scaled_softplus", x, beta)
 
 
 @documented(x=_REAL, returns=_SAME)
@@ -229,8 +166,7 @@ def softsign(x: Any) -> Tensor:
     >>> softsign([-1.0, 3.0])
     tensor([-0.5 ,  0.75], dtype=float64)
     """
-    y = floating(x)
-    return y / (1 + abs(y))
+    return _applied("softsign", x)
 
 
 @documented(
@@ -257,7 +193,7 @@ def hardsigmoid(x: Any) -> Tensor:
     >>> hardsigmoid([-3.0, 0.0, 1.5])
     tensor([0.  , 0.5 , 0.75], dtype=float64)
     """
-    return cast(Tensor, rules.clip(floating(x) / 6 + 0.5, 0, 1))
+    return _applied("hardsigmoid", x)
 
 
 @documented(x=_REAL, returns=_SAME)
@@ -269,8 +205,7 @@ def hardswish(x: Any) -> Tensor:
     >>> hardswish([-3.0, 0.0, 3.0])
     tensor([-0.,  0.,  3.], dtype=float64)
     """
-    y = floating(x)
-    return y * hardsigmoid(y)
+    return _applied("hardswish", x)
 
 
 @documented(x=_REAL, returns=_SAME)
@@ -280,7 +215,7 @@ def sigmoid(x: Any) -> Tensor:
     >>> sigmoid([-1000.0, 0.0])
     tensor([0. , 0.5], dtype=float64)
     """
-    return cast(Tensor, rules.sigmoid(floating(x)))
+    return _applied("sigmoid", x)
 
 
 @documented(x=_REAL, returns=_SAME)
@@ -290,7 +225,7 @@ def log_sigmoid(x: Any) -> Tensor:
     >>> log_sigmoid([-10.0, 0.0])
     tensor([-10.0000454 ,  -0.69314718], dtype=float64)
     """
-    return cast(Tensor, -_softplus(-floating(x)))
+    return _applied("log_sigmoid", x)
 
 
 @documented(x=_REAL, axis="int or tuple of ints\n    Where the result sums to one.", returns=_SAME)
@@ -300,7 +235,7 @@ def softmax(x: Any, axis: int | tuple[int, ...] = -1) -> Tensor:
     >>> softmax([1000.0, 1000.0])
     tensor([0.5, 0.5], dtype=float64)
     """
-    return cast(Tensor, rules.softmax(floating(x), axis=axis))
+    return _normalised(rules.softmax, x, axis)
 
 
 @documented(x=_REAL, axis="int or tuple of ints\n    Where the exponentials of the result sum to one.", returns=_SAME)
@@ -310,4 +245,37 @@ def log_softmax(x: Any, axis: int | tuple[int, ...] = -1) -> Tensor:
     >>> log_softmax([0.0, 1000.0])
     tensor([-1000.,     0.], dtype=float64)
     """
-    return cast(Tensor, rules.log_softmax(floating(x), axis=axis))
+    return _normalised(rules.log_softmax, x, axis)
+
+
+@documented(x=_REAL, alpha="float\n    Where it saturates, above 0.", returns=_SAME)
+def celu(x: Any, alpha: float = 1.0) -> Tensor:
+    """An `elu` without a bend for any alpha: x where it is positive, alpha * (exp(x / alpha) - 1) elsewhere.
+
+    Barron, "Continuously differentiable exponential linear units", 2017.
+
+    >>> celu([-1000.0, 2.0], 0.5)
+    tensor([-0.5,  2. ], dtype=float64)
+    """
+    return _applied("celu", x, number("celu: alpha", alpha, "(0, inf)"))
+
+
+@documented(
+    x="array_like\n    Real numbers; integers and booleans count as float64.",
+    axis="int\n    Which is halved; its length must be even.",
+    returns="Tensor\n    Of half the length.",
+)
+def glu(x: Any, axis: int = -1) -> Tensor:
+    """Gated linear unit: the first half of an axis, times the `sigmoid` of the second.
+
+    Dauphin et al., "Language modeling with gated convolutional networks", ICML 2017.
+
+    >>> glu([1.0, 2.0, 0.0, 1000.0])
+    tensor([0.5, 2. ], dtype=float64)
+    """
+    y = floating(x)
+    before = (slice(None),) * normalize_axis_index(axis, y.ndim, "glu")
+    n = y.shape[axis]
+    if n % 2:
+        raise ValueError(f"glu: axis {axis} must have an even length to be halved, got {n} in the shape {y.shape}")
+    return y[(*before, slice(n // 2))] * sigmoid(y[(*before, slice(n // 2, None))])

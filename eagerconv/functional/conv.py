@@ -1,5 +1,6 @@
 """The convolution functions: check arguments once, then one contraction. 1, 2 and 3 dimensions are the same code."""
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,10 +9,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from eagerconv import geometry
+from eagerconv import geometry, mistakes
 from eagerconv.algorithms.policy import with_algorithm
 from eagerconv.algorithms.registry import TABLE
 from eagerconv.contract import contract
+from eagerconv.functional import spreading
 from eagerconv.functional.conv_docs import documented
 from eagerconv.functional.epilogue import convolved
 from eagerconv.spec import ConvSpec, Slot
@@ -23,21 +25,19 @@ ShapeHint: TypeAlias = Sequence[int | None] | None
 
 # ----- The common body -----
 
-_OURS = {"stride": "subsample", "strides": "subsample", "padding": "border_mode", "pad": "border_mode", "groups": "num_groups",
-         "dilation": "filter_dilation", "rate": "filter_dilation", "weight": "filters", "output_padding": "output_shape",
-         "output_size": "output_shape"}  # fmt: skip
+HINTS = frozenset({"openmp", "unroll_batch", "unroll_kern", "unroll_patch", "verbose", "version"})
+"""Keywords of Theano's old ConvOp, by which it chose among its loops; functions that took them still do."""
 
 
-def refuse_keywords(function: str, unknown: dict[str, Any]) -> None:
-    """Raise for keywords nobody knows, and tell ours where those of other libraries are meant."""
+def refuse_keywords(function: str, unknown: dict[str, Any], hints: frozenset[str] = frozenset()) -> None:
+    """Raise for keywords nobody knows, and tell ours where those of other libraries are meant; `hints` have no effect."""
     for name in unknown:
         if name in ("imshp_logical", "kshp_logical"):
             raise ValueError(f"{function}: {name} was an experiment of early Theano and is not supported; leave it out")
-        ours = _OURS.get(name)
-        if ours == "subsample" and function.endswith("transpose"):
-            ours = "input_dilation"
-        fix = f"; use {ours}= instead" if ours else ""
-        raise TypeError(f"{function}() got an unexpected keyword argument {name!r}{fix}")
+        if name not in hints:
+            raise mistakes.unexpected(function, name)
+    text = f"{function}: {', '.join(unknown)} has no effect; leave it out"
+    warnings.warn(text, DeprecationWarning, stacklevel=mistakes.outside())
 
 
 _NAMES = {name for table in TABLE.values() for algorithm in table for name in algorithm.dtypes}
@@ -46,10 +46,7 @@ _DTYPES = {np.dtype(name) for name in _NAMES if hasattr(np, name)}  # to look up
 
 def array(function: str, name: str, value: Any) -> Tensor:
     """The array argument `name` as a Tensor of numbers that can be convolved."""
-    try:
-        result = value if isinstance(value, Tensor) else asarray(value)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"{function}: {name} is not an array of numbers: {error}") from None
+    result = value if isinstance(value, Tensor) else asarray(value)
     if result.dtype not in _DTYPES and result.dtype.name not in _NAMES:
         raise TypeError(
             f"{function}: {name} has dtype {result.dtype}, which can't be convolved; convert it, e.g. to float32 "
@@ -72,6 +69,7 @@ class Function:
     shapes: tuple[str, str] = ("input_shape", "filter_shape")
     stride: str = "subsample"
     names: tuple[str, ...] | None = None
+    hints: frozenset[str] = frozenset()  # keywords that are taken and have no effect
 
 
 @lru_cache(maxsize=64)
@@ -129,25 +127,45 @@ def _lasting(value: Any) -> bool:
 def solve(of: Function, a: Any, b: Any, options: Options, algorithm: str = "auto", unknown: dict[str, Any] | None = None,
           bias: Any = None, activation: str | None = None) -> Tensor:  # fmt: skip
     """Contract two arrays as the options say, which are checked once; bias and activation come on top."""
-    if unknown:
-        refuse_keywords(of.name, unknown)
-    rest: list[Tensor] = []
-    if not (type(a) is type(b) is Tensor and a.data.dtype is b.data.dtype and a.data.dtype in _DTYPES and bias is None):
-        a, b, *rest = _arrays(of, a, b, bias)
-    key = (of, a.data.shape, b.data.shape, *map(id, options))
-    found = _seen.get(key)
-    spec = _checked(of, key, options) if found is None else found[1]
-    policy = None if algorithm == "auto" else with_algorithm(algorithm)
-    if bias is None and activation is None:
-        return contract(spec, of.slot, a, b, policy)  # type: ignore[no-any-return]
-    if activation not in (None, "relu"):
-        raise ValueError(
-            f"{of.name}: activation must be None or 'relu', got {activation!r}; apply another one to the result"
-        )
-    if activation is not None and a.dtype.kind == "c":
-        raise TypeError(f"{of.name}: activation='relu' needs real numbers, not {a.dtype}")
-    column = None if bias is None else per_channel(of.name, "bias", rest[0], spec.shape(of.slot)[1], of.ndim)
-    return convolved(spec, of.slot, a, b, policy, column, activation)
+    spec: ConvSpec | None = None
+    try:
+        if unknown:
+            refuse_keywords(of.name, unknown, of.hints)
+        rest: list[Tensor] = []
+        if not (
+            type(a) is type(b) is Tensor and a.data.dtype is b.data.dtype and a.data.dtype in _DTYPES and bias is None
+        ):
+            a, b, *rest = _arrays(of, a, b, bias)
+        key = (of, a.data.shape, b.data.shape, *map(id, options))
+        found = _seen.get(key)
+        spec = _checked(of, key, options) if found is None else found[1]
+        policy = None if algorithm == "auto" else with_algorithm(algorithm)
+        if bias is None and activation is None:
+            return contract(spec, of.slot, a, b, policy)  # type: ignore[no-any-return]
+        if activation not in (None, "relu"):
+            raise ValueError(
+                f"{of.name}: activation must be None or 'relu', got {activation!r}; apply another one to the result"
+            )
+        if activation is not None and a.dtype.kind == "c":
+            raise TypeError(f"{of.name}: activation='relu' needs real numbers, not {a.dtype}")
+        column = None if bias is None else per_channel(of.name, "bias", rest[0], spec.shape(of.slot)[1], of.ndim)
+        return convolved(spec, of.slot, a, b, policy, column, activation)
+    except MemoryError as error:
+        if spec is None:
+            raise
+        raise MemoryError(_no_memory(of, spec, a.dtype, options[2], error)) from None
+    except Exception as error:
+        mistakes.shorten(error)
+        raise
+
+
+def _no_memory(of: Function, spec: ConvSpec, dtype: np.dtype[Any], border_mode: Any, error: MemoryError) -> str:
+    shape = spec.shape(of.slot)
+    size = math.prod(shape) * dtype.itemsize / 2**30
+    return (
+        f"{of.name}: there is not enough memory for a result of shape {shape} and {dtype}, {size:,.1f} GiB, and the work on "
+        f"it; border_mode={border_mode!r} is the number of zeros at each side of an axis, or a mode ({error})"
+    )
 
 
 def per_channel(function: str, name: str, bias: Tensor, channels: int, ndim: int) -> Tensor:
@@ -159,7 +177,7 @@ def per_channel(function: str, name: str, bias: Tensor, channels: int, ndim: int
     return bias.reshape((channels, *(1,) * ndim))
 
 
-_CONV = {n: Function(f"conv{n}d", n, "y") for n in (1, 2, 3)}
+_CONV = {n: Function(f"conv{n}d", n, "y", hints=HINTS if n == 2 else frozenset()) for n in (1, 2, 3)}
 _TRANSPOSE = {
     n: Function(
         f"conv{n}d_transpose",
@@ -181,8 +199,31 @@ _WEIGHTS = {
 def _image_shape(input_shape: ShapeHint, image_shape: ShapeHint) -> ShapeHint:
     if input_shape is not None:
         raise ValueError("conv2d: image_shape is the old name of input_shape; give only input_shape")
-    warnings.warn("conv2d: image_shape is deprecated; use input_shape=", DeprecationWarning, stacklevel=3)
+    warnings.warn(
+        "conv2d: image_shape is deprecated; use input_shape=", DeprecationWarning, stacklevel=mistakes.outside()
+    )
     return image_shape
+
+
+def _spread(ndim: int, input: Any, filters: Any, options: Options, input_dilation: Any, num_batch_groups: Any,
+            algorithm: str, unknown: dict[str, Any], bias: Any, activation: str | None) -> Tensor:  # fmt: skip
+    """The convolution of images that are spread out, or of a batch in groups: composed of others that know neither."""
+    of = _CONV[ndim]
+    hint, filter_hint, border_mode, stride, flip, dilation, groups, unshared = options
+    x, w = array(of.name, "input", input), array(of.name, "filters", filters)
+    steps = spreading.checked(of.name, ndim, x.shape, hint, input_dilation)
+    if num_batch_groups != 1:
+        x, groups = spreading.by_groups(of.name, x, w.shape, num_batch_groups, groups), num_batch_groups
+    options = (None, filter_hint, border_mode, stride, flip, dilation, groups, unshared)
+    if all(step == 1 for step in steps):
+        return solve(of, x, w, options, algorithm, unknown, bias, activation)
+    shape = spreading.spread_shape(x.shape, steps)
+    spec = _checked(of, (of, shape, w.shape, *map(id, options)), options)
+    crop = spreading.crop(spec)
+    if crop is None or 0 in x.shape:
+        return solve(of, spreading.spread(x, shape, steps), w, options, algorithm, unknown, bias, activation)
+    options = (spec.shape("y"), None, crop, steps, not flip, dilation, groups, False)
+    return solve(_TRANSPOSE[ndim], x, spreading.swapped(w, spec), options, algorithm, unknown, bias, activation)
 
 
 # ----- 1-D -----
@@ -201,6 +242,8 @@ def conv1d(
     num_groups: int = 1,
     unshared: bool = False,
     *,
+    input_dilation: Ints = 1,
+    num_batch_groups: int = 1,
     bias: Any = None,
     activation: str | None = None,
     algorithm: str = "auto",
@@ -215,6 +258,9 @@ def conv1d(
     array([[[123., 234., 345.]]])
     """
     options = (input_shape, filter_shape, border_mode, subsample, filter_flip, filter_dilation, num_groups, unshared)
+    if input_dilation != 1 or num_batch_groups != 1:
+        more = (input_dilation, num_batch_groups)
+        return _spread(1, input, filters, options, *more, algorithm, unknown, bias, activation)
     return solve(_CONV[1], input, filters, options, algorithm, unknown, bias, activation)
 
 
@@ -330,6 +376,8 @@ def conv2d(
     num_groups: int = 1,
     unshared: bool = False,
     *,
+    input_dilation: Ints = 1,
+    num_batch_groups: int = 1,
     bias: Any = None,
     activation: str | None = None,
     algorithm: str = "auto",
@@ -350,6 +398,9 @@ def conv2d(
     if image_shape is not None:
         input_shape = _image_shape(input_shape, image_shape)
     options = (input_shape, filter_shape, border_mode, subsample, filter_flip, filter_dilation, num_groups, unshared)
+    if input_dilation != 1 or num_batch_groups != 1:
+        more = (input_dilation, num_batch_groups)
+        return _spread(2, input, filters, options, *more, algorithm, unknown, bias, activation)
     return solve(_CONV[2], input, filters, options, algorithm, unknown, bias, activation)
 
 
@@ -467,6 +518,8 @@ def conv3d(
     num_groups: int = 1,
     unshared: bool = False,
     *,
+    input_dilation: Ints = 1,
+    num_batch_groups: int = 1,
     bias: Any = None,
     activation: str | None = None,
     algorithm: str = "auto",
@@ -482,6 +535,9 @@ def conv3d(
     (2, 5, 6, 7, 7)
     """
     options = (input_shape, filter_shape, border_mode, subsample, filter_flip, filter_dilation, num_groups, unshared)
+    if input_dilation != 1 or num_batch_groups != 1:
+        more = (input_dilation, num_batch_groups)
+        return _spread(3, input, filters, options, *more, algorithm, unknown, bias, activation)
     return solve(_CONV[3], input, filters, options, algorithm, unknown, bias, activation)
 
 

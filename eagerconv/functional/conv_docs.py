@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from eagerconv import mistakes
 from eagerconv.geometry import AXES
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -58,6 +59,14 @@ _PARAMETERS = {
     input_dilation : int or tuple of int
         Stride of the forward convolution, for all axes or one per axis: the input is spread out by it, and `border_mode`,
         which describes the forward convolution, crops.""",
+    "spread": """\
+    input_dilation : int or tuple of int
+        Distance between neighbouring elements of the input, for all axes or one per axis: zeros stand between them, and
+        `border_mode` puts its own around those.""",
+    "batch_groups": """\
+    num_batch_groups : int
+        Block g of the batch is convolved with block g of the filters only, which makes the batch of the result so many times
+        smaller. Not together with `num_groups`.""",
     "wanted_shape": """\
     input_shape : tuple of int or None
         (batch, input channels, {axes}) of the convolution's input. The first two entries may be None, and so may all at
@@ -106,7 +115,8 @@ _PARAMETERS = {
 
 _FAMILIES = {
     "forward": (
-        "input filters hints border_mode subsample flip dilation groups unshared bias activation algorithm", """\
+        "input filters hints border_mode subsample flip dilation groups unshared spread batch_groups bias activation "
+        "algorithm", """\
     Tensor
         Shape (batch, output channels, {axes}), each size floor((i + before + after - (k-1)*dilation - 1) / stride) + 1.""",
     ),
@@ -158,6 +168,8 @@ def described(ndim: int, names: str, returns: str, notes: str, texts: dict[str, 
     texts = {**_PARAMETERS, **(texts or {})}
 
     def describe(function: F) -> F:
+        if function.__code__.co_flags & inspect.CO_VARKEYWORDS:
+            mistakes.answering(function)
         if function.__doc__ is None:  # python -OO
             return function
         summary, examples = inspect.cleandoc(function.__doc__).split("\n\nExamples\n")

@@ -191,15 +191,15 @@ def triu(x: Any, /, *, k: int = 0) -> Tensor:
     return out
 
 
-@documented(arrays="array_like\n    Coordinates along each axis.", returns="list of Tensor")
-def meshgrid(*arrays: Any, indexing: str = "xy") -> list[Tensor]:
+@documented(arrays="array_like\n    Coordinates along each axis.", returns="tuple of Tensor")
+def meshgrid(*arrays: Any, indexing: str = "xy") -> tuple[Tensor, ...]:
     """Coordinates of every point of a grid, from the coordinates along its axes.
 
     >>> meshgrid([1, 2], [3, 4])[0]
     tensor([[1, 2],
             [1, 2]], dtype=int64)
     """
-    return list(apply(np.meshgrid, *[asarray(a) for a in arrays], indexing=indexing))
+    return tuple(apply(np.meshgrid, *[asarray(a) for a in arrays], indexing=indexing))
 
 
 # Which library reads the memory of a DLPack device: by its type in the standard, 1 host, 2 CUDA.

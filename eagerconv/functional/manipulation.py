@@ -12,8 +12,8 @@ from eagerconv.tensor import Axis, Tensor, asarray
 from eagerconv.wrapping import apply, documented
 
 __all__ = [
-    "broadcast_arrays", "broadcast_to", "concat", "concatenate", "expand_dims", "flip", "moveaxis", "pad",
-    "permute_dims", "repeat", "reshape", "roll", "squeeze", "stack", "take", "take_along_axis", "tile", "transpose",
+    "broadcast_arrays", "broadcast_shapes", "broadcast_to", "concat", "concatenate", "expand_dims", "flip", "moveaxis",
+    "pad", "permute_dims", "repeat", "reshape", "roll", "squeeze", "stack", "take", "take_along_axis", "tile", "transpose",
     "unstack",
 ]  # fmt: skip
 
@@ -101,8 +101,8 @@ def broadcast_to(x: Any, /, shape: Sequence[int]) -> Tensor:
     return asarray(x).broadcast_to(shape)
 
 
-@documented(returns="list of Tensor")
-def broadcast_arrays(*arrays: Any) -> list[Tensor]:
+@documented(returns="tuple of Tensor")
+def broadcast_arrays(*arrays: Any) -> tuple[Tensor, ...]:
     """Broadcast all to their common shape, without copying.
 
     >>> broadcast_arrays([1, 2], [[3]])[1]
@@ -110,7 +110,17 @@ def broadcast_arrays(*arrays: Any) -> list[Tensor]:
     """
     tensors = [asarray(a) for a in arrays]
     shape = np.broadcast_shapes(*(t.shape for t in tensors))
-    return [t.broadcast_to(shape) for t in tensors]
+    return tuple(t.broadcast_to(shape) for t in tensors)
+
+
+@documented(shapes="tuple of ints\n    None or more.", returns="tuple of ints")
+def broadcast_shapes(*shapes: tuple[int, ...]) -> tuple[int, ...]:
+    """The common shape to which arrays of these shapes broadcast.
+
+    >>> broadcast_shapes((3, 1), (4,))
+    (3, 4)
+    """
+    return np.broadcast_shapes(*shapes)
 
 
 @documented(axis="int or tuple of ints, optional\n    The axes to reverse; default: all.")

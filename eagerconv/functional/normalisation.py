@@ -1,12 +1,12 @@
 """Normalisation: batch, layer, group and instance, which are one standardisation of different groups of elements.
 
-Every one of them sees its input as (A, B, C) and gives each b of the B groups mean zero and variance one: batch
-normalisation (N, channels, space), layer normalisation (1, N, features), group normalisation (1, N * groups, the rest),
-instance normalisation (1, N * channels, space).
+Every one of them sees its input as (A, B, S, L) and gives each of the B groups mean zero and variance one, and each of the
+S segments of its rows a scale and a shift: batch normalisation (N, channels, 1, space), layer normalisation (1, N, features,
+1), group normalisation (1, N * groups, channels of a group, space), instance normalisation (1, N * channels, 1, space).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -15,81 +15,133 @@ from eagerconv.arguments import number, whole
 from eagerconv.autograd import rules, tape
 from eagerconv.autograd.tape import joint
 from eagerconv.dtypes import widened
+from eagerconv.fused import computed, operation
+from eagerconv.kernels_cpu import normalise
+from eagerconv.kernels_cpu.normalise import Layout, Statistics
 from eagerconv.tensor import Tensor, asarray
 from eagerconv.wrapping import floating
 
 __all__ = ["batch_norm", "group_norm", "instance_norm", "layer_norm"]
 
+ACTIVATIONS = (
+    "gelu", "hardsigmoid", "hardswish", "mish", "relu", "relu6", "selu", "sigmoid", "silu", "softplus", "softsign", "tanh",
+)  # fmt: skip
+"""What may be applied to a result in the same pass: formulas of one number."""
 
-# ----- The primitive. x is (A, B, C); weight, bias, and the statistics are (B, 1) or numbers -----
-
-
-def _normalised(x: Any, weight: Any, bias: Any, eps: float, seen: dict[str, Any]) -> Any:
-    """(x - mean) / sqrt(variance + eps) * weight + bias, in one piece of memory; `seen` is told the statistics."""
-    mean = x.mean(axis=(0, 2), keepdims=True)[0]
-    d = x - mean
-    variance = _products(d, d) / (x.shape[0] * x.shape[2])
-    rstd = _rstd(variance, eps)
-    seen.update(mean=mean, variance=variance, rstd=rstd)
-    d *= rstd * weight
-    if not isinstance(bias, float):
-        d += bias
-    return d
+OVER = (0, 2, 3)
+"""The axes of a group."""
 
 
-def _products(a: Any, b: Any) -> Any:
-    """Sum of a * b over each group, (B, 1): short rows without the products in memory, long ones by pairs, for accuracy."""
-    if a.shape[2] > 2048:
-        return (a * b).sum(axis=(0, 2))[:, None]
-    return np.einsum("abc,abc->ab", a, b).sum(axis=0)[:, None]
+# ----- The primitive. x is seen as (A, B, S, L): rows, groups, segments of a group's row, each of one channel, numbers -----
 
 
-def _pull(g: Any, operands: Any, eps: float, seen: dict[str, Any]) -> tuple[Any, Any, Any]:
+def _normalised(
+    x: Any, weight: Any, bias: Any, eps: float, layout: Layout, activation: str | None, seen: dict[str, Any]
+) -> Any:
+    """(x - mean) / sqrt(variance + eps) * weight + bias, and a formula of it; `seen` is told the statistics."""
+    found = normalise.forward(x, weight, bias, eps, layout, activation)
+    if found is None:
+        out, seen["statistics"] = _plain(x, weight, bias, eps, layout)
+        return out if activation is None else computed(activation, [out])
+    out, seen["statistics"] = found
+    return out
+
+
+def _plain(x: Any, weight: Any, bias: Any, eps: float, layout: Layout) -> tuple[Any, Statistics]:
+    """Likewise, of NumPy's functions."""
+    v = x.reshape(layout[:4])
+    mean = v.mean(axis=OVER, keepdims=True)
+    d = v - mean
+    variance = (d * d).mean(axis=OVER, keepdims=True)
+    rstd = 1 / np.sqrt(variance + np.asarray(eps, variance.dtype))
+    d *= rstd if weight is None else rstd * _spread(weight, layout)
+    if bias is not None:
+        d += _spread(bias, layout)
+    return d.reshape(x.shape), Statistics(*(s.reshape(-1) for s in (mean, variance, rstd)))
+
+
+def _spread(numbers: Any, layout: Layout) -> Any:
+    """One number for each channel as (B, S, 1)."""
+    _, groups, segments, _, channels = layout
+    if groups * segments != channels:
+        numbers = rules.broadcast_to(numbers, shape=(groups * segments // channels, channels))
+    return numbers.reshape(groups, segments, 1)
+
+
+def _pull(
+    g: Any, operands: Any, eps: float, layout: Layout, activation: str | None, seen: dict[str, Any]
+) -> tuple[Any, Any, Any]:
     """Gradients of x, weight and bias, where u = (x - mean) rstd and m numbers are in a group.
 
-    The bias gets sum(g), the weight sum(g u), and x rstd weight (g - sum(g) / m - u sum(g u) / m).
+    The bias gets sum(g), the weight sum(g u), and x rstd (g weight - sum(g weight) / m - u sum(g weight u) / m).
     """
-    if tape.is_grad_enabled():
-        return _pull_recorded(g, operands, eps)
-    x, weight, v = operands[0].data, getattr(operands[1], "data", operands[1]), g.data
-    m, rstd = x.shape[0] * x.shape[2], seen["rstd"]
-    u = x - seen["mean"]
-    u *= rstd
-    total, dot = v.sum(axis=(0, 2))[:, None], _products(v, u)
-    u *= dot / -m
-    u += v
-    u -= total / m
-    u *= rstd * weight
-    kind = type(g)
-    return kind._wrap(u), kind._wrap(dot), kind._wrap(total)
+    if not tape.is_grad_enabled():
+        x, weight, bias = (None if v is None else v.data for v in operands)
+        found = normalise.backward(g.data, x, weight, bias, seen["statistics"], layout, activation)
+        if found is not None:
+            gx, gw, gb = (type(g)._wrap(value) for value in found)
+            return gx, gw, gb
+    return _pull_recorded(g, operands, eps, layout, activation)
 
 
-def _pull_recorded(g: Any, operands: Any, eps: float) -> tuple[Any, Any, Any]:
+def _pull_recorded(g: Any, operands: Any, eps: float, layout: Layout, activation: str | None) -> tuple[Any, Any, Any]:
     """The same of operations on the tape, which can be differentiated again."""
-    x, weight, _ = operands
-    over: dict[str, Any] = {"axis": (0, 2), "keepdims": True}
-    d = x - rules.mean(x, **over)
+    x, weight, bias = operands
+    over: dict[str, Any] = {"axis": OVER, "keepdims": True}
+    v, gy = x.reshape(layout[:4]), g.reshape(layout[:4])
+    d = v - rules.mean(v, **over)
     rstd = 1 / rules.sqrt(rules.mean(d * d, **over) + eps)
     u = d * rstd
-    gx = rstd * weight * (g - rules.mean(g, **over) - u * rules.mean(g * u, **over))
-    return gx, rules.sum(g * u, **over), rules.sum(g, **over)
+    if activation is not None:
+        z = u if weight is None else u * _spread(weight, layout)
+        gy = operation(f"{activation}_d0")(gy, z if bias is None else z + _spread(bias, layout))
+    gu = gy if weight is None else gy * _spread(weight, layout)
+    gx = rstd * (gu - rules.mean(gu, **over) - u * rules.mean(gu * u, **over))
+    of_channels = (-1, layout.channels)
+    sums, dots = (rules.sum(value, axis=3).reshape(of_channels) for value in (gy, gy * u))
+    return gx.reshape(x.shape), rules.sum(dots, axis=0), rules.sum(sums, axis=0)
 
 
-_normalise = joint("normalise", _normalised, lambda g, operands, eps, seen: _pull(g, operands, eps, seen))
+_normalise = joint(
+    "normalise",
+    _normalised,
+    lambda g, operands, eps, layout, activation, seen: _pull(g, operands, eps, layout, activation, seen),
+)
 
 
 def _standardised(
-    x: Tensor, shape: tuple[int, ...], eps: float, weight: Any = None, bias: Any = None, seen: Any = None
+    x: Tensor, layout: Layout, eps: float, weight: Any, bias: Any, activation: str | None, seen: dict[str, Any]
 ) -> Tensor:
-    """Each of the B groups of x, seen as `shape` = (A, B, C), with mean zero and variance one, then scaled and shifted."""
+    """Each group of x with mean zero and variance one, then each channel scaled and shifted, then the activation."""
     given = [x, *(asarray(value) for value in (weight, bias) if value is not None)]
-    scale, shift = (
-        number if value is None else widened(asarray(value)).reshape(shape[1], 1)
-        for value, number in ((weight, 1.0), (bias, 0.0))
-    )
-    wide = widened(x).reshape(shape)  # the squares of numbers from 256 on are beyond float16
-    out = cast(Tensor, _normalise(wide, scale, shift, eps=eps, seen={} if seen is None else seen))
-    return _narrowed(out.reshape(x.shape), *given)
+    scale, shift = (None if value is None else widened(asarray(value)).reshape(-1) for value in (weight, bias))
+    wide = widened(x)  # the squares of numbers from 256 on are beyond float16
+    dtype = np.result_type(*(value.dtype for value in (wide, scale, shift) if value is not None))
+    operands = [value if value is None else value.astype(dtype, copy=False) for value in (wide, scale, shift)]
+    out = cast(Tensor, _normalise(*operands, eps=eps, layout=layout, activation=activation, seen=seen))
+    return _narrowed(out, *given)
+
+
+def _with_statistics(
+    x: Tensor, mean: Any, variance: Any, weight: Any, bias: Any, activation: str | None, eps: float
+) -> Tensor:
+    """The numbers of each channel less its mean, over its deviation, then scaled and shifted, then the activation."""
+    n, c = x.shape[:2]
+    rstd, scale, shift = _rstd(variance, eps), *(None if v is None else widened(asarray(v)) for v in (weight, bias))
+    if not tape.is_grad_enabled() or not any(v is not None and v.requires_grad for v in (x, scale, shift)):
+        numbers = (
+            mean,
+            rstd if scale is None else rstd * scale.data,
+            np.zeros_like(mean) if shift is None else shift.data,
+        )
+        found = normalise.affine(x.data, *numbers, Layout(n, c, 1, math.prod(x.shape[2:]), c), activation)
+        if found is not None:
+            return Tensor._wrap(found)
+    each = (c,) + (1,) * (x.ndim - 2)
+    out: Tensor = (x - mean.reshape(each)) * rstd.reshape(each)
+    out = out if scale is None else out * scale.reshape(each)
+    out = out if shift is None else out + shift.reshape(each)
+    return out if activation is None else cast(Tensor, operation(activation)(out))
 
 
 def _narrowed(out: Tensor, x: Tensor, *others: Tensor) -> Tensor:
@@ -112,6 +164,7 @@ def batch_norm(
     training: bool = True,
     momentum: float = 0.1,
     eps: float = 1e-5,
+    activation: str | None = None,
 ) -> tuple[Tensor, dict[str, Tensor] | None]:
     """Give every channel mean zero and variance one over the batch and space, then a scale and a shift that are learned.
 
@@ -129,6 +182,9 @@ def batch_norm(
         The share of this batch in the new running statistics, from 0 to 1; Keras calls 1 - momentum so.
     eps : float
         Added to the variance; at least 0.
+    activation : None or str
+        What is applied to the result in the same pass over memory: "relu", "relu6", "silu", "gelu", or another activation
+        without further arguments.
 
     Returns
     -------
@@ -155,7 +211,14 @@ def batch_norm(
     >>> out.data.mean(), out.data.var()
     (np.float64(0.0), np.float64(1.0))
     """
+    given: Any = running
+    if running is not None and not (isinstance(given, Mapping) and {"mean", "var"} <= set(given)):
+        what = f"one of {', '.join(map(repr, given))}" if isinstance(given, Mapping) else type(given).__name__
+        raise TypeError(
+            f'batch_norm: running must be a dict {{"mean": (C,), "var": (C,)}} of the running statistics, not {what}'
+        )
     x = _inputs("batch_norm", input, 2, eps)
+    _check_activation("batch_norm", activation)
     momentum = number("batch_norm: momentum", momentum, "[0, 1]")
     n, c = x.shape[:2]
     shape = (n, c, math.prod(x.shape[2:]))
@@ -165,17 +228,19 @@ def batch_norm(
         wide = widened(x)
         mean, variance = (asarray(running[name]).data.astype(wide.dtype, copy=False) for name in ("mean", "var"))
         _check_channels("batch_norm", {"running['mean']": mean, "running['var']": variance}, c)
-        out = (wide.reshape(shape) - mean[:, None]) * _rstd(variance, eps)[:, None]
-        return _affine("batch_norm", _narrowed(out.reshape(x.shape), x), weight, bias, c), running
+        _check_channels("batch_norm", {"weight": weight, "bias": bias}, c)
+        out = _with_statistics(wide, mean, variance, weight, bias, activation, eps)
+        return _narrowed(out, x, *(asarray(v) for v in (weight, bias) if v is not None)), running
     count = shape[0] * shape[2]
     if count < 2:
         raise ValueError(f"batch_norm: one value per channel (input {x.shape}) has no variance; use training=False")
     _check_channels("batch_norm", {"weight": weight, "bias": bias}, c)
     seen: dict[str, Any] = {}
-    out = _standardised(x, shape, eps, weight, bias, seen)
+    out = _standardised(x, Layout(n, c, 1, shape[2], c), eps, weight, bias, activation, seen)
     if running is None:
         return out, None
-    latest = {"mean": seen["mean"][:, 0], "var": seen["variance"][:, 0] * (count / (count - 1))}
+    mean, variance, _ = seen["statistics"]
+    latest = {"mean": mean, "var": variance * (count / (count - 1))}
     before = {name: asarray(running[name]).data for name in latest}
     _check_channels("batch_norm", {f"running['{name}']": before[name] for name in latest}, c)
     return out, {name: Tensor._wrap((1 - momentum) * before[name] + momentum * latest[name]) for name in latest}
@@ -221,16 +286,16 @@ def layer_norm(
     x = _inputs("layer_norm", input, len(tail), eps)
     if not tail or x.shape[x.ndim - len(tail) :] != tail:
         raise ValueError(f"layer_norm: the last axes of the input {x.shape} must be normalized_shape={tail}")
-    size = math.prod(tail)
-    out = _standardised(x, (1, x.size // size if size else 0, size), eps)
     for name, value in (("weight", weight), ("bias", bias)):
         if value is not None and asarray(value).shape != tail:
             raise ValueError(f"layer_norm: {name} must have shape normalized_shape={tail}, got {asarray(value).shape}")
-    out = out if weight is None else out * asarray(weight)
-    return out if bias is None else out + asarray(bias)
+    size = math.prod(tail)
+    return _standardised(x, Layout(1, x.size // size if size else 0, size, 1, size), eps, weight, bias, None, {})
 
 
-def group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Tensor:
+def group_norm(
+    input: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5, activation: str | None = None
+) -> Tensor:
     """Give every group of channels of every example mean zero and variance one, then a scale and shift per channel.
 
     Parameters
@@ -243,6 +308,8 @@ def group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None
         Scale and shift.
     eps : float
         Added to the variance; at least 0.
+    activation : None or str
+        As for `batch_norm`.
 
     Returns
     -------
@@ -263,11 +330,45 @@ def group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None
     >>> group_norm([[1.0, 3.0, 0.0, 10.0]], 2, eps=0)
     tensor([[-1.,  1., -1.,  1.]], dtype=float64)
     """
-    return _group_norm("group_norm", input, num_groups, weight, bias, eps)
+    return _group_norm("group_norm", input, num_groups, weight, bias, eps, activation)
 
 
-def instance_norm(input: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Tensor:
+def instance_norm(
+    input: Any,
+    weight: Any = None,
+    bias: Any = None,
+    eps: float = 1e-5,
+    *,
+    running: dict[str, Tensor] | None = None,
+    training: bool = True,
+    momentum: float = 0.1,
+) -> Any:
     """Give every channel of every example mean zero and variance one: `group_norm` with one channel per group.
+
+    Parameters
+    ----------
+    input : array_like, shape (N, C, ...)
+        Real numbers; integers and booleans count as float64.
+    weight, bias : array_like, shape (C,), optional
+        Scale and shift.
+    eps : float
+        Added to the variance; at least 0.
+    running : dict of Tensors {"mean": (C,), "var": (C,)}, optional
+        Running statistics, as of `batch_norm`, which does the work when `training` is False.
+    training : bool
+        Use the statistics of each example, not the running ones.
+    momentum : float
+        The share of this batch, the mean over its examples, in the new running statistics, from 0 to 1.
+
+    Returns
+    -------
+    Tensor, or (Tensor, dict of Tensors)
+        Of the same shape; with `running` in a pair with the statistics to hand in the next time, as `batch_norm` returns it.
+
+    Raises
+    ------
+    ValueError
+        If a shape does not fit, there is nothing to take the variance of, or there are no statistics to use.
 
     Notes
     -----
@@ -278,18 +379,44 @@ def instance_norm(input: Any, weight: Any = None, bias: Any = None, eps: float =
     >>> instance_norm([[[1.0, 3.0], [0.0, 10.0]]], eps=0)
     tensor([[[-1.,  1.],
              [-1.,  1.]]], dtype=float64)
+    >>> start = {"mean": np.zeros(2), "var": np.ones(2)}
+    >>> out, running = instance_norm([[[1.0, 3.0], [0.0, 10.0]]], running=start, momentum=0.5)
+    >>> running["mean"]
+    tensor([1. , 2.5], dtype=float64)
     """
-    return _group_norm("instance_norm", input, None, weight, bias, eps)
+    if not training:
+        if running is None:
+            raise ValueError("instance_norm: training=False uses running statistics, and none were given: running=")
+        return batch_norm(input, running, weight, bias, training=False, eps=eps)
+    share = number("instance_norm: momentum", momentum, "[0, 1]")
+    out = _group_norm("instance_norm", input, None, weight, bias, eps, None)
+    return out if running is None else (out, _with_examples(floating(input), running, share))
 
 
-def _group_norm(name: str, input: Any, num_groups: int | None, weight: Any, bias: Any, eps: float) -> Tensor:
+def _with_examples(x: Tensor, running: dict[str, Tensor], share: float) -> dict[str, Tensor]:
+    """Running statistics, of which the means over the examples of their means and unbiased variances become a share."""
+    space = tuple(range(2, x.ndim))
+    if math.prod(x.shape[2:]) < 2 or not x.size:
+        raise ValueError(f"instance_norm: one value per channel of an example (input {x.shape}) has no variance")
+    wide = widened(x.detach()).data
+    latest = {"mean": wide.mean(axis=space).mean(0), "var": wide.var(axis=space, ddof=1).mean(0)}
+    before = {name: asarray(running[name]).data for name in latest}
+    _check_channels("instance_norm", {f"running['{name}']": before[name] for name in latest}, x.shape[1])
+    return {name: Tensor._wrap((1 - share) * before[name] + share * latest[name]) for name in latest}
+
+
+def _group_norm(
+    name: str, input: Any, num_groups: int | None, weight: Any, bias: Any, eps: float, activation: str | None
+) -> Tensor:
     x = _inputs(name, input, 2, eps)
+    _check_activation(name, activation)
     n, c = x.shape[:2]
     groups = c if num_groups is None else whole(f"{name}: num_groups", num_groups, 1)
     if c % max(groups, 1):
         raise ValueError(f"{name}: num_groups={groups} must divide the {c} channels of the input {x.shape}")
-    out = _standardised(x, (1, n * groups, c // groups * math.prod(x.shape[2:])), eps)
-    return _affine(name, out, weight, bias, c)
+    _check_channels(name, {"weight": weight, "bias": bias}, c)
+    layout = Layout(1, n * groups, c // max(groups, 1), math.prod(x.shape[2:]), c)
+    return _standardised(x, layout, eps, weight, bias, activation, {})
 
 
 def _inputs(name: str, input: Any, ndim: int, eps: float) -> Tensor:
@@ -302,12 +429,12 @@ def _inputs(name: str, input: Any, ndim: int, eps: float) -> Tensor:
     return x
 
 
-def _affine(name: str, x: Tensor, weight: Any, bias: Any, channels: int) -> Tensor:
-    """The affine map x * weight + bias, one of each per channel, the second axis."""
-    _check_channels(name, {"weight": weight, "bias": bias}, channels)
-    each = (channels,) + (1,) * (x.ndim - 2)
-    x = x if weight is None else x * asarray(weight).reshape(each)
-    return x if bias is None else x + asarray(bias).reshape(each)
+def _check_activation(name: str, activation: str | None) -> None:
+    if activation is not None and activation not in ACTIVATIONS:
+        raise ValueError(
+            f"{name}: activation must be None or one of {', '.join(ACTIVATIONS)}, not {activation!r}; apply another one to the "
+            "result"
+        )
 
 
 def _check_channels(name: str, values: dict[str, Any], channels: int) -> None:

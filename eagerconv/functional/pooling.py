@@ -1,143 +1,43 @@
 """Pooling over windows of the last axes, in Theano's vocabulary and in the names known from other libraries."""
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, cast
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 
-from eagerconv import devices
-from eagerconv.autograd import rules, tape
-from eagerconv.autograd.tape import Op, defvjp, linear
+from eagerconv import geometry
+from eagerconv.autograd import rules
 from eagerconv.dtypes import widened
-from eagerconv.kernels_cpu import pooling as planes
+from eagerconv.functional.windows import Windows, max_windows, numbered, sum_windows, winners
+from eagerconv.spec import Shape
 from eagerconv.tensor import Tensor, asarray
 from eagerconv.wrapping import floating
 
 __all__ = [
     "adaptive_avg_pool", "adaptive_max_pool", "avg_pool1d", "avg_pool2d", "avg_pool3d", "global_avg_pool",
-    "global_max_pool", "max_pool1d", "max_pool2d", "max_pool3d", "pool", "pool_1d", "pool_2d", "pool_3d",
+    "global_max_pool", "max_pool1d", "max_pool2d", "max_pool3d", "max_unpool1d", "max_unpool2d", "max_unpool3d", "pool",
+    "pool_1d", "pool_2d", "pool_3d",
 ]  # fmt: skip
 
-Ints = int | tuple[int, ...]
+Ints: TypeAlias = int | Sequence[int]
+Pads: TypeAlias = int | str | Sequence[int | tuple[int, int]]
 MODES = ("max", "sum", "average_inc_pad", "average_exc_pad")
-
-
-# ----- Geometry -----
-
-
-@dataclass(frozen=True, slots=True)
-class Windows:
-    """Where the windows of a pooling lie, per axis: output o sees inputs i = o * stride + k - pad, 0 <= k < window."""
-
-    size: tuple[int, ...]
-    window: tuple[int, ...]
-    stride: tuple[int, ...]
-    pad: tuple[int, ...]
-    out: tuple[int, ...]
-
-    @property
-    def axes(self) -> planes.Windows:
-        """As kernels take them."""
-        return self.size, self.out, self.window, self.stride, self.pad
-
-    def offsets(self) -> Iterator[tuple[tuple[Any, ...], tuple[Any, ...]]]:
-        """Per element k of the window, row by row: the outputs whose k-th element is inside, and those elements."""
-        for k in np.ndindex(*self.window):
-            outs, ins = [], []
-            for n, s, p, m, k_ in zip(self.size, self.stride, self.pad, self.out, k, strict=True):
-                first = max(0, -((k_ - p) // s))  # the first o with o * s + k - p >= 0
-                count = max(0, min(m - 1, (n - 1 + p - k_) // s) + 1 - first)  # up to o * s + k - p <= n - 1
-                start = first * s + k_ - p
-                outs.append(slice(first, first + count))
-                ins.append(slice(start, start + count * s, s) if count else slice(0))
-            yield (..., *outs), (..., *ins)
-
-    def counts(self, with_padding: bool) -> Any:
-        """How many elements each window holds, padding included or not; an array of shape `out`."""
-        total = np.ones((), np.intp)
-        for n, k, s, p, m in zip(self.size, self.window, self.stride, self.pad, self.out, strict=True):
-            start = np.arange(m) * s - p
-            low, high = (-p, n + p) if with_padding else (0, n)
-            total = total[..., None] * (np.minimum(start + k, high) - np.maximum(start, low))
-        return total
-
-
-# ----- Primitives. Arrays have shape (..., *size) or (..., *out), w is a Windows -----
-
-
-def _max(x: Any, w: Windows) -> Any:
-    if (found := planes.max_planes(x, w.axes)) is not None:
-        return found
-    out = np.full_like(x, _lowest(x.dtype), shape=x.shape[: x.ndim - len(w.out)] + w.out)
-    for o, i in w.offsets():
-        np.maximum(out[o], x[i], out=out[o])
-    return out
-
-
-def _lowest(dtype: np.dtype[Any]) -> Any:
-    if dtype.kind == "b":
-        return False
-    return np.iinfo(dtype).min if dtype.kind in "iu" else -np.inf
-
-
-def _sum(x: Any, w: Windows) -> Any:
-    out = np.zeros_like(x, shape=x.shape[: x.ndim - len(w.out)] + w.out)
-    for o, i in w.offsets():
-        out[o] += x[i]
-    return out
-
-
-def _spread(g: Any, w: Windows) -> Any:
-    """The transpose of `_sum`."""
-    x = np.zeros_like(g, shape=g.shape[: g.ndim - len(w.out)] + w.size)
-    for o, i in w.offsets():
-        x[i] += g[o]
-    return x
-
-
-def _winners(x: Any, ans: Any, w: Windows) -> Any:
-    """Where in the flattened input each window has its first largest element, for the flattened output."""
-    place = devices.of(x) or "cpu"
-    nan = place != "cpu" or bool((ans != ans).any())  # a NaN is the largest; a GPU is not waited for
-    found = np.zeros_like(ans, np.bool_)
-    number = np.zeros_like(ans, np.min_scalar_type(math.prod(w.window)))  # how many come before it, row by row
-    for o, i in w.offsets():
-        found[o] |= (x[i] == ans[o]) | (x[i] != x[i]) if nan else x[i] == ans[o]
-        number += ~found
-    # i = o * stride + k - pad per axis: the flat index is a sum of a part in k and one in o.
-    steps = [math.prod(w.size[a + 1 :]) for a in range(len(w.size))]
-    of_k = np.zeros((), np.intp)
-    of_o = np.arange(math.prod(x.shape[: x.ndim - len(steps)])) * math.prod(w.size)
-    for k, s, p, m, step in zip(w.window, w.stride, w.pad, w.out, steps, strict=True):
-        of_k = of_k[..., None] + np.arange(k) * step
-        of_o = of_o[..., None] + (np.arange(m) * s - p) * step
-    of_k, of_o = (devices.constant(table.ravel(), place) for table in (of_k, of_o))
-    return of_k.take(number.ravel()) + of_o
-
-
-def _place(g: Any, x: Any, ans: Any, w: Windows) -> Any:
-    if not tape.is_grad_enabled() and (found := planes.max_gradients(g.data, x.data, w.axes)) is not None:
-        return type(g)._wrap(found)
-    flat = rules.put(g.reshape(-1), index=_winners(x.data, ans.data, w), shape=(x.size,))
-    return flat.reshape(x.shape)
-
-
-def _pick(t: Any, x: Any, ans: Any, w: Windows) -> Any:
-    return t.reshape(-1)[_winners(x.data, ans.data, w)].reshape(ans.shape)
-
-
-max_windows = defvjp("max_windows", _max, _place, jvp=_pick)
-sum_windows = linear("sum_windows", _sum, lambda g, w: spread_windows(g, w=w))
-spread_windows: Op = linear("spread_windows", _spread, lambda g, w: sum_windows(g, w=w))
 
 
 # ----- What users call -----
 
 
 def pool_2d(
-    input: Any, ws: Ints, ignore_border: bool = True, stride: Ints | None = None, pad: Ints = 0, mode: str = "max"
+    input: Any,
+    ws: Ints,
+    ignore_border: bool = True,
+    stride: Ints | None = None,
+    pad: Pads = 0,
+    mode: str = "max",
+    *,
+    dilation: Ints = 1,
 ) -> Tensor:
     """Reduce windows of the last two axes to one number each.
 
@@ -148,27 +48,36 @@ def pool_2d(
     ws : int or one int per pooled axis
         Window size.
     ignore_border : bool
-        True: only whole windows, floor((size + 2 * pad - ws) / stride) + 1 of them. False: also a last one that sticks
-        out, cut off at the border.
+        True: only whole windows, floor((size + pads - extent) / stride) + 1 of them, none where none fits. False: also a
+        last one that sticks out, cut off at the border (other libraries' ceil mode), if it begins in front of the padding
+        behind.
     stride : int or one int per pooled axis, optional
         Distance between windows; default: the window size, so that they do not overlap.
-    pad : int or one int per pooled axis
-        Elements added on both sides, fewer than the window has; only with `ignore_border`. They never win.
+    pad : int, "same", "same_lower", "valid", or one entry per pooled axis
+        Elements added on both sides, or a pair (before, after) for one axis: fewer than a window spans. They never win.
+        "same" makes ceil(size / stride) windows, with an odd element of padding behind ("same_lower": before); "valid" is 0.
     mode : {"max", "sum", "average_inc_pad", "average_exc_pad"}
         What to compute. The averages divide by the number of elements in the window, with or without padding; those of
-        integers and booleans are float64.
+        integers and booleans are float64, their sums have the dtype of `sum`.
+    dilation : int or one int per pooled axis
+        Distance between the elements of a window, which spans an extent of (ws - 1) * dilation + 1.
 
     Returns
     -------
     Tensor, shape (..., rows', columns')
-        In mode "max" the gradient of a window goes to its first largest element, row by row.
+        In mode "max" the gradient of a window goes to its first largest element, row by row. 16-bit floats are added in
+        float32.
 
     Raises
     ------
     TypeError
-        If `ws`, `stride` or `pad` is not integer, or the input is complex in mode "max".
+        If `ws`, `stride`, `dilation` or `pad` is not integer, or the input is complex in mode "max".
     ValueError
-        If the geometry does not fit, or for an unknown mode.
+        If a window would see padding alone, or for a number out of range or an unknown mode.
+
+    Notes
+    -----
+    Source: `theano.tensor.signal.pool.pool_2d`; `dilation`, and more padding than that, are ours.
 
     Examples
     --------
@@ -176,12 +85,22 @@ def pool_2d(
     tensor([[4.]], dtype=float64)
     >>> pool_2d([[1.0, 2.0, 0.0], [3.0, 4.0, 5.0]], (2, 2), ignore_border=False)
     tensor([[4., 5.]], dtype=float64)
+    >>> pool_2d([[1.0, 2.0, 0.0], [3.0, 4.0, 5.0]], 2, stride=1, pad="same", mode="average_exc_pad")
+    tensor([[2.5 , 2.75, 2.5 ],
+            [3.5 , 4.5 , 5.  ]], dtype=float64)
     """
-    return _pool("pool_2d", 2, input, ws, ignore_border, stride, pad, mode)
+    return _pool("pool_2d", 2, input, ws, ignore_border, stride, pad, mode, dilation)
 
 
 def pool_1d(
-    input: Any, ws: Ints, ignore_border: bool = True, stride: Ints | None = None, pad: Ints = 0, mode: str = "max"
+    input: Any,
+    ws: Ints,
+    ignore_border: bool = True,
+    stride: Ints | None = None,
+    pad: Pads = 0,
+    mode: str = "max",
+    *,
+    dilation: Ints = 1,
 ) -> Tensor:
     """Reduce windows of the last axis to one number each; parameters as for `pool_2d`.
 
@@ -190,11 +109,18 @@ def pool_1d(
     >>> pool_1d([1.0, 3.0, 2.0, 4.0], 2, mode="sum")
     tensor([4., 6.], dtype=float64)
     """
-    return _pool("pool_1d", 1, input, ws, ignore_border, stride, pad, mode)
+    return _pool("pool_1d", 1, input, ws, ignore_border, stride, pad, mode, dilation)
 
 
 def pool_3d(
-    input: Any, ws: Ints, ignore_border: bool = True, stride: Ints | None = None, pad: Ints = 0, mode: str = "max"
+    input: Any,
+    ws: Ints,
+    ignore_border: bool = True,
+    stride: Ints | None = None,
+    pad: Pads = 0,
+    mode: str = "max",
+    *,
+    dilation: Ints = 1,
 ) -> Tensor:
     """Reduce windows of the last three axes to one number each; parameters as for `pool_2d`.
 
@@ -203,7 +129,7 @@ def pool_3d(
     >>> pool_3d(np.arange(8.0).reshape(2, 2, 2), 2)
     tensor([[[7.]]], dtype=float64)
     """
-    return _pool("pool_3d", 3, input, ws, ignore_border, stride, pad, mode)
+    return _pool("pool_3d", 3, input, ws, ignore_border, stride, pad, mode, dilation)
 
 
 def pool(
@@ -211,8 +137,10 @@ def pool(
     ws: Sequence[int],
     ignore_border: bool = True,
     stride: Ints | None = None,
-    pad: Ints = 0,
+    pad: Pads = 0,
     mode: str = "max",
+    *,
+    dilation: Ints = 1,
 ) -> Tensor:
     """Reduce windows of as many of the last axes as `ws` has entries; parameters as for `pool_2d`.
 
@@ -223,73 +151,254 @@ def pool(
     """
     if not isinstance(ws, (tuple, list)) or not ws:
         raise TypeError(f"pool: ws must be a tuple with one int per pooled axis, not {ws!r}")
-    return _pool("pool", len(ws), input, tuple(ws), ignore_border, stride, pad, mode)
+    return _pool("pool", len(ws), input, tuple(ws), ignore_border, stride, pad, mode, dilation)
 
 
-def max_pool1d(input: Any, ws: Ints, stride: Ints | None = None, pad: Ints = 0) -> Tensor:
-    """Largest element of each window: `pool_1d` in mode "max".
+def max_pool1d(
+    input: Any,
+    ws: Ints,
+    stride: Ints | None = None,
+    pad: Pads = 0,
+    *,
+    ignore_border: bool = True,
+    dilation: Ints = 1,
+    return_indices: bool = False,
+) -> Any:
+    """Largest element of each window of the last axis: `pool_1d` in mode "max"; parameters as for `max_pool2d`.
 
     Examples
     --------
     >>> max_pool1d([1.0, 3.0, 2.0, 4.0], 2)
     tensor([3., 4.], dtype=float64)
     """
-    return _pool("max_pool1d", 1, input, ws, True, stride, pad, "max")
+    return _max_pool("max_pool1d", 1, input, ws, ignore_border, stride, pad, dilation, return_indices)
 
 
-def max_pool2d(input: Any, ws: Ints, stride: Ints | None = None, pad: Ints = 0) -> Tensor:
-    """Largest element of each window: `pool_2d` in mode "max".
+def max_pool2d(
+    input: Any,
+    ws: Ints,
+    stride: Ints | None = None,
+    pad: Pads = 0,
+    *,
+    ignore_border: bool = True,
+    dilation: Ints = 1,
+    return_indices: bool = False,
+) -> Any:
+    """Largest element of each window of the last two axes: `pool_2d` in mode "max".
+
+    Parameters
+    ----------
+    input, ws, stride, pad, ignore_border, dilation
+        As for `pool_2d`.
+    return_indices : bool
+        Return also where the largest elements are.
+
+    Returns
+    -------
+    Tensor, shape (..., rows', columns')
+        With `return_indices` a pair of these: the second one are ints, the places of the first largest elements in their
+        planes (row * columns + column), as `max_unpool2d` takes them.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `pool_2d` does.
 
     Examples
     --------
     >>> max_pool2d([[1.0, 2.0], [3.0, 4.0]], 2)
     tensor([[4.]], dtype=float64)
+    >>> values, indices = max_pool2d([[1.0, 2.0], [3.0, 4.0]], 2, return_indices=True)
+    >>> indices.tolist()
+    [[3]]
     """
-    return _pool("max_pool2d", 2, input, ws, True, stride, pad, "max")
+    return _max_pool("max_pool2d", 2, input, ws, ignore_border, stride, pad, dilation, return_indices)
 
 
-def max_pool3d(input: Any, ws: Ints, stride: Ints | None = None, pad: Ints = 0) -> Tensor:
-    """Largest element of each window: `pool_3d` in mode "max".
+def max_pool3d(
+    input: Any,
+    ws: Ints,
+    stride: Ints | None = None,
+    pad: Pads = 0,
+    *,
+    ignore_border: bool = True,
+    dilation: Ints = 1,
+    return_indices: bool = False,
+) -> Any:
+    """Largest element of each window of the last three axes: `pool_3d` in mode "max"; parameters as for `max_pool2d`.
 
     Examples
     --------
     >>> max_pool3d(np.arange(8.0).reshape(2, 2, 2), 2)
     tensor([[[7.]]], dtype=float64)
     """
-    return _pool("max_pool3d", 3, input, ws, True, stride, pad, "max")
+    return _max_pool("max_pool3d", 3, input, ws, ignore_border, stride, pad, dilation, return_indices)
 
 
-def avg_pool1d(input: Any, ws: Ints, stride: Ints | None = None, pad: Ints = 0) -> Tensor:
-    """Mean of each window, padding included: `pool_1d` in mode "average_inc_pad".
+def max_unpool1d(
+    input: Any,
+    indices: Any,
+    ws: Ints,
+    stride: Ints | None = None,
+    pad: Pads = 0,
+    output_size: Sequence[int] | None = None,
+) -> Tensor:
+    """Put the results of `max_pool1d` back where they came from; parameters as for `max_unpool2d`.
+
+    Examples
+    --------
+    >>> max_unpool1d(*max_pool1d([1.0, 3.0, 4.0, 2.0], 2, return_indices=True), 2)
+    tensor([0., 3., 4., 0.], dtype=float64)
+    """
+    return _unpool("max_unpool1d", 1, input, indices, ws, stride, pad, output_size)
+
+
+def max_unpool2d(
+    input: Any,
+    indices: Any,
+    ws: Ints,
+    stride: Ints | None = None,
+    pad: Pads = 0,
+    output_size: Sequence[int] | None = None,
+) -> Tensor:
+    """Put the results of `max_pool2d` back where they came from, with zeros elsewhere.
+
+    Parameters
+    ----------
+    input : array_like, shape (..., rows', columns')
+        Numbers, one per window.
+    indices : array_like of ints, of the same shape
+        Their places in the flattened plane, as `max_pool2d(..., return_indices=True)` gives them. Where two are the same the
+        last one stays.
+    ws, stride, pad
+        Of the windows, as for `max_pool2d`.
+    output_size : ints, one per axis, optional
+        Size of a plane of the result; default: (windows - 1) * stride + ws - pads, the smallest one that had so many windows.
+
+    Returns
+    -------
+    Tensor, shape (..., rows, columns)
+
+    Raises
+    ------
+    TypeError
+        If `indices` or a size is not integer.
+    ValueError
+        If the shapes of input and indices differ, or an index lies outside of the plane.
+
+    Notes
+    -----
+    Zeiler and Fergus, "Visualizing and understanding convolutional networks", ECCV 2014; as in PyTorch.
+
+    Examples
+    --------
+    >>> values, indices = max_pool2d([[1.0, 2.0], [4.0, 3.0]], 2, return_indices=True)
+    >>> max_unpool2d(values, indices, 2)
+    tensor([[0., 0.],
+            [4., 0.]], dtype=float64)
+    """
+    return _unpool("max_unpool2d", 2, input, indices, ws, stride, pad, output_size)
+
+
+def max_unpool3d(
+    input: Any,
+    indices: Any,
+    ws: Ints,
+    stride: Ints | None = None,
+    pad: Pads = 0,
+    output_size: Sequence[int] | None = None,
+) -> Tensor:
+    """Put the results of `max_pool3d` back where they came from; parameters as for `max_unpool2d`.
+
+    Examples
+    --------
+    >>> max_unpool3d([[[5.0]]], [[[6]]], 2)
+    tensor([[[0., 0.],
+             [0., 0.]],
+    <BLANKLINE>
+            [[0., 0.],
+             [5., 0.]]], dtype=float64)
+    """
+    return _unpool("max_unpool3d", 3, input, indices, ws, stride, pad, output_size)
+
+
+def avg_pool1d(
+    input: Any,
+    ws: Ints,
+    stride: Ints | None = None,
+    pad: Pads = 0,
+    *,
+    ignore_border: bool = True,
+    dilation: Ints = 1,
+    include_pad: bool = True,
+) -> Tensor:
+    """Mean of each window of the last axis; parameters as for `avg_pool2d`.
 
     Examples
     --------
     >>> avg_pool1d([1.0, 3.0, 2.0, 4.0], 2)
     tensor([2., 3.], dtype=float64)
     """
-    return _pool("avg_pool1d", 1, input, ws, True, stride, pad, "average_inc_pad")
+    return _pool("avg_pool1d", 1, input, ws, ignore_border, stride, pad, _average(include_pad), dilation)
 
 
-def avg_pool2d(input: Any, ws: Ints, stride: Ints | None = None, pad: Ints = 0) -> Tensor:
-    """Mean of each window, padding included: `pool_2d` in mode "average_inc_pad".
+def avg_pool2d(
+    input: Any,
+    ws: Ints,
+    stride: Ints | None = None,
+    pad: Pads = 0,
+    *,
+    ignore_border: bool = True,
+    dilation: Ints = 1,
+    include_pad: bool = True,
+) -> Tensor:
+    """Mean of each window of the last two axes: `pool_2d` in mode "average_inc_pad" or "average_exc_pad".
+
+    Parameters
+    ----------
+    input, ws, stride, pad, ignore_border, dilation
+        As for `pool_2d`.
+    include_pad : bool
+        Count the padding among the elements of a window.
+
+    Returns
+    -------
+    Tensor, shape (..., rows', columns')
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `pool_2d` does.
 
     Examples
     --------
     >>> avg_pool2d([[1.0, 2.0], [3.0, 4.0]], 2)
     tensor([[2.5]], dtype=float64)
+    >>> avg_pool2d([[1.0, 2.0], [3.0, 4.0]], 2, pad=1, include_pad=False)
+    tensor([[1., 2.],
+            [3., 4.]], dtype=float64)
     """
-    return _pool("avg_pool2d", 2, input, ws, True, stride, pad, "average_inc_pad")
+    return _pool("avg_pool2d", 2, input, ws, ignore_border, stride, pad, _average(include_pad), dilation)
 
 
-def avg_pool3d(input: Any, ws: Ints, stride: Ints | None = None, pad: Ints = 0) -> Tensor:
-    """Mean of each window, padding included: `pool_3d` in mode "average_inc_pad".
+def avg_pool3d(
+    input: Any,
+    ws: Ints,
+    stride: Ints | None = None,
+    pad: Pads = 0,
+    *,
+    ignore_border: bool = True,
+    dilation: Ints = 1,
+    include_pad: bool = True,
+) -> Tensor:
+    """Mean of each window of the last three axes; parameters as for `avg_pool2d`.
 
     Examples
     --------
     >>> avg_pool3d(np.arange(8.0).reshape(2, 2, 2), 2)
     tensor([[[3.5]]], dtype=float64)
     """
-    return _pool("avg_pool3d", 3, input, ws, True, stride, pad, "average_inc_pad")
+    return _pool("avg_pool3d", 3, input, ws, ignore_border, stride, pad, _average(include_pad), dilation)
 
 
 def global_avg_pool(input: Any, keepdims: bool = False) -> Tensor:
@@ -343,18 +452,20 @@ def adaptive_avg_pool(input: Any, output_size: tuple[int, ...]) -> Tensor:
     >>> adaptive_avg_pool([1.0, 2.0, 3.0, 4.0, 5.0], (2,))
     tensor([2., 4.], dtype=float64)
     """
-    return _adaptive("adaptive_avg_pool", input, output_size, "average_exc_pad")
+    return cast(Tensor, _adaptive("adaptive_avg_pool", input, output_size, "average_exc_pad"))
 
 
-def adaptive_max_pool(input: Any, output_size: tuple[int, ...]) -> Tensor:
+def adaptive_max_pool(input: Any, output_size: tuple[int, ...], *, return_indices: bool = False) -> Any:
     """Largest element of the windows of `adaptive_avg_pool`; the gradient goes to the first, row by row.
+
+    With `return_indices` it comes in a pair with its place in its plane, which is flattened, as for `max_pool2d`.
 
     Examples
     --------
     >>> adaptive_max_pool([1.0, 2.0, 3.0, 4.0, 5.0], (2,))
     tensor([3., 5.], dtype=float64)
     """
-    return _adaptive("adaptive_max_pool", input, output_size, "max")
+    return _adaptive("adaptive_max_pool", input, output_size, "max", return_indices)
 
 
 def _space(name: str, x: Tensor) -> tuple[int, ...]:
@@ -363,84 +474,184 @@ def _space(name: str, x: Tensor) -> tuple[int, ...]:
     return tuple(range(2, x.ndim))
 
 
-def _adaptive(name: str, input: Any, output_size: Any, mode: str) -> Tensor:
-    """Axis by axis, the last one first: the mean and the largest element of a box are those of its rows'."""
-    x = asarray(input)
-    if not isinstance(output_size, (tuple, list)) or not output_size:
-        raise TypeError(f"{name}: output_size must be a tuple with one int per pooled axis, not {output_size!r}")
-    nd = len(output_size)
-    sizes = _per_axis(name, "output_size", output_size, nd, 1)
-    lengths = x.shape[x.ndim - nd :] if x.ndim >= nd else ()
-    if not lengths or not all(lengths):
-        raise ValueError(f"{name}: the input must have {nd} pooled axes that are not empty, got shape {x.shape}")
-    if not any(n % m for n, m in zip(lengths, sizes, strict=True)):  # equal windows that do not overlap
-        return _pool(name, nd, x, tuple(n // m for n, m in zip(lengths, sizes, strict=True)), True, None, 0, mode)
-    for axis in range(x.ndim - 1, x.ndim - nd - 1, -1):
-        n, m = x.shape[axis], sizes[axis - x.ndim + nd]
-        begin, end = np.arange(m) * n // m, -(-np.arange(1, m + 1) * n // m)
-        width = int((end - begin).max())
-        inside = begin[:, None] + np.arange(width) < end[:, None]  # (m, width)
-        taken = np.where(inside, begin[:, None] + np.arange(width), end[:, None] - 1)
-        axes = tuple(range(axis)) + tuple(range(axis + 1, x.ndim)) + (axis,)  # the pooled axis last
-        rows = x.transpose(axes)[
-            ..., asarray(taken.ravel(), device=x.device)
-        ]  # (..., m * width): each window, its last element repeated
-        if mode == "max":
-            rows = _pool(name, 1, rows, width, True, None, 0, mode)
-        else:
-            weights = (inside / inside.sum(1, keepdims=True)).astype(x.dtype if x.dtype.kind == "f" else float)
-            rows = sum_windows(
-                rows * asarray(weights.ravel(), device=x.device),
-                w=_windows(name, rows.shape[-1:], width, True, None, 0),
-            )
-        x = rows.transpose(tuple(int(a) for a in np.argsort(axes)))
-    return x
+# ----- Their common body -----
 
 
 def _pool(
-    name: str, nd: int, input: Any, ws: Ints, ignore_border: bool, stride: Ints | None, pad: Ints, mode: str
+    name: str,
+    nd: int,
+    input: Any,
+    ws: Ints,
+    ignore_border: bool,
+    stride: Ints | None,
+    pad: Pads,
+    mode: str,
+    dilation: Ints,
 ) -> Tensor:
     x = asarray(input)
     if mode not in MODES:
         raise ValueError(f"{name}: mode must be one of {MODES}, not {mode!r}")
-    if mode.startswith("average"):
-        x = floating(x)
-    if x.ndim < nd:
-        raise ValueError(f"{name}: input must have at least the {nd} pooled axes, got shape {x.shape}")
-    if mode == "max" and x.dtype.kind == "c":
-        raise TypeError(f"{name}: complex numbers have no largest one; use another mode than 'max'")
-    w = _windows(name, x.shape[x.ndim - nd :], ws, ignore_border, stride, pad)
+    return _reduced(name, x, _windows(name, x, nd, ws, ignore_border, stride, pad, dilation), mode)
+
+
+def _max_pool(
+    name: str,
+    nd: int,
+    input: Any,
+    ws: Ints,
+    ignore_border: bool,
+    stride: Ints | None,
+    pad: Pads,
+    dilation: Ints,
+    return_indices: bool,
+) -> Any:
+    x = asarray(input)
+    w = _windows(name, x, nd, ws, ignore_border, stride, pad, dilation)
+    values = _reduced(name, x, w, "max")
+    return (values, Tensor._wrap(winners(x.data, w))) if return_indices else values
+
+
+def _adaptive(name: str, input: Any, output_size: Any, mode: str, return_indices: bool = False) -> Any:
+    x = asarray(input)
+    if not isinstance(output_size, (tuple, list)) or not output_size:
+        raise TypeError(f"{name}: output_size must be a tuple with one int per pooled axis, not {output_size!r}")
+    nd = len(output_size)
+    out = _per_axis(name, "output_size", output_size, nd, 1)
+    size = x.shape[x.ndim - nd :] if x.ndim >= nd else ()
+    if not size or not all(size):
+        raise ValueError(f"{name}: the input must have {nd} pooled axes that are not empty, got shape {x.shape}")
+    common = [math.gcd(n, m) for n, m in zip(size, out, strict=True)]
+    stride = tuple(n // c for n, c in zip(size, common, strict=True))
+    share = tuple(m // c for m, c in zip(out, common, strict=True))
+    ones, none = (1,) * nd, (0,) * nd
+    w = Windows(size, stride, stride, ones, share, none, none, out)
+    values = _reduced(name, x, w, mode)
+    return (values, Tensor._wrap(winners(x.data, w))) if return_indices else values
+
+
+def _reduced(name: str, x: Tensor, w: Windows, mode: str) -> Tensor:
     if mode == "max":
+        if x.dtype.kind == "c":
+            raise TypeError(f"{name}: complex numbers have no largest one; use another mode than 'max'")
         return cast(Tensor, max_windows(x, w=w))
-    if mode == "sum":
-        return cast(Tensor, sum_windows(x, w=w))
-    total = sum_windows(widened(x), w=w)
-    counts = w.counts(with_padding=mode == "average_inc_pad")
-    counts = counts.astype(total.dtype) if x.dtype.kind not in "biu" else counts
-    means = cast(Tensor, total / asarray(counts, device=x.device))
-    return means if total.dtype == x.dtype or x.dtype.kind in "biu" else means.astype(x.dtype)
+    if mode != "sum":
+        x = floating(x)
+    elif x.dtype.kind in "biu":
+        x = x.astype(np.zeros(0, x.dtype).sum().dtype)
+    wide = widened(x)
+    out = sum_windows(wide, w=w)
+    if mode != "sum":
+        out = out / asarray(w.counts(padding=mode == "average_inc_pad").astype(wide.dtype), device=x.device)
+    return cast(Tensor, out if wide is x else out.astype(x.dtype))
+
+
+def _average(include_pad: bool) -> str:
+    return "average_inc_pad" if include_pad else "average_exc_pad"
+
+
+def _unpool(
+    name: str,
+    nd: int,
+    input: Any,
+    indices: Any,
+    ws: Ints,
+    stride: Ints | None,
+    pad: Pads,
+    output_size: Sequence[int] | None,
+) -> Tensor:
+    x, index = asarray(input), asarray(indices).data
+    if index.dtype.kind not in "iu":
+        raise TypeError(
+            f"{name}: indices must be ints, as max_pool{nd}d(..., return_indices=True) gives, not {index.dtype}"
+        )
+    if x.ndim < nd or index.shape != x.shape:
+        raise ValueError(
+            f"{name}: input and indices must have the same shape, of at least {nd} axes; got {x.shape} and {index.shape}"
+        )
+    window = _per_axis(name, "ws", ws, nd, 1)
+    step = window if stride is None else _per_axis(name, "stride", stride, nd, 1)
+    windows = x.shape[x.ndim - nd :]
+    if output_size is not None:
+        size = _per_axis(name, "output_size", output_size, nd, 0)
+    else:
+        modes = _modes(name, pad, nd)
+        fit = zip(modes, windows, window, step, strict=True)
+        size = tuple(max(geometry.smallest_input(mode, m, k, s), 0) for mode, m, k, s in fit)
+    places = math.prod(size)
+    if index.size and (index.min() < 0 or index.max() >= places):
+        raise ValueError(
+            f"{name}: indices must lie in the plane of {size}, from 0 to {places - 1}; got some from {index.min()} to "
+            f"{index.max()}: give the size that was pooled as output_size="
+        )
+    lead = x.shape[: x.ndim - nd]
+    zeros = np.zeros_like(x.data, shape=(math.prod(lead) * places,))
+    out = rules.setitem(zeros, x.reshape(-1), index=numbered(index, math.prod(lead), places))
+    return cast(Tensor, out.reshape(lead + size))
+
+
+# ----- Arguments -> Windows -----
 
 
 def _windows(
-    name: str, size: tuple[int, ...], ws: Ints, ignore_border: bool, stride: Ints | None, pad: Ints
+    name: str,
+    x: Tensor,
+    nd: int,
+    ws: Ints,
+    ignore_border: bool,
+    stride: Ints | None,
+    pad: Pads,
+    dilation: Ints,
 ) -> Windows:
-    nd = len(size)
+    if x.ndim < nd:
+        raise ValueError(f"{name}: input must have at least the {nd} pooled axes, got shape {x.shape}")
     window = _per_axis(name, "ws", ws, nd, 1)
     step = window if stride is None else _per_axis(name, "stride", stride, nd, 1)
-    padding = _per_axis(name, "pad", pad, nd, 0)
-    if any(p >= k for p, k in zip(padding, window, strict=True)):
-        raise ValueError(f"{name}: pad={padding} must be smaller than ws={window}, or windows would see padding alone")
-    if not ignore_border and any(padding):
-        raise ValueError(f"{name}: pad={padding} works only with ignore_border=True")
-    if ignore_border:
-        out = tuple((n + 2 * p - k) // s + 1 for n, k, s, p in zip(size, window, step, padding, strict=True))
-    else:  # as many windows as it takes for the last element to be seen, each beginning inside
-        out = tuple(min(-(-max(n - k, 0) // s) + 1, -(-n // s)) for n, k, s in zip(size, window, step, strict=True))
-    if any(m <= 0 for m in out):
+    spread = _per_axis(name, "dilation", dilation, nd, 1)
+    whole = geometry.flag(name, "ignore_border", ignore_border)
+    return _fitted(name, x.shape[x.ndim - nd :], window, step, spread, _modes(name, pad, nd), whole)
+
+
+@lru_cache(maxsize=256)
+def _fitted(
+    name: str, size: Shape, window: Shape, stride: Shape, dilation: Shape, modes: tuple[Any, ...], whole: bool
+) -> Windows:
+    extent = tuple(map(geometry.dilated, window, dilation))
+    pads = tuple(map(geometry.padding, modes, size, extent, stride))
+    out = []
+    for n, e, s, mode, pad in zip(size, extent, stride, modes, pads, strict=True):
+        if max(pad) >= e:
+            raise ValueError(
+                f"{name}: pad={modes} must be smaller than ws={window}, dilated by {dilation}, or windows would see padding "
+                "alone"
+            )
+        left = n + sum(pad) - e
+        if whole or isinstance(mode, str):
+            out.append(max(left // s + 1, 0))
+        else:  # as many as it takes for the last element to be seen, each beginning in front of the padding behind
+            out.append(min(max(-(-left // s), 0) + 1, -(-(n + pad[0]) // s)))
+    before, after = zip(*pads, strict=True)
+    w = Windows(size, extent, stride, dilation, (1,) * len(size), before, after, tuple(out))
+    if 0 not in out and not w.counts(padding=False).all():
         raise ValueError(
-            f"{name}: no window fits: the input has size {size}, ws={window}, stride={step}, pad={padding} give {out}"
+            f"{name}: some windows would see padding alone, between the elements that they skip: the input has size {size}, "
+            f"ws={window}, stride={stride}, pad={modes}, dilation={dilation}; use less padding or a smaller dilation"
         )
-    return Windows(size, window, step, padding, out)
+    return w
+
+
+def _modes(name: str, pad: Any, nd: int) -> tuple[Any, ...]:
+    """The padding of each axis as `geometry.padding` takes it: an int, a pair, or a word."""
+    words = ("same", "same_lower", "valid")
+    if isinstance(pad, str) and pad in words:
+        return (pad,) * nd
+    pads = geometry.frozen(name, "pad", pad) if isinstance(pad, (tuple, list)) else pad
+    pads = pads if isinstance(pads, tuple) else _per_axis(name, "pad", pads, nd, 0) if not isinstance(pad, str) else ()
+    if len(pads) != nd or not all(map(geometry.is_padding, pads)):
+        raise ValueError(
+            f"{name}: pad must be an int of at least 0, one of {words}, or one int or pair (before, after) per pooled axis "
+            f"({nd}); got {pad!r}"
+        )
+    return pads
 
 
 def _per_axis(name: str, argument: str, value: Any, nd: int, least: int) -> tuple[int, ...]:

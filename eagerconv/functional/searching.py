@@ -10,7 +10,7 @@ from eagerconv.tensor import Tensor, asarray
 from eagerconv.wrapping import apply, documented
 
 __all__ = [
-    "argmax", "argmin", "argsort", "nonzero", "searchsorted", "sort", "unique_all", "unique_counts",
+    "argmax", "argmin", "argsort", "isin", "nonzero", "searchsorted", "sort", "unique_all", "unique_counts",
     "unique_inverse", "unique_values",
 ]  # fmt: skip
 
@@ -36,6 +36,21 @@ def argmin(x: Any, /, *, axis: int | None = None, keepdims: bool = False) -> Ten
     tensor(0, dtype=int64)
     """
     return cast(Tensor, apply(np.argmin, asarray(x), axis=axis, keepdims=keepdims))
+
+
+@documented(
+    x1="array_like\n    What is looked for, each element by itself.",
+    x2="array_like\n    Where.",
+    invert="bool\n    Tell which are not there.",
+    returns="Tensor of bools, of the shape of x1",
+)
+def isin(x1: Any, x2: Any, /, *, invert: bool = False) -> Tensor:
+    """Whether each element of x1 is among those of x2.
+
+    >>> isin([1, 2, 3], [3, 1])
+    tensor([ True, False,  True], dtype=bool)
+    """
+    return cast(Tensor, apply(np.isin, asarray(x1), asarray(x2), invert=invert))
 
 
 @documented(returns="tuple of Tensor of ints\n    One for each axis.")

@@ -3,8 +3,10 @@
 from typing import Any
 
 from eagerconv import geometry
-from eagerconv.functional.conv import BorderMode, Function, Ints, ShapeHint, array, forward, solve
+from eagerconv.functional.conv import BorderMode, Function, Ints, ShapeHint, array, forward, refuse_keywords, solve
 from eagerconv.functional.conv_docs import described
+from eagerconv.layouts import written
+from eagerconv.spec import Shape
 from eagerconv.tensor import Tensor
 
 # ----- Causal -----
@@ -62,15 +64,25 @@ def _depthwise(
     names: tuple[str, str, str, str] = ("input", "filters", "input_shape", "filter_shape"),
 ) -> Tensor:  # fmt: skip
     """As many groups as channels."""
+    if unknown:
+        refuse_keywords(function, unknown)
     x, w = array(function, names[0], input), array(function, names[1], filters)
     groups = max(x.shape[1], 1) if x.ndim > 1 else 1
     if x.ndim == w.ndim == ndim + 2 and (w.shape[1] != 1 or w.shape[0] % groups):
         raise ValueError(
             f"{function}: {names[1]} must have shape (channels * multiplier, 1, {', '.join(geometry.AXES[ndim])}), where "
-            f"{names[0]} has {x.shape[1]} channels; got {w.shape}"
+            f"{names[0]} has {x.shape[1]} channels; got {w.shape}{_of_tensorflow(ndim, names[1], x.shape, w.shape)}"
         )
     options = (input_shape, filter_shape, border_mode, subsample, filter_flip, filter_dilation, groups, False)
     return solve(forward(function, ndim, names[:2], names[2:]), x, w, options, algorithm, unknown, bias)
+
+
+def _of_tensorflow(ndim: int, name: str, x: Shape, w: Shape) -> str:
+    """What to write for filters (*space, channels, multiplier)."""
+    if w[ndim] != x[1]:
+        return ""
+    axes = (ndim, ndim + 1, *range(ndim))
+    return f"; from the order of TensorFlow, write {written(name, axes)}.reshape({(-1, 1, *w[:ndim])})"
 
 
 _DEPTHWISE = "depthwise_input depthwise hints border_mode subsample flip dilation bias algorithm"
@@ -178,7 +190,14 @@ def _pointwise(
     names: tuple[str, str, str, str] = ("input", "filters", "input_shape", "filter_shape"),
 ) -> Tensor:  # fmt: skip
     """A valid convolution of stride 1 by one tap, which no flip can change."""
+    if unknown:
+        refuse_keywords(function, unknown)
     w = array(function, names[1], filters)
+    if w.ndim == 2:
+        raise ValueError(
+            f"{function}: {names[1]} must have {ndim + 2} axes (output channels, input channels{', 1' * ndim}), got 2: shape "
+            f"{w.shape}. Add what is missing: {names[1]}[:, :{', None' * ndim}]."
+        )
     if w.ndim == ndim + 2 and any(k != 1 for k in w.shape[2:]):
         raise ValueError(
             f"{function}: {names[1]} must have one tap, shape (output channels, input channels{', 1' * ndim}), got {w.shape}"
@@ -268,6 +287,8 @@ def _separable(
     input_shape: Any, depthwise_filter_shape: Any, pointwise_filter_shape: Any, border_mode: Any, subsample: Any,
     filter_flip: Any, filter_dilation: Any, algorithm: str, unknown: dict[str, Any], bias: Any,
 ) -> Tensor:  # fmt: skip
+    if unknown:
+        refuse_keywords(function, unknown)
     x = array(function, "input", input)
     if x.ndim == ndim + 2 and geometry.frozen(function, "num_channels", num_channels) != x.shape[1]:
         raise ValueError(

@@ -53,6 +53,7 @@ _GUARDED = (
     and {os.open, os.rename, os.unlink, os.utime} <= os.supports_dir_fd
     and os.scandir in os.supports_fd
 )
+_FORMULAS = "formulas.py"
 _warned = False
 _pruned = False
 
@@ -80,7 +81,7 @@ def _stamp(module: str) -> str:
 
 
 def _sources(module: str) -> dict[str, bytes]:
-    """The text of a module of this package and of all modules of this package that it imports, or they do."""
+    """The text of a module of this package and of all modules of this package that it imports, or they do; formulas too."""
     found: dict[str, bytes] = {}
     todo = {module}
     while todo:
@@ -92,7 +93,9 @@ def _sources(module: str) -> dict[str, bytes]:
 
 @cache
 def _source(module: str) -> bytes:
-    return Path(__file__).parent.joinpath(*module.split(".")).with_suffix(".py").read_bytes()
+    here = Path(__file__).parent
+    path = here.parent / module if module == _FORMULAS else here.joinpath(*module.split("."))
+    return path.with_suffix(".py").read_bytes()
 
 
 @cache
@@ -102,7 +105,8 @@ def _imports(text: bytes) -> frozenset[str]:
     inside = re.findall(rb"^ *from " + package + rb"\.([\w.]+) import ", text, re.MULTILINE)
     itself = re.findall(rb"^ *from " + package + rb" import (\([^)]*\)|.*)", text, re.MULTILINE)
     named = [name for names in itself for name in re.findall(rb"(?<!as )\b(?!as\b)\w+", names)]
-    return frozenset(name.decode() for name in (*inside, *named))
+    shared = [_FORMULAS] if re.search(rb"^from eagerconv\.formulas import ", text, re.MULTILINE) else []
+    return frozenset([*(name.decode() for name in (*inside, *named)), *shared])
 
 
 def _numba_version() -> str:

@@ -24,6 +24,9 @@ define void @"{entry}"(i64 %first, i64 %last, i64 %thread, ptr %x, ptr %w, ptr %
                                  ptr %x, ptr %w, ptr %y, ptr %work, ptr %g)
   ret void
 }}
+"""
+_ARRAYS_IR = """
+declare void @"{entry}"(i64, i64, i64, ptr, ptr, ptr, ptr, ptr)
 define void @"{entry}.arrays"(i64 %first, i64 %last, i64 %thread, ptr %x, ptr %w, ptr %y, ptr %work, ptr %g) {{
   %x.place = getelementptr i8, ptr %x, i64 {data}
   %w.place = getelementptr i8, ptr %w, i64 {data}
@@ -38,24 +41,37 @@ define void @"{entry}.arrays"(i64 %first, i64 %last, i64 %thread, ptr %x, ptr %w
 
 
 def compiled(name: str, function: str, dtype: np.dtype[Any]) -> bytes:
-    """Python function -> Numba -> LLVM IR -> object file with the single entry point `name`."""
+    """Python function -> Numba -> LLVM IR -> object file with the single entry point `name`.
+
+    What is emitted altogether is LLVM IR at once, and does without Numba.
+    """
+    module, _, attribute = function.partition(":")
+    body = getattr(importlib.import_module(f"{__package__}.native.{module}"), attribute)
+    if hasattr(body, "ir"):
+        return native_object(name, body.ir(name, dtype.itemsize * 8))
     import numba  # only here: a warm process does without
     from numba import types
 
-    module, _, attribute = function.partition(":")
-    body = getattr(importlib.import_module(f"{__package__}.native.{module}"), attribute)
+    if numba.config.DISABLE_JIT:
+        raise RuntimeError(
+            f"the kernel {name} is not compiled yet, and NUMBA_DISABLE_JIT keeps Numba from compiling; unset it, or call "
+            "ec.warmup() once without it: what is compiled runs in spite of it"
+        )
     element = types.CPointer(numba.from_dtype(dtype))
     index = types.int64
     signature = types.void(index, index, index, element, element, element, element, types.CPointer(index))
     callback = numba.cfunc(signature, **OPTIONS)(body)
-    return native_object(name, callback.inspect_llvm(), callback.native_name)
+    native = callback.native_name.removeprefix("cfunc.")
+    # A plain C entry takes the place of Numba's Python-aware wrapper.
+    return native_object(name, callback.inspect_llvm(), _ENTRY_IR.format(native=native, entry=name))
 
 
-def native_object(name: str, ir: str, wrapper: str) -> bytes:
-    """Give Numba's function a plain C entry in place of its Python-aware wrapper, and emit machine code."""
-    native = wrapper.removeprefix("cfunc.")
+def native_object(name: str, ir: str, entry: str = "") -> bytes:
+    """Machine code of a module with the kernel `name`, which perhaps `entry` defines, and of its entry that takes arrays."""
     module = llvm.parse_assembly(ir)
-    module.link_in(llvm.parse_assembly(_ENTRY_IR.format(native=native, entry=name, data=DATA)))
+    for more in (entry, _ARRAYS_IR.format(entry=name, data=DATA)):
+        if more:
+            module.link_in(llvm.parse_assembly(more))
     for function in module.functions:
         if not function.is_declaration and function.name not in (name, f"{name}.arrays"):
             function.linkage = llvm.Linkage.internal

@@ -13,8 +13,8 @@ from eagerconv.spec import contiguous
 
 # Measured on one AVX-512 core at 4 GHz, and what a task costs before its first product.
 SECONDS_PER_TASK = 30e-9
-SECONDS_PER_PASS = 8e-9  # one tap along one row
-SECONDS_PER_PRODUCT = 0.15e-9
+SECONDS_PER_PASS = 8e-9  # one tap along one piece of a row
+SECONDS_PER_PRODUCT, SECONDS_APART = 0.15e-9, 0.6e-9  # with neighbouring pixels, and with pixels a stride apart
 
 
 def _work(request: Request) -> tuple[str, int, int]:
@@ -41,8 +41,14 @@ def _work(request: Request) -> tuple[str, int, int]:
 
 def _seconds(request: Request) -> float:
     """Tasks, passes and products, each at its measured price, on one thread."""
-    _, tasks, taps = _work(request)
-    return tasks * SECONDS_PER_TASK + tasks * taps * SECONDS_PER_PASS + request.spec.macs * SECONDS_PER_PRODUCT
+    spec, (_, tasks, taps) = request.spec, _work(request)
+    passes: float = tasks * taps
+    if request.slot != "w":  # rows are computed in pieces
+        passes *= -(-(spec.out if request.slot == "y" else spec.size)[-1] // DIRECT_ROW)
+    if request.slot == "x":  # a row of the result meets the taps of its phase
+        passes /= math.prod(spec.stride[:-1])
+    products = spec.macs * (SECONDS_APART if spec.stride[-1] > 1 else SECONDS_PER_PRODUCT)
+    return tasks * SECONDS_PER_TASK + passes * SECONDS_PER_PASS + products
 
 
 def _cost(request: Request) -> float:

@@ -5,19 +5,19 @@ Source: D. Huang et al., "DWM: a decomposable Winograd method for convolution ac
 
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from eagerconv.kernels_cpu.blocks import DWM_FEW_ROWS, DWM_ROWS
-from eagerconv.kernels_cpu.cooktoom import Matrix, form
+from eagerconv.kernels_cpu.cooktoom import form
 from eagerconv.kernels_cpu.jit import kernel
 from eagerconv.kernels_cpu.ranges import range_of_forms
-from eagerconv.kernels_cpu.table import DWM_IMAGES, DWM_WEIGHTS, Fields, as_table, non_temporal, three, view
+from eagerconv.kernels_cpu.table import DWM_IMAGES, DWM_WEIGHTS, Fields, non_temporal, three, view
 from eagerconv.kernels_cpu.targets import lanes
 from eagerconv.kernels_cpu.threads import Launch
 from eagerconv.record import Algorithm, Plan, Range, Request
@@ -44,8 +44,10 @@ SHARED_BYTES = 6 << 20  # of transformed windows held at once for the gradient w
 LEAST_WINDOWS = 128  # but at least so many, over which the sums of a filter stay in registers
 FEW_BLOCKS = 4  # of two vectors of filters that one task sums
 PARTS, PART_BYTES = 16, 512 << 10  # of the lines, where the sums of all filters fit the second-level cache
+MOST_PHASES, MOST_TAPS, MOST_TERMS = 64, 4096, 1 << 15  # of what plans list: of the stride; of a plane; of one sum
 
 
+Array = npt.NDArray[Any]
 Pair = tuple[int, int]  # down, across
 
 
@@ -151,7 +153,7 @@ def scheme_of(spec: ConvSpec, forward: bool) -> Scheme:
         pair, total, axes = [FORMS[0] if n == 1 else form_ for n in taps], 1, []
         for i, (m, r) in enumerate(pair, start=1):
             ways = [_forward_axis(spec, i, m, r)] if forward else _inputs_axes(spec, i, m, r)
-            products, axis = min((_products(m, r, way, spec.kernel[i]), way) for way in ways)
+            products, axis = min(zip(_products(m, r, ways, spec.kernel[i]), ways, strict=True))
             total *= products
             axes.append(axis)
         (my, ry), (mx, rx) = pair
@@ -159,9 +161,29 @@ def scheme_of(spec: ConvSpec, forward: bool) -> Scheme:
     return min(schemes)[1]
 
 
-def _products(m: int, r: int, axis: Axis, kernel: int) -> int:
-    """Products of all tiles of an axis, for one channel."""
-    return axis.tiles * sum(sum(some) for phase in _needed(form(m, r).filter, kernel, axis) for some in phase)
+def _products(m: int, r: int, ways: list[Axis], kernel: int) -> list[int]:
+    """Products of all tiles of an axis, for one channel, in each of the ways to place the same number of taps."""
+    taken = _taken(r, kernel, ways)  # (way, piece, tap, phase)
+    seen = _met_by(r, m)[(taken * (1 << np.arange(r))[:, None]).sum(axis=2)]  # (way, piece, phase, frequency)
+    each: list[int] = seen.sum(axis=(1, 2, 3)).tolist()
+    return [way.tiles * count for way, count in zip(ways, each, strict=True)]
+
+
+def _taken(r: int, kernel: int, ways: list[Axis]) -> Array:
+    """(way, piece, tap, phase): whether a tap of the filter stands at that of `places`, which all ways have as many of."""
+    stride = ways[0].source_stride * ways[0].result_stride
+    begins = np.array([min(way.first, way.first + (kernel - 1) * way.direction) for way in ways])[:, None]
+    places = np.arange(ways[0].places) - begins  # (way, place)
+    taken: Array = ((places >= 0) & (places < kernel)).reshape(len(ways), ways[0].pieces, r, stride)
+    return taken
+
+
+@lru_cache(maxsize=16)
+def _met_by(r: int, m: int) -> Array:
+    """(pattern, frequency): whether a piece can be anything but zero there if it has the taps whose bits the pattern has."""
+    patterns = np.arange(1 << r)[:, None, None] >> np.arange(r) & 1  # (pattern, 1, tap)
+    met: Array = (patterns.astype(bool) & (np.array(form(m, r).filter) != 0)).any(axis=-1)
+    return met
 
 
 def _scheme(request: Request) -> Scheme:
@@ -269,68 +291,63 @@ def _phases_of(vector: int, channels: int, phases: int, n_lanes: int) -> range:
     return range(place * n_lanes // per_phase, -(-end // per_phase))
 
 
-def _needed(filters: Matrix, kernel_size: int, axis: Axis) -> list[list[list[bool]]]:
-    """[phase][piece][frequency]: whether the transformed piece of a phase of the filter can be anything but zero there."""
-    r, stride = len(filters[0]), axis.source_stride * axis.result_stride
-    taken = {axis.first + k * axis.direction for k in range(kernel_size)}
-    taps = [
-        [[b for b in range(r) if phase + stride * (r * piece + b) in taken] for piece in range(axis.pieces)]
-        for phase in range(stride)
-    ]
-    return [[[any(row[b] for b in some) for row in filters] for some in piece] for piece in taps]
+def _needed_of(spec: ConvSpec, scheme: Scheme) -> list[Array]:
+    """(phase, piece, frequency) of both axes: whether a transformed piece of a phase can be anything but zero."""
+    needed = []
+    for m, r, taps, axis in zip(scheme.m, scheme.r, spec.kernel[1:], scheme.axes, strict=True):
+        patterns = (_taken(r, taps, [axis])[0] * (1 << np.arange(r))[:, None]).sum(axis=1)  # (piece, phase)
+        needed.append(_met_by(r, m)[patterns].swapaxes(0, 1))
+    return needed
 
 
-def _needed_of(spec: ConvSpec, scheme: Scheme) -> list[list[list[list[bool]]]]:
-    """`_needed` of both axes."""
-    forms = (form(m, r).filter for m, r in zip(scheme.m, scheme.r, strict=True))
-    return [_needed(*some) for some in zip(forms, spec.kernel[1:], scheme.axes, strict=True)]
+def _met(request: Request, each: int) -> Array:
+    """(phase of the result, frequency, vector, piece): whether the piece meets the vector in the sum at that frequency.
 
-
-class Term(NamedTuple):
-    """One term of the sums over products: a vector of the source and a piece, whose windows lie `ahead` of the tiles."""
-
-    vector: int
-    piece: int
-    ahead: int
-
-
-def _terms(request: Request, vectors: range, result_phase: int, wide: int) -> list[list[Term]]:
-    """The terms of the sum at each frequency, for one phase of the result; lines of windows are `wide` windows long.
-
-    `vectors` of the source are those of one tap along z, which does not matter here.
+    Vectors of the source are the `each` of one tap along z, which does not matter here.
     """
     spec, n_lanes = request.spec, lanes(request.dtype)
     scheme, (_, channels) = _scheme(request), _roles(request)
-    axes = ay, ax = scheme.axes
-    need_y, need_x = _needed_of(spec, scheme)
-    place = divmod(result_phase, ax.result_stride)
-    py, px = (a.result_stride - 1 - p for a, p in zip(axes, place, strict=True))  # read backwards
-    in_phases = ay.source_stride * ax.source_stride
-    phases = [[divmod(q, ax.source_stride) for q in _phases_of(v, channels, in_phases, n_lanes)] for v in vectors]
-    pieces = list(itertools.product(range(ay.pieces), range(ax.pieces)))
-    return [
-        [
-            Term(vector, i * ax.pieces + j, i * wide + j)
-            for vector, some in zip(vectors, phases, strict=True)
-            for i, j in pieces
-            if any(need_y[qy + py][i][xi] and need_x[qx + px][j][xj] for qy, qx in some)
-        ]
-        for xi, xj in itertools.product(*map(range, scheme.n))
-    ]
+    (ay, ax), needed = scheme.axes, _needed_of(spec, scheme)
+    # Phase (p, q) of a result of several is read backwards; a source and a result do not both have several.
+    y, x = (need[::-1] if axis.result_stride > 1 else need for axis, need in zip(scheme.axes, needed, strict=True))
+    both = y[:, None, :, None, :, None] & x[None, :, None, :, None, :]  # (qy, qx, piece y, piece x, xi, xj)
+    phases = ay.source_stride * ax.source_stride * ay.result_stride * ax.result_stride
+    both = both.reshape(phases, ay.pieces * ax.pieces, -1).swapaxes(1, 2)  # (phase, frequency, piece)
+    if phases == 1 or ay.result_stride * ax.result_stride > 1:
+        return np.repeat(both[:, :, None], each, axis=2)
+    held = [_phases_of(v, channels, phases, n_lanes) for v in range(each)]
+    unions = {some: both[some.start : some.stop].any(axis=0) for some in set(held)}
+    return np.stack([unions[some] for some in held], axis=1)[None]
 
 
-def _with_lists(table: list[int], lists: list[list[tuple[int, int]]]) -> list[int]:
-    """The table with the (place, count) of each list behind it, and then the lists, equal ones once."""
-    index: list[int] = []
-    tail: list[int] = []
-    places: dict[tuple[tuple[int, int], ...], int] = {}
-    begin = len(table) + 2 * len(lists)
-    for terms in map(tuple, lists):
-        if terms not in places:
-            places[terms] = begin + len(tail)
-            tail += [value for term in terms for value in term]
-        index += [places[terms], len(terms)]
-    return table + index + tail
+def _with_lists(
+    table: list[int], rounds: list[tuple[Array, int]], repeats: int, ahead: Array, window: int, term: int
+) -> Array:
+    """The table with the (place, count) of each list of terms behind it, and then the lists, equal ones of a round once.
+
+    A round is (list, vector, piece), which terms each list has, and the number of its first vector. Its lists come `repeats`
+    times. The term of vector v and piece p is (v*window + ahead[p], place of (v, p) in the round's filters).
+    """
+    alike: dict[bytes, list[tuple[int, int]]] = {}  # number and first place of the rounds with the same terms
+    for number, (met, first) in enumerate(rounds):
+        alike.setdefault(met.tobytes(), []).append((number, first * window))
+    index = np.empty((len(rounds), repeats, len(rounds[0][0]), 2), np.int64)
+    parts, end = [np.array(table, np.int64), index.reshape(-1)], len(table) + index.size
+    for some in alike.values():
+        (numbers, firsts), met = np.array(some).T, rounds[some[0][0]][0]
+        sources = np.arange(met.shape[1])[:, None] * window + ahead  # (vector, piece)
+        places = np.stack([sources, np.arange(sources.size).reshape(sources.shape) * term], axis=-1)
+        found: dict[bytes, tuple[Array, int]] = {}
+        for i, one in enumerate(met):
+            key = one.tobytes()
+            if key not in found:
+                terms = places[one]
+                part = (terms + firsts[:, None, None] * (1, 0)).reshape(len(firsts), -1)  # (round, 2 * term)
+                found[key] = end + np.arange(len(firsts)) * terms.size, len(terms)
+                parts.append(part.reshape(-1))
+                end += part.size
+            index[numbers, :, i, 0], index[numbers, :, i, 1] = found[key][0][:, None], found[key][1]
+    return np.concatenate(parts)
 
 
 def _images_plan(request: Request, shape: Shape) -> Plan:
@@ -351,29 +368,23 @@ def _images_plan(request: Request, shape: Shape) -> Plan:
     )  # fmt: skip
 
     v_block, term, n_lanes, part, each = (fields[name] for name in ("V_BLOCK", "TERM", "LANES", "RANGE", "EACH"))
-    wide, pieces = fields["COLUMNS"] + axes[1].pieces - 1, axes[0].pieces * axes[1].pieces
-    depth, phases = _planes(request).taps, range(axes[0].result_stride * axes[1].result_stride)
-    rounds = [[(tap, i)] for tap in range(depth) for i in range(0, each, part)]  # (tap along z, first vector)
-    if not layout.first:
-        rounds = [[(tap, 0) for tap in range(depth)]]
-    lists: list[list[tuple[int, int]]] = []
-    for held in rounds:
-        by_phase: list[list[list[tuple[int, int]]]] = [[[] for _ in range(math.prod(scheme.n))] for _ in phases]
-        for (place, (tap, i)), phase in itertools.product(enumerate(held), phases):
-            some = _terms(request, range(i, min(i + part, each)), phase, wide)
-            for terms, pairs in zip(some, by_phase[phase], strict=True):
-                pairs += [
-                    (
-                        (tap * each + t.vector) * v_block + t.ahead * n_lanes,
-                        ((place * each + t.vector - i) * pieces + t.piece) * term,
-                    )
-                    for t in terms
-                ]
-        lists += [pairs for block in range(fields["BLOCKS"]) for pairs in by_phase[block % len(phases)]]
+    depth = _planes(request).taps
+    met, ahead = (
+        _met(request, each),
+        _ahead(axes, fields["COLUMNS"]) * n_lanes,
+    )  # (phase, frequency, vector, piece), (piece)
+    rounds = [
+        (np.tile(met.reshape(-1, each, len(ahead)), (1, depth, 1)), 0)
+    ]  # (phase and frequency, tap and vector, piece)
+    if layout.first:
+        firsts = range(0, each, part)
+        some = [met[:, :, i : i + part].reshape(met.shape[0] * met.shape[1], -1, len(ahead)) for i in firsts]
+        rounds = [(one, z * each + i) for z in range(depth) for i, one in zip(firsts, some, strict=True)]
+    entries = _with_lists(table, rounds, fields["BLOCKS"] // len(met), ahead, v_block, term)
     stages = zip(("inputs", "products") if layout.first else ("filters", "tiles"), layout.tasks, strict=True)
     kernels = [(kernel(f"dwm:{name}_{scheme.name}", dtype), range(tasks)) for name, tasks in stages]
     work, shared = fields["WORK"] * dtype.itemsize, fields["SHARED"] * dtype.itemsize
-    launch = Launch(kernels, request.threads, work, as_table(_with_lists(table, lists)), shared)
+    launch = Launch(kernels, request.threads, work, entries, shared)
 
     return launch.plan(shape, dtype)
 
@@ -446,20 +457,18 @@ def _weights_plan(request: Request, shape: Shape) -> Plan:
         X_VIEW=view(x, spec.size, (1, 1)), Y_VIEW=view(y, spec.out, (1, 1)),
     )  # fmt: skip
 
-    n_lanes, v_block, squared = fields["LANES"], fields["V_BLOCK"], math.prod(scheme.n)
-    pieces, phases = axes[0].pieces * axes[1].pieces, axes[0].source_stride * axes[1].source_stride
-    step = squared * fields["U_XI"]
-    wide = fields["COLUMNS"] + axes[1].pieces - 1
-    each = fields["EACH"]
-    lists = [
-        [
-            ((tap * each + t.vector) * v_block + t.ahead * n_lanes, ((t.vector - first) * pieces + t.piece) * step)
-            for t in terms
-        ]
+    n_lanes, v_block, each = fields["LANES"], fields["V_BLOCK"], fields["EACH"]
+    phases, step = axes[0].source_stride * axes[1].source_stride, math.prod(scheme.n) * fields["U_XI"]
+    met, ahead = (
+        _met(request, each)[0],
+        _ahead(axes, fields["COLUMNS"]) * n_lanes,
+    )  # (frequency, vector, piece), (piece)
+    rounds = [  # a chunk of channels
+        (met[:, first : first + phases], tap * each + first)
         for tap in range(_planes(request).taps)
-        for first in range(0, each, phases)  # a chunk of channels
-        for terms in _terms(request, range(first, min(first + phases, each)), 0, wide)
+        for first in range(0, each, phases)
     ]
+    entries = _with_lists(table, rounds, 1, ahead, v_block, step)
     names = ("parts", "join") if layout.first else ("transforms", "sums")
     kernels = [kernel(f"dwm:{name}_{scheme.name}", dtype) for name in names]
     stages = [
@@ -468,9 +477,16 @@ def _weights_plan(request: Request, shape: Shape) -> Plan:
         for native, tasks in zip(kernels, layout.tasks, strict=True)
     ]
     work, shared = fields["WORK"] * dtype.itemsize, fields["SHARED"] * dtype.itemsize
-    launch = Launch(stages, request.threads, work, as_table(_with_lists(table, lists)), shared)
+    launch = Launch(stages, request.threads, work, entries, shared)
 
     return launch.plan(shape, dtype, "w")
+
+
+def _ahead(axes: tuple[Axis, Axis], columns: int) -> Array:
+    """How many windows those of each piece lie ahead of the tiles, in lines of so many tiles and what pieces need beyond."""
+    ay, ax = axes
+    ahead: Array = np.arange(ay.pieces)[:, None] * (columns + ax.pieces - 1) + np.arange(ax.pieces)
+    return ahead.ravel()
 
 
 def _axes(request: Request, axes: tuple[Axis, Axis], size: Shape) -> Fields:
@@ -495,6 +511,7 @@ def _axes(request: Request, axes: tuple[Axis, Axis], size: Shape) -> Fields:
 SECONDS_IN, SECONDS_OUT, SECONDS_FILTER = (2.5e-9, 1.1e-9), (1.8e-9, 0.6e-9), 1.8e-9
 SECONDS_PER_BYTE = 0.01e-9  # of filters beyond the second-level cache, for each task that reads them
 SECONDS_PER_FMA, SUMS = 0.16e-9, 1.3
+WEIGHTS = 1.5  # times all that: the gradient with respect to weights, whose parts go through memory
 
 
 def _refuses(request: Request) -> str | None:
@@ -502,6 +519,10 @@ def _refuses(request: Request) -> str | None:
     spec = request.spec
     if max(taps_of(spec)) < 2:
         return "has nothing to save where no two taps of a filter meet the same phase of the stride"
+    if (phases := math.prod(spec.stride[1:])) > MOST_PHASES:
+        return f"would have to plan {phases} phases of the stride, more than {MOST_PHASES}"
+    if (taps := math.prod(spec.kernel[1:])) > MOST_TAPS:
+        return f"would have to plan {taps} taps, more than {MOST_TAPS}"
     if request.slot == "x" and spec.stride[0] != 1:
         return "takes no steps along the first of three axes in the gradient with respect to inputs"
     a, b = request.strides
@@ -509,6 +530,10 @@ def _refuses(request: Request) -> str | None:
         return "needs the pixels of a row next to each other"
     if request.slot != "w" and (b[4] != 1 or (spec.kernel[1] > 1 and b[3] != spec.kernel[2])):
         return "needs the taps of a filter next to each other"
+    source = source_vectors(_roles(request)[1], 1 if request.slot == "x" else phases, lanes(request.dtype))
+    pieces = math.prod(-(-taps // PIECES[1]) for taps in taps_of(spec))
+    if (terms := spec.kernel[0] * source * pieces) > MOST_TERMS:
+        return f"would have to plan sums of {terms} terms, more than {MOST_TERMS}"
     return None
 
 
@@ -526,7 +551,7 @@ def _cost(request: Request) -> float:
     planes *= spec.batch
     needed = 1  # of the pairs of terms and frequencies, for one chunk of channels
     for need in _needed_of(spec, scheme):
-        needed *= sum(sum(some) for phase in need for some in phase)
+        needed *= int(need.sum())
     columns, side = layout.fields["COLUMNS"], ax.pieces - 1
     lines = planes * (ay.tiles if weights else layout.fields["PITCH"])
     tiles = planes * ay.tiles * ax.tiles
@@ -544,6 +569,7 @@ def _cost(request: Request) -> float:
     filters = needed * (vectors / in_phases) * n_lanes * paired * n_lanes * request.dtype.itemsize
     if filters > FILTERS_BYTES and not weights and not layout.first:
         seconds += layout.tasks[1] * filters * SECONDS_PER_BYTE
+    seconds *= WEIGHTS if weights else 1
     return 20e-6 + spec.groups * seconds / max(1, min(request.threads, spec.groups * layout.tasks[1]))
 
 

@@ -72,12 +72,13 @@ class Work(NamedTuple):
     copies: float  # of tiles, in and out
 
 
-# Measured on one AVX-512 core at 4 GHz (benchmarks/fft_crossover.py --fit). Other threads do not help.
+# Measured on one AVX-512 core at 4 GHz (benchmarks/fft_crossover.py --fit), and half as much again, by which fft was slower
+# beside the other algorithms on a second machine. Other threads do not help.
 PRICES = {
-    "float32": Work(0, 0.15e-9, 20e-9, 0.20e-9, 1.3e-9, 4.4e-6),
-    "float64": Work(0.24e-9, 0.22e-9, 26e-9, 0.31e-9, 1.5e-9, 4.2e-6),
-    "complex64": Work(0.37e-9, 0.26e-9, 24e-9, 0.20e-9, 1.1e-9, 4.0e-6),
-    "complex128": Work(1.1e-9, 0.35e-9, 25e-9, 0.34e-9, 1.4e-9, 3.8e-6),
+    "float32": Work(0, 0.22e-9, 30e-9, 0.30e-9, 2.0e-9, 6.6e-6),
+    "float64": Work(0.36e-9, 0.33e-9, 39e-9, 0.46e-9, 2.2e-9, 6.3e-6),
+    "complex64": Work(0.55e-9, 0.39e-9, 36e-9, 0.30e-9, 1.6e-9, 6.0e-6),
+    "complex128": Work(1.6e-9, 0.52e-9, 38e-9, 0.51e-9, 2.1e-9, 5.7e-6),
 }
 
 

@@ -7,11 +7,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from operator import mul
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from eagerconv.kernels_cpu import panels
 from eagerconv.kernels_cpu.blocks import GEMM_DEPTH, GEMM_VECTORS
 from eagerconv.kernels_cpu.jit import kernel
 from eagerconv.kernels_cpu.table import (
@@ -20,7 +21,6 @@ from eagerconv.kernels_cpu.table import (
     PHASE,
     Fields,
     Table,
-    as_table,
     non_temporal,
     three,
     view,
@@ -43,32 +43,43 @@ SEGMENT_SUMS = 2_000_000  # elements of their sums together
 # Measured on one AVX-512 core at 4 GHz: per vector of products; of the result, transposed and stored; of the image; of the
 # operand that is packed, or of weights that are unpacked; and a task with its share of finding pixels and taps.
 SECONDS_PER_FMA, SECONDS_OUT, SECONDS_IN, SECONDS_PACK, SECONDS_PER_TASK = 0.14e-9, 4e-9, 2e-9, 6e-9, 0.4e-6
+SECONDS_PER_STEP, SECONDS_APART = 1.2e-9, 0.6e-9  # from tap to tap, with pixels in the lanes; a pixel stored by itself
 
 
-def phases(spec: ConvSpec, forward: bool) -> list[tuple[Shape, Shape, list[tuple[int, ...]]]]:
-    """The parts of the result that see the same taps: (grid, start, taps), a tap being (kernel index, offset) per axis.
+Array = npt.NDArray[np.int64]
+
+
+class Along(NamedTuple):
+    """The pixels of the result along one axis that see the same taps: how many, the first, and their taps."""
+
+    grid: int
+    start: int
+    kernel: range  # indices of the taps in the filter
+    offset: range  # what they add to a pixel's number
+
+
+def phases(spec: ConvSpec, forward: bool) -> list[list[Along]]:
+    """The parts of each axis whose pixels see the same taps; each combination of them is a phase of the result.
 
     Forward there is one: all outputs, tap k at k*step + origin. For the inputs, one per residue class r of i modulo the
-    stride: with i = r + j*stride, output o = j + (r - k*step - origin)/stride for the k where that is whole.
+    stride: with i = r + j*stride, output o = j + (r - k*step - origin)/stride for the k where that is whole: with the greatest
+    common divisor g of stride and step, from the first such k on every stride/g-th, each step/g outputs before the last.
     """
-    if forward:
-        per_axis = [
-            [(o, 0, [(k, k * d + p) for k in range(n)])]
-            for o, n, d, p in zip(spec.out, spec.kernel, spec.step, spec.origin, strict=True)
-        ]
-    else:
-        per_axis = [
-            [
-                (-(-(i - r) // s), r, [(k, (r - k * d - p) // s) for k in range(n) if (r - k * d - p) % s == 0])
-                for r in range(min(s, i))
-            ]
-            for i, n, s, d, p in zip(spec.size, spec.kernel, spec.stride, spec.step, spec.origin, strict=True)
-        ]
     result = []
-    for axes in itertools.product(*per_axis):
-        grid, start = tuple(a[0] for a in axes), tuple(a[1] for a in axes)
-        taps = [tuple(itertools.chain(*zip(*tap, strict=True))) for tap in itertools.product(*(a[2] for a in axes))]
-        result.append((grid, start, taps))
+    for i, n, o, s, d, p in zip(spec.size, spec.kernel, spec.out, spec.stride, spec.step, spec.origin, strict=True):
+        if forward:
+            result.append([Along(o, 0, range(n), range(p, p + n * d, d))])
+            continue
+        common = math.gcd(s, d)
+        every, inverse = s // common, pow(d // common, -1, s // common)
+        axis = []
+        for r in range(min(s, i)):
+            first = (r - p) // common * inverse % every if (r - p) % common == 0 else n
+            kernel, offset = range(first, n, every), (r - first * d - p) // s
+            axis.append(
+                Along(-(-(i - r) // s), r, kernel, range(offset, offset - len(kernel) * d // common, -d // common))
+            )
+        result.append(axis)
     return result
 
 
@@ -100,7 +111,7 @@ class Cut:
     fields: Fields
     chunk: int  # of channels
     base: Shape  # the first image pixel that the first of a phase sees
-    parts: list[tuple[Shape, Shape, list[Shape]]]
+    parts: list[list[Along]]
     tap: tuple[int, ...]  # from one channel to the next and along z, y, x in the image that is read
 
 
@@ -114,14 +125,17 @@ def cut(request: Request) -> Cut:
     size, stride, step = (spec.size, spec.stride, one) if forward else (spec.out, one, spec.stride)
     grid = (spec.batch, *three(spec.out if forward else spec.size, 1))
     parts = phases(spec, forward)
-    n_taps = math.prod(spec.kernel)
-    seen = list(zip(*(tap[nd:] for _, _, taps in parts for tap in taps), strict=True)) or [(0,)] * nd
+    n_taps, n_phases = math.prod(spec.kernel), math.prod(map(len, parts))
+    seen = [[end for part in axis for end in (*part.offset[:1], *part.offset[-1:])] for axis in parts]
+    if not all(seen):  # strides longer than the image, whose taps all miss it
+        seen = [[0]] * nd
     base, most = tuple(map(min, seen)), tuple(map(max, seen))
+    met = math.prod(max(len(part.kernel) for part in axis) for axis in parts)  # taps of the phase that has the most
 
     # The image is read where it lies, unless taps leave it or its channels lie a page apart, in the same lines of caches.
     source = request.strides[0]
-    ends = [(n - 1) * s + m for part in parts for n, s, m in zip(part[0], stride, most, strict=True)]
-    inside = min(base) >= 0 and all(end < n for end, n in zip(ends, size * len(parts), strict=True))
+    ends = [(max(part.grid for part in axis) - 1) * s + m for axis, s, m in zip(parts, stride, most, strict=True)]
+    inside = min(base) >= 0 and all(end < n for end, n in zip(ends, size, strict=True))
     in_place = inside and broadcasts(request) and (source[1] * request.dtype.itemsize % 2048 != 0 or channels < n_lanes)
 
     weights, few = slot == "w", not broadcasts(request)
@@ -132,7 +146,7 @@ def cut(request: Request) -> Cut:
         (-(-n // d) - 1) * s + r for n, d, s, r in zip(box[1:], three(step, 1), three(stride, 1), reach, strict=True)
     ]
     plane = -(-math.prod(extent) // 32) * 32 + 16  # an odd number of half lines: channels in different lines of caches
-    chunk = max(1, (TAPS if weights else GEMM_DEPTH) // max(1, max(len(taps) for _, _, taps in parts)))
+    chunk = max(1, (TAPS if weights else GEMM_DEPTH) // max(1, met))
     if not in_place:
         chunk = min(chunk, max(1, STRIP // (plane * box[0])))
     chunk = _part(channels, chunk)
@@ -157,7 +171,7 @@ def cut(request: Request) -> Cut:
     elif few:
         shared, tasks = 0, spec.groups * math.prod(tiles)
         per_phase = [-(-n // d) for n, d in zip(box[1:], three(step, 1), strict=True)]
-        sums = rows * box[0] * math.prod(per_phase[:2]) * -(-per_phase[2] // n_lanes) * n_lanes * len(parts)
+        sums = rows * box[0] * math.prod(per_phase[:2]) * -(-per_phase[2] // n_lanes) * n_lanes * n_phases
     else:
         wanted = spec.groups * math.prod(tiles) * panels // (4 * request.threads)
         block = _part(panels, max(1, min(block, wanted)))
@@ -173,9 +187,13 @@ def cut(request: Request) -> Cut:
         "GRID": grid, "BOX": box, "TILES": tiles, "STEP": three(step, 1), "BASE": three(base, 0), "REACH": reach,
         "STRIP": strip, "IN_PLACE": int(in_place), "VECTORS": vectors, "PANELS": panels, "BLOCK": block,
         "GROUP": group, "VECTOR": vector, "SEGMENT": spec.groups * group, "SEGMENTS": segments,
-        "STRIP_AT": strip_at, "SUMS_AT": sums_at, "N_TAPS": n_taps, "KERNEL": three(spec.kernel, 1), "N_PHASES": len(parts),
+        "STRIP_AT": strip_at, "SUMS_AT": sums_at, "N_TAPS": n_taps, "KERNEL": three(spec.kernel, 1), "N_PHASES": n_phases,
     }  # fmt: skip
     return Cut(spec.groups * panels, tasks, shared, work, fields, chunk, three(base, 0), parts, strip[1:])
+
+
+def _array(numbers: range) -> Array:
+    return np.arange(numbers.start, numbers.stop, numbers.step)
 
 
 def _table(kind: Table, cut: Cut, filter_: Shape, **more: int | Sequence[int]) -> npt.NDArray[np.int64]:
@@ -183,40 +201,45 @@ def _table(kind: Table, cut: Cut, filter_: Shape, **more: int | Sequence[int]) -
 
     The first is that in the image, the second that in what `filter_` has the strides of: channel, then the kernel's axes.
     """
-    table = kind.pack(**cut.fields, **more) + [0] * (len(cut.parts) * PHASE.LENGTH)
     nd = len(filter_) - 1
-    for i, (_, start, taps) in enumerate(cut.parts):
-        phase = kind.LENGTH + i * PHASE.LENGTH
-        table[phase : phase + PHASE.LENGTH] = PHASE.pack(START=three(start, 0), TAPS_AT=len(table), TAPS=len(taps))
-        places = []
-        for tap in taps:
-            away = zip(cut.tap[1:], three(tap[nd:], 0), cut.base, strict=True)
-            places.append((sum(s * (t - b) for s, t, b in away), sum(map(mul, tap[:nd], filter_[1:]))))
-        for r in range(cut.chunk):
-            for place, k in places:
-                table += [r * cut.tap[0] + place, r * filter_[0] + k]
-    return as_table(table)
+    placed = [  # along each axis, of each part: the first pixel, and what its taps add to either offset
+        [
+            (part.start, np.stack([stride * (_array(part.offset) - base), step * _array(part.kernel)], axis=1))
+            for part in axis
+        ]
+        for axis, stride, base, step in zip(cut.parts, cut.tap[-nd:], cut.base[-nd:], filter_[1:], strict=True)
+    ]
+    channels = np.arange(cut.chunk)[:, None, None] * (cut.tap[0], filter_[0])  # (channel, 1, 2)
+    head, lists = kind.pack(**cut.fields, **more), []
+    end = len(head) + math.prod(map(len, placed)) * PHASE.LENGTH
+    for phase in itertools.product(*placed):
+        taps = phase[0][1]  # (tap, 2)
+        for _, more_taps in phase[1:]:
+            taps = (taps[:, None] + more_taps).reshape(-1, 2)
+        head += PHASE.pack(START=three([start for start, _ in phase], 0), TAPS_AT=end, TAPS=len(taps))
+        lists.append((channels + taps).reshape(-1))
+        end += lists[-1].size
+    return np.concatenate([np.array(head, np.int64), *lists])
 
 
 def _images_plan(request: Request) -> Plan:
     """The forward pass or the gradient with respect to inputs."""
+    if panels.suits(request):
+        return panels.plan(request, worthwhile(request.threads, _seconds(request)))
     spec, dtype = request.spec, request.dtype
     w, parts = request.strides[1], cut(request)
     shape = spec.shape(request.slot)
     result = contiguous(shape)
     row, channel = w[:2] if request.slot == "y" else (w[1], w[0])
-    panels = contiguous((1, 1, *spec.kernel))[1:]  # of w, packed; channels in the lanes
+    packed = contiguous((1, 1, *spec.kernel))[1:]  # channels in the lanes
     table = _table(
-        GEMM_IMAGES, parts, panels if broadcasts(request) else (channel, *w[2:]),
+        GEMM_IMAGES, parts, packed if broadcasts(request) else (channel, *w[2:]),
         A_GROUP=spec.cout * w[0], A_ROW=row, A_CHANNEL=channel, TAP_STEP=three(w[2:], 0),
         RESULT_N=result[0], RESULT_C=result[1], RESULT_I=three(result[2:], 0), NON_TEMPORAL=non_temporal(shape, dtype),
     )  # fmt: skip
     stages = [(kernel("pixels:images", dtype), range(parts.tasks))]
     if broadcasts(request):
         filters = (kernel("gemm:filters", dtype), range(parts.panels))
-        if row == 1 and math.prod(spec.kernel) == 1:
-            channels = spec.cin if request.slot == "y" else spec.cout
-            filters = (kernel("gemm:filter_rows", dtype), range(spec.groups * -(-channels // 8)))
         stages = [filters, (kernel("gemm:images", dtype), range(parts.tasks))]
     threads = worthwhile(request.threads, _seconds(request))
     launch = Launch(stages, threads, parts.work * dtype.itemsize, table, parts.shared * dtype.itemsize)
@@ -259,12 +282,12 @@ def _weights_plan(request: Request) -> Plan:
 
 def _refuses(request: Request) -> str | None:
     """Rows are padded in workspace, however far; gradients wrt inputs are planned phase by phase, which takes time."""
+    count = math.prod(min(s, i) for s, i in zip(request.spec.stride, request.spec.size, strict=True))
+    if request.slot == "x" and count > PHASES:
+        return f"would have to plan {count} phases of the stride, more than {PHASES}"
     if (needed := _workspace(replace(request, threads=1))) > MOST_WORKSPACE:
         return f"would pad rows until they take {needed:,} bytes"
-    if request.slot != "x":
-        return None
-    count = math.prod(min(s, i) for s, i in zip(request.spec.stride, request.spec.size, strict=True))
-    return f"would have to plan {count} phases of the stride, more than {PHASES}" if count > PHASES else None
+    return None
 
 
 def broadcasts(request: Request) -> bool:
@@ -289,10 +312,27 @@ def _seconds(request: Request) -> float:
         moved, per_pixel = float(grid * -(-rows // n_lanes)), float(-(-rows // n_lanes))
         packed = SECONDS_PACK * (filters + (images * moved if request.slot == "w" else 0))
     else:  # loads that cross lines of caches take as long as two products
-        moved, per_pixel, packed = grid * rows / n_lanes, max(rows, 2) / n_lanes, 0.0
+        moved, per_pixel = grid * rows / n_lanes, max(rows, 2) / n_lanes
+        packed = _few_seconds(request)
     seconds = images * channels * (grid * met * per_pixel * SECONDS_PER_FMA + source / n_lanes * SECONDS_IN)
+    if request.slot == "x" and spec.stride[-1] > 1:  # neighbours along a row of the result are of different phases
+        seconds += math.prod(spec.shape("x")) * SECONDS_APART
     seconds += packed + tasks * SECONDS_PER_TASK + (images * moved * SECONDS_OUT if request.slot != "w" else 0)
     return seconds
+
+
+def _few_seconds(request: Request) -> float:
+    """What pixels in the lanes take besides: steps from tap to tap, of few vectors each."""
+    spec, n_lanes, few = request.spec, lanes(request.dtype), cut(request)
+    rows, channels = (spec.cin, spec.cout) if request.slot == "x" else (spec.cout, spec.cin)
+    box, step = few.fields["BOX"], few.fields["STEP"]
+    assert not isinstance(box, int)
+    assert not isinstance(step, int)
+    per_phase = [-(-n // d) for n, d in zip(box[1:], step, strict=True)]  # pixels of a box
+    vectors = box[0] * math.prod(per_phase[:2]) * -(-per_phase[2] // n_lanes)
+    calls = -(-vectors // 8) * -(-rows // 4)
+    taps = math.prod(spec.kernel)  # of all phases
+    return few.tasks * channels * taps * calls * SECONDS_PER_STEP
 
 
 def _cost(request: Request) -> float:
@@ -304,6 +344,8 @@ def _cost(request: Request) -> float:
 
 
 def _workspace(request: Request) -> int:
+    if panels.suits(request):
+        return panels.workspace(request)
     request = mirrored(request) if request.slot == "w" else request
     return (cut(request).shared + cut(request).work * request.threads) * request.dtype.itemsize
 

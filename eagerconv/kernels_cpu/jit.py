@@ -112,21 +112,10 @@ def _found(name: str, function: str, dtype: np.dtype[Any]) -> Kernel:
     with _notice(function, dtype), turn(file):
         if cached := read_object(file):  # of the process that was waited for
             return Kernel(name, cached)
-        _check_numba_compiles(name)
         native_object = compiled(name, function, dtype)
         write_object(file, native_object)
     compiled_here.append(name)
     return Kernel(name, native_object)
-
-
-def _check_numba_compiles(name: str) -> None:
-    import numba  # only here: a warm process does without
-
-    if numba.config.DISABLE_JIT:
-        raise RuntimeError(
-            f"the kernel {name} is not compiled yet, and NUMBA_DISABLE_JIT keeps Numba from compiling; unset it, or call "
-            "ec.warmup() once without it: what is compiled runs in spite of it"
-        )
 
 
 @contextmanager

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from eagerconv.kernels_cpu.formulas import DTYPES
 from eagerconv.kernels_cpu.gemm import GEMM
-from eagerconv.kernels_cpu.pointwise import DTYPES
 from eagerconv.kernels_cpu.threads import get_num_threads
 from eagerconv.record import Plan, Request
 from eagerconv.spec import ConvSpec, Shape

@@ -22,7 +22,9 @@ MASKS = 1 << 13  # vectors of masks, at most
 
 # Measured on one AVX-512 core at 4 GHz: per vector, loaded under a mask and multiplied; per tap of some vectors; per plane.
 SECONDS_PER_VECTOR, SECONDS_PER_TAP, SECONDS_PER_PLANE = 0.45e-9, 0.5e-9, 10e-9
-SECONDS_PER_READ = 0.8e-9  # of a vector of the source for the first time
+SECONDS_PER_READ = 0.8e-9  # of a vector of the source for the first time, or again if they do not fit the cache
+SECONDS_PER_MOVED = 1e-9  # of a vector of source and result, from memory and to it
+CACHE = 1 << 20  # bytes
 
 
 def suits(request: Request) -> bool:
@@ -54,14 +56,22 @@ def seconds(request: Request) -> float:
     spec, taps = request.spec, math.prod(request.spec.kernel)
     pairs = spec.batch * spec.groups * spec.cin * spec.cout
     vectors = _vectors(request)
+    channels = {"y": spec.cin, "x": spec.cout, "w": spec.cin + spec.cout}[request.slot]  # of the source of one group
+    again = channels * _pixels(spec, request.slot) * request.dtype.itemsize > CACHE
     read = pairs * vectors * SECONDS_PER_READ
+    moved = sum(math.prod(spec.shape(slot)) for slot in ("x", "y")) / lanes(request.dtype) * SECONDS_PER_MOVED
+    moved += again * read
     if request.slot == "w":
         vectors *= -(-taps // _taps_at_once(taps)) * (1 + _taps_at_once(taps))
-        return read + pairs * (vectors * SECONDS_PER_VECTOR + SECONDS_PER_PLANE) + pairs // spec.batch * taps * 5e-9
+        return (
+            moved
+            + read
+            + pairs * (vectors * SECONDS_PER_VECTOR + SECONDS_PER_PLANE)
+            + pairs // spec.batch * taps * 5e-9
+        )
     planes = spec.batch * spec.groups * (spec.cin if request.slot == "x" else spec.cout)
-    return (
-        pairs * taps * (vectors * SECONDS_PER_VECTOR + -(-vectors // 8) * SECONDS_PER_TAP) + planes * SECONDS_PER_PLANE
-    )
+    products = pairs * taps * (vectors * SECONDS_PER_VECTOR + -(-vectors // 8) * SECONDS_PER_TAP)
+    return moved + products + planes * SECONDS_PER_PLANE
 
 
 def tasks(request: Request) -> int:

@@ -2,31 +2,24 @@
 
 NumPy does them on one thread and in fresh memory, which for the results of large layers takes longer than the arithmetic.
 Every function here gives None where NumPy is as good: small arrays, other dtypes, arrays that are not contiguous. Values are
-NumPy's, whatever the number of threads; sums are added in an order of their own, which depends on the shape alone.
+NumPy's, whatever the number of threads.
 """
 
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from eagerconv.kernels_cpu.jit import kernel
-from eagerconv.kernels_cpu.table import POINTWISE, STREAM_BYTES, as_table
-from eagerconv.kernels_cpu.threads import Launch, get_num_threads
+from eagerconv.kernels_cpu.formulas import DTYPES, evaluate, of_channels, update
 from eagerconv.memory import empty
 from eagerconv.spec import Shape
 
 LARGE = 1 << 18
 """Elements below which NumPy is left alone."""
 
-PIECE = 1 << 14  # elements of one task
 SHORTEST = 64  # numbers of a row, for which looking up a channel's number pays
-
-DTYPES = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
-"""What the kernels know, in native byte order."""
 
 
 def add(a: Any, b: Any, **others: Any) -> Any:
@@ -41,14 +34,12 @@ def multiply(a: Any, b: Any, **others: Any) -> Any:
 
 def relu(x: Any) -> Any:
     """max(x, 0), and NaN where x is NaN."""
-    return _run("relu", x, x, empty(x.shape, x.dtype), 1) if suits(x) else None
+    return evaluate("relu", [x]) if suits(x) else None
 
 
 def gate(g: Any, y: Any) -> Any:
     """Numbers of g where y > 0, else 0."""
-    if not (suits(g) and suits(y) and g.shape == y.shape and g.dtype == y.dtype):
-        return None
-    return _run("gate", g, y, empty(g.shape, g.dtype), 1)
+    return evaluate("gate", [g, y]) if suits(g) and suits(y) else None
 
 
 def finish(y: Any, bias: Any, rectify: bool) -> bool:
@@ -56,26 +47,11 @@ def finish(y: Any, bias: Any, rectify: bool) -> bool:
     if not suits(y):
         return False
     if bias is None:
-        _run("relu", y, y, y, 1)
-        return True
+        return update("relu", [y], [y])
     if not bias.flags.c_contiguous:
         return False
-    _rows("add_relu" if rectify else "add", y, bias, y, y.shape[1], math.prod(y.shape[2:]))
+    of_channels("add_relu" if rectify else "add", y, bias, math.prod(y.shape[2:]), y)
     return True
-
-
-def sum(a: Any, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Any:
-    """The sums over all axes but one."""
-    if not suits(a) or dtype is not None or type(axis) is not tuple or len(axis) != a.ndim - 1:
-        return None
-    left = set(range(a.ndim)).difference(i % a.ndim for i in axis)
-    if len(left) != 1 or (inner := math.prod(a.shape[min(left) + 1 :])) < SHORTEST:
-        return None
-    kept = min(left)
-    channels = a.shape[kept]
-    out = np.empty(channels, a.dtype)
-    _launch("channel_sums", a.dtype, channels, a.size // inner, inner, channels, False, get_num_threads())(a, a, out)
-    return out.reshape([n if i == kept else 1 for i, n in enumerate(a.shape)]) if keepdims else out
 
 
 def suits(x: Any) -> bool:
@@ -91,11 +67,11 @@ def _binary(name: str, a: Any, b: Any) -> Any:
     if not suits(a) or not b.flags.c_contiguous:
         return None
     if a.shape == b.shape:
-        return _run(name, a, b, empty(a.shape, a.dtype), 1)
+        return evaluate(name, [a, b])
     axis = channel_axis(a.shape, b.shape)
-    if axis is None or (inner := math.prod(a.shape[axis + 1 :])) < SHORTEST:
+    if axis is None or (row := math.prod(a.shape[axis + 1 :])) < SHORTEST:
         return None
-    return _rows(name, a, b, empty(a.shape, a.dtype), a.shape[axis], inner)
+    return of_channels(name, a, b, row, empty(a.shape, a.dtype))
 
 
 def channel_axis(shape: Shape, small: Shape) -> int | None:
@@ -103,25 +79,3 @@ def channel_axis(shape: Shape, small: Shape) -> int | None:
     ahead = len(shape) - len(small)
     axes = [ahead + i for i, n in enumerate(small) if n > 1]
     return axes[0] if len(axes) == 1 and ahead >= 0 and small[axes[0] - ahead] == shape[axes[0]] else None
-
-
-def _run(name: str, a: Any, b: Any, out: Any, channels: int) -> Any:
-    stream = out.nbytes >= STREAM_BYTES and out is not a
-    tasks = -(-out.size // PIECE)
-    _launch(name, out.dtype, tasks, out.size, PIECE, channels, stream, get_num_threads())(a, b, out)
-    return out
-
-
-def _rows(name: str, a: Any, numbers: Any, out: Any, channels: int, inner: int) -> Any:
-    stream = out.nbytes >= STREAM_BYTES and out is not a
-    rows = out.size // inner
-    _launch(f"{name}_channel", out.dtype, rows, rows, inner, channels, stream, get_num_threads())(a, numbers, out)
-    return out
-
-
-@lru_cache(maxsize=1024)
-def _launch(
-    name: str, dtype: np.dtype[Any], tasks: int, size: int, piece: int, channels: int, stream: bool, threads: int
-) -> Launch:
-    table = as_table(POINTWISE.pack(SIZE=size, PIECE=piece, CHANNELS=channels, NON_TEMPORAL=int(stream)))
-    return Launch([(kernel(f"pointwise:{name}", dtype), range(tasks))], threads, 0, table)

@@ -22,7 +22,7 @@ from eagerconv.spec import ConvSpec, Shape, Slot, contiguous
 STRIP = 1 << 15  # bytes of one task's padded source, at least some rows of it
 COLUMNS = 4096  # of a strip, at most
 TASKS = 16  # of one launch, at least, where there are rows enough
-MOST_PHASES = 4  # of the stride along y and x
+MOST_PHASES = 8  # of the stride along y and x
 MOST_TAPS = 1024  # along y or x
 MOST_WORK = 1 << 22  # bytes of one thread's workspace
 FILTERS, FILTER_TASKS = 4, 8  # whose gradients one task computes, at most; and tasks, at least, where there are so many
@@ -31,7 +31,7 @@ FILTERS, FILTER_TASKS = 4, 8  # whose gradients one task computes, at most; and 
 # of a block; rows of a strip; tasks.
 SECONDS_PER_LOAD, SECONDS_PER_FMA, SECONDS_PER_BROADCAST, SECONDS_PER_COPY = 0.4e-9, 0.14e-9, 0.12e-9, 0.8e-9
 SECONDS_PER_BLOCK, SECONDS_PER_ROW, SECONDS_PER_TASK, SECONDS_PER_TAP = 6e-9, 1.5e-9, 60e-9, 0.4e-9
-SECONDS_PER_CALL = 3e-6
+SECONDS_PER_CALL, SECONDS_PER_MOVED = 3e-6, 0.7e-9  # of a vector of images or results from memory or to it
 
 
 @dataclass(frozen=True)
@@ -310,7 +310,7 @@ def _images_seconds(spec: ConvSpec, slot: Slot, dtype: np.dtype[Any], height: in
         per_channel = taps * (vectors * SECONDS_PER_LOAD + -(-vectors // VECTORS) * SECONDS_PER_TAP)
         per_channel += -(-vectors // VECTORS) * SECONDS_PER_BLOCK
         out = y.phases * high * (SECONDS_PER_ROW + -(-wide * x.phases // n_lanes) * SECONDS_PER_COPY)
-        per_channel += out * (1 if x.phases == 1 else 8) if high > 1 or x.phases > 1 else 0
+        per_channel += out * (1 if x.phases == 1 else 14) if high > 1 or x.phases > 1 else 0
     per_strip = rows * per_channel + channels * depth * _copies(layout, dtype) + SECONDS_PER_TASK
     return per_strip * math.prod((spec.batch, spec.groups, _axis_grid(spec, slot)[0], *layout.strips))
 
@@ -379,7 +379,8 @@ def _strips_seconds(request: Request) -> float:
         layout = _layout(spec, slot, request.dtype, height, 1)
         tasks = math.prod((spec.batch, spec.groups, _axis_grid(spec, slot)[0], *layout.strips))
         seconds = _images_seconds(spec, slot, request.dtype, height)
-    return seconds / min(request.threads, tasks)
+    moved = sum(math.prod(spec.shape(s)) for s in ("x", "y")) / lanes(request.dtype) * SECONDS_PER_MOVED
+    return (seconds + moved) / min(request.threads, tasks)
 
 
 def _planes_seconds(request: Request) -> float:

@@ -125,6 +125,15 @@ GEMM_WEIGHTS = Table(
 )
 PHASE = Table("phase", "START:3 TAPS_AT TAPS")  # first grid pixel, its taps, how many for one channel
 
+# -- panels. BLOCK pixels and PART panels of filters make a task; CHUNK channels are packed at once
+PANELS = Table(
+    "panels",
+    "GROUPS ROWS DEPTH A_GROUP A_ROW A_CHANNEL",  # of filters: DEPTH channels are summed over
+    "GRID:4 PIXELS PLANE SOURCE:4 SOURCE_C SOURCE_AT SOURCE_RUN",  # n, z, y, x; pixels in all images, in one, of one stride
+    "RESULT_N RESULT_C NON_TEMPORAL",
+    "LANES BLOCK PART CHUNK FILTER_CHANNELS FILTER_PANELS PANELS PANEL GROUP SHARED WORK PACKED_AT SUMS_ROW",
+)
+
 # -- winograd: U filters, V sources, P products or transformed y, from group to group, block to block, frequency to frequency;
 # V_BLOCK from one vector of channels, or tile, to the next
 TRANSFORMED = "U_BLOCK U_XI V_GROUP V_BLOCK V_XI P_BLOCK P_XI"
@@ -207,11 +216,26 @@ ROWS_WEIGHTS = Table(
 # -- rows, whole planes. Behind the table: taps, then masks. SOURCE, Y: strides of images, channels
 PLANES = Table("planes", "BATCH GROUPS ROWS CHANNELS A_GROUP A_ROW A_CHANNEL", "SOURCE:2 Y:2 PIXELS LANES VECTORS TAPS")
 
-# -- pointwise: elements, or rows; elements of a piece, or of a row; channels that rows belong to in turn
-POINTWISE = Table("pointwise", "SIZE PIECE CHANNELS NON_TEMPORAL")
+# -- formulas: elements, and those of a piece; channels that pieces belong to in turn
+FORMULA = Table("formula", "SIZE PIECE CHANNELS NON_TEMPORAL")
 
-# -- pooling: of two axes; elements of a thread's workspace
-POOLING = Table("pooling", "SIZE:2 OUT:2 WINDOW:2 STRIDE:2 PAD:2 WORK")
+# -- softmax of (outer, length, inner); behind it the addresses of up to three arrays with one number for each row
+SOFTMAX = Table("softmax", "LENGTH_OF_AXIS INNER")
+
+# -- normalisation of (rows, groups, segments, size): addresses of arrays for each group, channel, or row and segment; eps as
+# the bits of a double; groups of one task
+NORMALISE = Table(
+    "normalisation", "ROWS GROUPS SEGMENTS SIZE CHANNELS", "MEAN VARIANCE RSTD WEIGHT BIAS SUMS DOTS", "EPS RUN"
+)
+
+# -- reductions: numbers of a row, and of a piece; pieces of a row; rows, and channels that they belong to in turn
+REDUCE = Table("reduction", "ROW PIECE PIECES ROWS CHANNELS")
+
+# -- pooling: of two axes, as `functional.windows` names them; elements of a thread's workspace
+POOLING = Table("pooling", "SIZE:2 OUT:2 EXTENT:2 STRIDE:2 DILATION:2 SHARE:2 PAD:2 WORK")
+
+# -- copying: from pixel to pixel and image to image of the source; pixels of a task, and tasks of an image
+COPYING = Table("copying", "CHANNELS PIXELS STEP IMAGE BLOCK BLOCKS LANES")
 
 # -- conversion of 16-bit floats
 CONVERT = Table("convert", "SIZE")

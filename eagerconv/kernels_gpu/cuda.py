@@ -90,6 +90,9 @@ class Runtime(Protocol):
     def function(self, dtype: str, name: str) -> Callable[..., None]:
         """Return a kernel of the source for a dtype, called with (blocks, threads, arguments)."""
 
+    def compiled(self, text: str, name: str) -> Callable[..., None]:
+        """Return a kernel of another source, called likewise."""
+
     def gemm(self, a: Any, b: Any, out: Any, tf32: bool, add: bool = False) -> None:
         """Write, or add, a @ b to out; all (batch, rows, columns), of any batch stride, contiguous along one other axis."""
 
@@ -338,6 +341,13 @@ class CupyRuntime:
             if dtype not in self._modules:
                 self._modules[dtype] = self.xp.RawModule(code=source(dtype), options=("-std=c++17",))
             self._functions[key] = self._modules[dtype].get_function(name)
+        return self._functions[key]  # type: ignore[no-any-return]
+
+    def compiled(self, text: str, name: str) -> Callable[..., None]:
+        """Return a kernel of another source, likewise."""
+        key = (self.device(), text, name)
+        if key not in self._functions:
+            self._functions[key] = self.xp.RawModule(code=text, options=("-std=c++17",)).get_function(name)
         return self._functions[key]  # type: ignore[no-any-return]
 
     # ----- cuBLAS -----

@@ -3,6 +3,7 @@
 // The threads of a block are fibers of one OS thread. Each runs to its next barrier, then the next one runs; their order can
 // be reversed or shuffled, so that a missing barrier shows.
 #pragma once
+#include <math.h>
 #include <string.h>
 #include <ucontext.h>
 

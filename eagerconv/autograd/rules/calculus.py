@@ -8,23 +8,38 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from eagerconv.autograd.rules.indexing import along, getitem
-from eagerconv.autograd.rules.operands import Table, operand, operands, value
+from eagerconv.autograd.rules.operands import Table, operand, operands, value, widely
 from eagerconv.autograd.rules.reductions import sum
-from eagerconv.autograd.rules.shapes import _concatenate, astype, broadcast_to, flip, moveaxis, pad, ravel, reshape
+from eagerconv.autograd.rules.shapes import (
+    _concatenate,
+    astype,
+    at_least,
+    broadcast_to,
+    flip,
+    moveaxis,
+    pad,
+    ravel,
+    reshape,
+)
 from eagerconv.autograd.rules.ufuncs import power, remainder, where
 from eagerconv.autograd.tape import Op, multilinear
 
 convolve: Op = multilinear(  # full[n] = sum_k x[k] y[n - k], of which a mode is a part: g, put there, meets the other
     "convolve",
-    np.convolve,
+    lambda a, v, mode="full": widely(np.convolve, a, v, mode=mode),
     lambda g, y, like, mode: _meet(g, y, like.shape[0], mode),
     lambda g, x, like, mode: _meet(g, x, like.shape[0], mode),
 )
 
 
+def _convolve(a: Any, v: Any, mode: str = "full") -> Any:
+    """The sums of shifted products; a number is an array of one."""
+    return convolve(*(at_least(x, 1) for x in operands(a, v)), mode=mode)
+
+
 def correlate(a: Any, v: Any, mode: str = "valid") -> Any:
     """Correlation: sum_n a[n + k] conj(v[n])."""
-    a, v = operands(a, v)
+    a, v = (at_least(x, 1) for x in operands(a, v))
     if v.size > a.size:  # NumPy exchanges them, and turns the result around
         return flip(convolve(v.conjugate(), flip(a), mode=mode))
     return convolve(a, flip(v.conjugate()), mode=mode)
@@ -157,7 +172,7 @@ def polyval(p: Any, x: Any) -> Any:
 
 
 FUNCTIONS: Table = {
-    np.convolve: convolve, np.correlate: correlate, np.diff: diff, np.ediff1d: ediff1d, np.gradient: gradient,
+    np.convolve: _convolve, np.correlate: correlate, np.diff: diff, np.ediff1d: ediff1d, np.gradient: gradient,
     np.interp: interp, np.linspace: linspace, np.logspace: logspace, np.polyval: polyval, np.trapezoid: trapezoid,
 }  # fmt: skip
 

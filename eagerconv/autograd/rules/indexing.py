@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,11 +16,23 @@ getitem: Op = linear(
     "getitem", lambda x, index: x[index], lambda g, index, like: put(g, index=index, shape=like.shape), view=True
 )
 put: Op = linear("put", lambda v, index, shape: _put(v, index, shape), lambda g, index: getitem(g, index=index))
+puts: Op = defvjp(  # the sum of several, in one array
+    "puts",
+    lambda *operands, indices, shape: _puts(operands, indices, shape),
+    lambda g, position, indices: getitem(g, index=indices[position]),
+)
+getitem.parts = puts
 setitem: Op = defvjp(
     "setitem",
     lambda x, v, index: _setitem(x, v, index),
     lambda g, index: setitem(g, 0, index=index),
     lambda g, index: getitem(g, index=index) * _last_writers(g, index),
+)
+write: Op = defvjp(  # as `views` asks: steps are operations that lead from x to a view of it, with their parameters
+    "write",
+    lambda x, v, steps, order: _write(x, v, steps, order),
+    lambda g, steps, order: write(g, 0, steps=steps, order=order),
+    lambda g, steps: _through(g, steps, Op.__call__),
 )
 sliding_windows = linear(
     "sliding_windows",
@@ -84,15 +96,19 @@ def delete(arr: Any, obj: Any, axis: int | None = None) -> Any:
 
 
 def resize(a: Any, new_shape: Any) -> Any:
-    """Elements one after another, from the start again when they are used up."""
-    return getitem(a.reshape(-1), index=np.resize(np.arange(a.size), new_shape))
+    """Elements one after another, from the start again when they are used up; zeros where there are none."""
+    where_from = np.resize(np.arange(a.size), new_shape)
+    if not a.size:
+        return put(a.reshape(-1), index=(np.empty(0, np.intp),) * where_from.ndim, shape=where_from.shape)
+    return getitem(a.reshape(-1), index=where_from)
 
 
 def select(condlist: Sequence[Any], choicelist: Sequence[Any], default: Any = 0) -> Any:
     """From the first of several choices whose condition holds."""
     out = default
     if isinstance(default, (int, float, complex)):  # weakly typed among the choices, and of their dtype from here on
-        out = np.result_type(default, *(value(choice) for choice in choicelist)).type(default)
+        among = np.result_type(*(value(choice) for choice in choicelist))
+        out = (np.result_type(default, among) if among.kind in "biufc" else among).type(default)
     for condition, choice in zip(reversed(condlist), reversed(choicelist), strict=True):
         out = where(condition, choice, out)
     return out
@@ -115,11 +131,29 @@ FUNCTIONS: Table = {
 
 
 def _each_once(index: Any) -> bool:
-    """Whether no element can be met twice: a mask, or an index that NumPy would answer with a view."""
-    if isinstance(index, np.ndarray) and index.dtype == bool:
-        return True
+    """Whether no element can be met twice: a mask, an index that NumPy would answer with a view, or numbers that differ."""
     parts = index if isinstance(index, tuple) else (index,)
-    return all(part is None or part is Ellipsis or isinstance(part, (int, np.integer, slice)) for part in parts)
+    arrays = [np.asarray(part) for part in parts if isinstance(part, (np.ndarray, list))]
+    plain = (int, np.integer, slice, type(None), type(Ellipsis))
+    if len(arrays) + sum(isinstance(part, plain) for part in parts) < len(parts):
+        return False
+    if len(arrays) < 2:
+        return not arrays or _all_differ(arrays[0])
+    if any(array.dtype == bool for array in arrays):  # these stand for as many numbers as they hold
+        return False
+    return any(_all_differ(array) for array in np.broadcast_arrays(*arrays))
+
+
+def _all_differ(index: Any) -> bool:
+    """Whether the numbers of an index (those of a mask are) meet an element once, as those of a permutation."""
+    if index.dtype == bool or not index.size:
+        return True
+    low, high = index.min(), index.max()
+    if low < 0 <= high:  # counted from both ends
+        return False
+    if int(high) - int(low) >= 64 * index.size:
+        return False  # counting would take longer than adding
+    return bool(np.bincount((index - low).astype(np.intp).ravel()).max() == 1)
 
 
 def _put(v: Any, index: Any, shape: tuple[int, ...]) -> Any:
@@ -129,6 +163,17 @@ def _put(v: Any, index: Any, shape: tuple[int, ...]) -> Any:
     else:
         for of_out, of_v in _parts(out, v):
             np.add.at(of_out, index, of_v)
+    return out
+
+
+def _puts(vs: Any, indices: Any, shape: tuple[int, ...]) -> Any:
+    out = np.zeros_like(vs[0], shape=shape)
+    for v, index in zip(vs, indices, strict=True):
+        if _each_once(index):
+            out[index] += v
+        else:
+            for of_out, of_v in _parts(out, v):
+                np.add.at(of_out, index, of_v)
     return out
 
 
@@ -143,6 +188,24 @@ def _setitem(x: Any, v: Any, index: Any) -> Any:
     out = x.copy()
     out[index] = v
     return out
+
+
+def _write(x: Any, v: Any, steps: Any, order: tuple[int, ...]) -> Any:
+    """A copy with its axes in memory in this order, whose view at the end of the steps is v."""
+    out = np.empty_like(x, shape=[x.shape[a] for a in order], order="C").transpose(np.argsort(order))
+    out[...] = x
+    view = _through(out, steps, lambda op, array, **params: op.fn(array, **params))
+    if view.size and not np.may_share_memory(view, out):
+        raise RuntimeError("an in-place change cannot be recorded of this view; change a copy, x = x.clone()")
+    view[...] = v
+    return out
+
+
+def _through(x: Any, steps: Any, take: Callable[..., Any]) -> Any:
+    """The view at the end of the steps."""
+    for op, params in steps:
+        x = take(op, x, **params)
+    return x
 
 
 def _last_writers(g: Any, index: Any) -> Any:

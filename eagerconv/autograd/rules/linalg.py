@@ -6,8 +6,11 @@ the singular value decomposition (2016); S. Walter and L. Lehmann, Algorithmic d
 functions (2010); complex forms and gauges as PyTorch has them. A factorisation has one result on the tape, all its
 factors one after another, and what users get are views of it.
 
-Vectors of a factorisation are determined up to a sign or phase, and those of equal values up to a rotation: gradients
-are right for losses that do not depend on that choice.
+Vectors of a factorisation are determined up to a sign or phase: gradients are right for losses that do not depend on that
+choice. Those of equal values are determined up to a rotation. Where a loss uses none of them the gradient is right as well,
+where it uses one the gradient is NaN: the rules divide a difference of cotangents by one of values, 0 by 0 even if the loss
+does not depend on the rotation, and the quotient is not 0 as soon as it uses the values beside them, as any function of a
+matrix does.
 """
 
 from __future__ import annotations
@@ -21,11 +24,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from eagerconv.autograd.rules.indexing import getitem
-from eagerconv.autograd.rules.operands import Table, kept_shape, operand, operands, reduced_axes, value
-from eagerconv.autograd.rules.products import adjoint, matmul
-from eagerconv.autograd.rules.reductions import keep, max, min, prod_others, sum
+from eagerconv.autograd.rules.operands import Table, kept_shape, narrow, operand, operands, reduced_axes, value, wide
+from eagerconv.autograd.rules.products import adjoint, dot, matmul
+from eagerconv.autograd.rules.reductions import _max, keep, max, min, prod_others, sum
 from eagerconv.autograd.rules.shapes import _concatenate, moveaxis, reshape, tril, triu
-from eagerconv.autograd.rules.ufuncs import absolute, conj, equal, imag, real, where
+from eagerconv.autograd.rules.ufuncs import absolute, conj, equal, imag, isnan, real, sign, where
 from eagerconv.autograd.tape import Op, defvjp
 
 # ----- Solving -----
@@ -56,7 +59,8 @@ lstsq_solution = defvjp(
 
 # ----- Determinants -----
 
-det: Op = defvjp("det", np.linalg.det, lambda g, x, ans: g[..., None, None] * adjoint(_adjugate(x, ans)))
+det: Op = defvjp("det", np.linalg.det, lambda g, x, ans: g[..., None, None] * adjoint(_det_slope(x, ans)))
+adjugate: Op = defvjp("adjugate", lambda a: _adjugate(a), lambda g, x: _adjugate_pull(g, x))
 slogdet_factors: Op = defvjp(
     "slogdet_factors", lambda a: _joined(np.linalg.slogdet(a), 0), lambda g, x, ans: _slogdet_pull(g, x, ans)
 )
@@ -155,6 +159,8 @@ def qr(a: Any, mode: str = "reduced") -> Any:
 
 def svd(a: Any, full_matrices: bool = True, compute_uv: bool = True, hermitian: bool = False) -> Any:
     """A = U diag(S) Vh, with orthonormal columns in U and rows in Vh."""
+    if hermitian:
+        raise NotImplementedError("svd has a derivative without hermitian=True; use eigh for Hermitian matrices")
     if not compute_uv:
         return svdvals(a)
     return SVDResult(*_svd_parts(svd_factors(a, full_matrices=full_matrices), a.shape, full_matrices))
@@ -175,6 +181,8 @@ def _eigvalsh(a: Any, UPLO: str = "L") -> Any:
 
 
 def _pinv(a: Any, rcond: Any = None, hermitian: bool = False, *, rtol: Any = None) -> Any:
+    if hermitian:  # NumPy looks at the lower triangle alone
+        a = tril(a, k=0) + adjoint(tril(a, k=-1))
     return pinv(a, rcond=rcond if rtol is None else rtol)
 
 
@@ -193,7 +201,7 @@ def tensorsolve(a: Any, b: Any, axes: Any = None) -> Any:
     if axes is not None:
         last = range(a.ndim - len(axes), a.ndim)
         a = moveaxis(a, tuple(axes), tuple(last))
-    shape = a.shape[b.ndim :]
+    shape = a.shape[b.ndim - a.ndim :]
     return reshape(solve(reshape(a, shape=(b.size, -1)), reshape(b, shape=(-1,))), shape=shape)
 
 
@@ -223,6 +231,8 @@ def matrix_power(a: Any, n: int) -> Any:
 def multi_dot(arrays: Sequence[Any], *, out: None = None) -> Any:
     """A product of matrices, in the order that takes the fewest multiplications."""
     xs = operands(*arrays)
+    if len(xs) == 2:
+        return dot(*xs)
     first, last = xs[0].ndim == 1, xs[-1].ndim == 1
     xs[0] = xs[0][None] if first else xs[0]
     xs[-1] = xs[-1][:, None] if last else xs[-1]
@@ -249,13 +259,18 @@ def vector_norm(x: Any, /, *, axis: Any = None, ord: Any = 2, keepdims: bool = F
     """(sum |x|^p)^(1/p) over all given axes."""
     if ord in (None, 2):
         return norm2(x, axis=axis, keepdims=keepdims)
+    if narrow(x.dtype):  # powers and their sums
+        return vector_norm(wide(x), axis=axis, ord=ord, keepdims=keepdims).astype(x.dtype)
+    if ord > 0 and ord % 2 == 0 and x.dtype.kind != "c":  # smooth at 0
+        return _root(sum(x**ord, axis=axis, keepdims=keepdims), 1 / ord)
     size = absolute(x)
     if ord in (np.inf, -np.inf):
-        return (max if ord > 0 else min)(size, axis=axis, keepdims=keepdims)
-    if ord == 0:
-        return sum(where(equal(x, 0), 0.0, 1.0).astype(size.dtype) + 0 * size, axis=axis, keepdims=keepdims)
-    total = sum(size if ord == 1 else size**ord, axis=axis, keepdims=keepdims)
-    return total if ord == 1 else total ** (1 / ord)
+        return (_largest if ord > 0 else min)(size, axis=axis, keepdims=keepdims)
+    if ord == 0:  # how many are not 0, NaN among them
+        return sum(sign(where(isnan(size), 1, size)), axis=axis, keepdims=keepdims)
+    if ord == 1:
+        return sum(size, axis=axis, keepdims=keepdims)
+    return _root(sum(_power(size, ord), axis=axis, keepdims=keepdims), 1 / ord)
 
 
 def matrix_norm(x: Any, /, *, keepdims: bool = False, ord: Any = "fro") -> Any:
@@ -280,10 +295,10 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
     if ord == "nuc":
         out = sum(svdvals(a), axis=-1)
     elif ord in (2, -2):
-        out = (max if ord > 0 else min)(svdvals(a), axis=-1)
+        out = (_largest if ord > 0 else min)(svdvals(a), axis=-1)
     elif ord in (1, -1, np.inf, -np.inf):  # sums of columns for 1, of rows for infinity
         sums = sum(absolute(a), axis=-2 if abs(ord) == 1 else -1)
-        out = (max if ord > 0 else min)(sums, axis=-1)
+        out = (_largest if ord > 0 else min)(sums, axis=-1)
     else:
         raise ValueError(f"norm: ord={ord!r} is no norm of matrices; use 'fro', 'nuc', 1, -1, 2, -2, inf or -inf")
     return reshape(out, shape=kept_shape(x, axes)) if keepdims else out
@@ -377,13 +392,51 @@ def _pinv_pull(g: Any, a: Any, p: Any) -> Any:
     return out + left - matmul(a, matmul(p, left)) + right - matmul(matmul(right, p), a)
 
 
-def _adjugate(a: Any, ans: Any) -> Any:
-    """det(A) inv(A); of a singular matrix by its singular values, of which each product leaves one out."""
+def _largest(size: Any, axis: Any, keepdims: bool = False) -> Any:
+    """The largest of numbers that are not negative, 0 where there are none."""
+    return max(size, axis=axis, keepdims=keepdims) if size.size else _max(size, axis, keepdims=keepdims, initial=0)
+
+
+def _power(size: Any, ord: float) -> Any:
+    """Powers of absolute values, whose slope is 0 at 0."""
+    none = equal(size, 0)
+    return where(none, 0.0 if ord > 0 else np.inf, where(none, 1, size) ** ord)
+
+
+def _root(total: Any, exponent: float) -> Any:
+    """A root of a sum of powers, whose slope is 0 where the root is."""
+    none = equal(total, 0 if exponent > 0 else np.inf)
+    return where(none, 0, where(none, 1, total) ** exponent)
+
+
+def _det_slope(a: Any, ans: Any) -> Any:
+    """The adjugate det(A) inv(A), as such only if A is far from singular: its derivatives divide by the determinant again."""
     if not (value(ans) == 0).any():
-        return ans[..., None, None] * inv(a)
+        inverse = inv(a)
+        cond = np.linalg.norm(value(a), 1, (-2, -1)) * np.linalg.norm(value(inverse), 1, (-2, -1))
+        if (cond < np.finfo(a.dtype).eps ** -0.5).all():
+            return ans[..., None, None] * inverse
+    return adjugate(a)
+
+
+def _adjugate(a: Any) -> Any:
+    """The adjugate of U S V^H is det(U V^H) V adj(S) U^H, and each entry of adj(S) is the product of all others of S."""
+    u, s, vh = np.linalg.svd(a)
+    return np.linalg.det(u @ vh)[..., None, None] * ((adjoint(vh) * prod_others(s, -1)[..., None, :]) @ adjoint(u))
+
+
+def _adjugate_pull(g: Any, a: Any) -> Any:
+    """In the basis of the singular vectors, with P[i, j] the product of all singular values but the i-th and j-th.
+
+    d adj[i, j] = -P[i, j] dA[i, j] for i != j, and d adj[i, i] is the sum over k != i of P[i, k] dA[k, k].
+    """
     u, s, vh = svd(a)
-    turn = det(matmul(u, vh))
-    return turn[..., None, None] * matmul(adjoint(vh) * prod_others(s, -1)[..., None, :], adjoint(u))
+    eye = _eye(s)
+    two_less = prod_others(where(eye, 1, s[..., None, :]), -1) * (1 - eye)  # (..., n, n)
+    turn = det(matmul(u, vh))[..., None, None]
+    turned = conj(turn) * matmul(matmul(vh, g), u)
+    core = matmul(two_less, _diagonal(turned)[..., None]) * eye - two_less * turned
+    return matmul(matmul(u, core), vh)
 
 
 def _slogdet_pull(g: Any, a: Any, ans: Any) -> Any:
@@ -437,22 +490,39 @@ def _svd_pull(g: Any, ans: Any, like: Any, full_matrices: bool) -> Any:
     left, right = matmul(adjoint(u), gu), matmul(vh, adjoint(gvh))
     left, right = left - adjoint(left), right - adjoint(right)
     eye = _eye(s)
-    core = (left * row + column * right) / _or_one((row - column) * (row + column)) * (1 - eye) + gs[..., None, :] * eye
+    used = _used(gu) | _used(adjoint(gvh))
+    gaps = _divisors((row - column) * (row + column), _pairs(used))
+    core = (left * row + column * right) / gaps * (1 - eye) + gs[..., None, :] * eye
     if np.dtype(like.dtype).kind == "c":
-        core = core + left * eye / (2 * _or_one(row))
+        core = core + left * eye / (2 * _divisors(row, used[..., None, :]))
     out = matmul(matmul(u, core), vh)
     if m > k:
-        away = gu / _or_one(row)
+        away = gu / _divisors(row, _used(gu)[..., None, :])
         out = out + matmul(away - matmul(u, matmul(adjoint(u), away)), vh)
     if n > k:
-        away = gvh / _or_one(column)
+        away = gvh / _divisors(column, _used(adjoint(gvh))[..., :, None])
         out = out + matmul(u, away - matmul(matmul(away, adjoint(vh)), vh))
     return out
 
 
-def _gaps(w: Any) -> Any:
-    """w[j] - w[i], and 1 where they are equal: there the numerator is 0, if the loss does not depend on the choice."""
-    return _or_one(w[..., None, :] - w[..., :, None])
+def _used(g: Any) -> Any:
+    """Which columns the loss depends on: those with a cotangent."""
+    return (value(g) != 0).any(-2)
+
+
+def _pairs(used: Any) -> Any:
+    """Whether one at least of two different columns is used."""
+    return (used[..., None, :] | used[..., :, None]) & ~np.eye(used.shape[-1], dtype=bool, like=used)
+
+
+def _divisors(x: Any, used: Any) -> Any:
+    """Divisors of what is 0 where nothing is used: there 1 instead of 0, and NaN where a vector that is undetermined is."""
+    return where(equal(x, 0), np.where(used, x.dtype.type(np.nan), x.dtype.type(1)), x)
+
+
+def _gaps(w: Any, g: Any) -> Any:
+    """w[j] - w[i], for cotangents of their vectors."""
+    return _divisors(w[..., None, :] - w[..., :, None], _pairs(_used(g)))
 
 
 def _eigh_pull(g: Any, ans: Any) -> Any:
@@ -460,7 +530,7 @@ def _eigh_pull(g: Any, ans: Any) -> Any:
     (w, v), (gw, gv) = _eig_parts(ans, True), _eig_parts(g, True)
     eye = _eye(w)
     turn = matmul(adjoint(v), gv)
-    core = (turn - adjoint(turn)) / (2 * _gaps(w)) * (1 - eye) + gw[..., None, :] * eye
+    core = (turn - adjoint(turn)) / (2 * _gaps(w, gv)) * (1 - eye) + gw[..., None, :] * eye
     return matmul(matmul(v, core), adjoint(v))
 
 
@@ -476,7 +546,7 @@ def _eig_pull(g: Any, ans: Any) -> Any:
     eye = _eye(w)
     core = matmul(vh, gv)
     core = core - matmul(vh, v * real(_diagonal(core))[..., None, :])
-    core = core / conj(_gaps(w)) * (1 - eye) + gw[..., None, :] * eye
+    core = core / conj(_gaps(w, gv)) * (1 - eye) + gw[..., None, :] * eye
     return solve(vh, matmul(core, vh))
 
 
@@ -486,6 +556,8 @@ def _eigvals_pull(g: Any, a: Any) -> Any:
 
 
 def _norm2(x: Any, axis: Any, keepdims: bool) -> Any:
+    if narrow(x.dtype):
+        return _norm2(wide(x), axis, keepdims).astype(x.dtype)
     if axis is None or isinstance(axis, int) or len(axis) == 2:
         return np.linalg.norm(x, axis=axis, keepdims=keepdims)
     return np.linalg.vector_norm(x, axis=axis, keepdims=keepdims)

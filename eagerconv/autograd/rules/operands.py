@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from eagerconv.autograd.tape import Traced
+from eagerconv.autograd.tape import Traced, inexact, sequence
 
 # From functions of NumPy to rows, or to functions made of rows.
 Table: TypeAlias = dict[Callable[..., Any], Any]
@@ -17,7 +17,7 @@ Table: TypeAlias = dict[Callable[..., Any], Any]
 
 def operand(x: Any) -> Any:
     """The operand itself if it has a shape, else an array of the number or the nested lists."""
-    return x if hasattr(x, "shape") else np.asarray(x)
+    return x if hasattr(x, "shape") else sequence(x)
 
 
 def operands(*xs: Any) -> list[Any]:
@@ -28,7 +28,7 @@ def operands(*xs: Any) -> list[Any]:
     else:
         return list(xs)
     like = next((value(x) for x in xs if hasattr(value(x), "__array_function__")), None)
-    return [x if hasattr(x, "shape") else np.asarray(x, like=like) for x in xs]
+    return [x if hasattr(x, "shape") else sequence(x, like) for x in xs]
 
 
 def value(x: Any) -> Any:
@@ -36,10 +36,35 @@ def value(x: Any) -> Any:
     return x.data if isinstance(x, Traced) else x
 
 
+def narrow(dtype: Any) -> bool:
+    """Whether sums of floats of this dtype need more digits than it has: those of 16 bits and less."""
+    return dtype.itemsize <= 2 and inexact(dtype)
+
+
+def wide(x: Any) -> Any:
+    """The operand in float32, if it is narrow."""
+    return x.astype(np.float32) if narrow(x.dtype) else x
+
+
+def widely(function: Callable[..., Any], *xs: Any, **params: Any) -> Any:
+    """A product of arrays, or another sum; of narrow floats of one dtype in float32, and rounded once."""
+    for x in xs:
+        if getattr(x, "itemsize", 8) > 2:  # lists are of numbers in full
+            return function(*xs, **params)
+    kind = xs[0].dtype
+    if not narrow(kind) or any(x.dtype != kind for x in xs):
+        return function(*xs, **params)
+    return function(*(np.asarray(x, np.float32, like=x) for x in xs), **params).astype(kind)
+
+
 def reduced_axes(like: Any, axis: Any) -> tuple[int, ...]:
     """The axes that a reduction over `axis` takes away from the shape of `like`, counted from the front."""
     n = len(like.shape)
-    return tuple(range(n)) if axis is None else normalize_axis_tuple(axis, n)
+    if axis is None or (
+        n == 0 and axis in (0, -1)
+    ):  # NumPy's reductions give a number without axes a first and last one
+        return tuple(range(n))
+    return normalize_axis_tuple(axis, n)
 
 
 def kept_shape(like: Any, axis: Any) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
 from eagerconv.autograd.rules.indexing import put
-from eagerconv.autograd.rules.operands import Table, operand, operands
+from eagerconv.autograd.rules.operands import Table, operand, operands, widely
 from eagerconv.autograd.rules.reductions import sum
 from eagerconv.autograd.rules.shapes import (
     diagonal,
@@ -27,22 +27,27 @@ from eagerconv.autograd.tape import Op, multilinear
 
 matmul: Op = multilinear(
     "matmul",
-    np.matmul,
+    lambda x, y: widely(np.matmul, x, y),
     lambda g, y, like: _matmul_left(g, y, like),
     lambda g, x, like: _matmul_right(g, x, like),
 )
 vecdot: Op = multilinear(  # conjugates x, so that the cotangent of x is conj(g) y
-    "vecdot", lambda x, y: _vecdot_of(x, y), lambda g, y: g[..., None].conjugate() * y, lambda g, x: g[..., None] * x
+    "vecdot",
+    lambda x, y: widely(_vecdot_of, x, y),
+    lambda g, y: g[..., None].conjugate() * y,
+    lambda g, x: g[..., None] * x,
 )
 tensordot: Op = multilinear(
     "tensordot",
-    np.tensordot,
+    lambda a, b, axes=2: widely(np.tensordot, a, b, axes=axes),
     lambda g, y, like, axes: _tensordot_left(g, y, like, axes),
     lambda g, x, like, axes: _tensordot_right(g, x, like, axes),
 )
 einsum: Op = multilinear(  # subscripts are explicit: an arrow, and letters instead of the ellipsis
     "einsum",
-    lambda *operands, subscripts, optimize=False: np.einsum(subscripts, *operands, optimize=optimize),
+    lambda *operands, subscripts, optimize=False: widely(
+        functools.partial(np.einsum, subscripts), *operands, optimize=optimize
+    ),
     lambda g, others, position, like, subscripts, optimize: _einsum_pull(
         g, others, position, like, subscripts, optimize
     ),
@@ -177,7 +182,7 @@ def _explicit(subscripts: str, ndims: tuple[int, ...]) -> str:
 FUNCTIONS: Table = {
     np.cross: _cross, np.dot: dot, np.einsum: _einsum, np.inner: inner, np.kron: kron, np.linalg.cross: _linalg_cross,
     np.linalg.matmul: matmul, np.linalg.outer: outer, np.linalg.tensordot: _tensordot, np.linalg.trace: _linalg_trace,
-    np.linalg.vecdot: _vecdot, np.outer: outer, np.tensordot: _tensordot, np.trace: trace, np.vdot: vdot,
+    np.linalg.vecdot: _vecdot, np.matmul: matmul, np.outer: outer, np.tensordot: _tensordot, np.trace: trace, np.vdot: vdot,
     np.vecdot: _vecdot,
 }  # fmt: skip
 if hasattr(np, "matvec"):  # since NumPy 2.2

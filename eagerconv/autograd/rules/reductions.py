@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import builtins
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from eagerconv.autograd.rules.operands import Table, kept_shape, reduced_axes, reduced_size, value
+from eagerconv.autograd.rules.operands import Table, kept_shape, narrow, reduced_axes, reduced_size, value, wide
 from eagerconv.autograd.rules.shapes import _concatenate, _stack, flip, moveaxis, reshape, swapaxes
 from eagerconv.autograd.rules.ufuncs import (
     add,
@@ -26,29 +28,33 @@ from eagerconv.autograd.tape import Op, defvjp, inexact, linear
 
 sum = linear(
     "sum",
-    lambda a, axis=None, dtype=None, keepdims=False: a.sum(axis, dtype, keepdims=keepdims),
+    lambda a, axis=None, dtype=None, keepdims=False: _reduced(a.sum, a, axis, dtype, keepdims=keepdims),
     lambda g, like, axis: keep(g, like, axis),
 )
 mean = linear(
     "mean",
-    lambda a, axis=None, dtype=None, keepdims=False: a.mean(axis, dtype, keepdims=keepdims),
-    lambda g, like, axis: keep(g, like, axis) / reduced_size(like, axis),
+    lambda a, axis=None, dtype=None, keepdims=False: _reduced(a.mean, a, axis, dtype, keepdims=keepdims),
+    lambda g, like, axis: keep(wide(g), like, axis) / reduced_size(like, axis),
 )
 prod = defvjp(
     "prod",
-    lambda a, axis=None, dtype=None, keepdims=False: a.prod(axis, dtype, keepdims=keepdims),
+    lambda a, axis=None, dtype=None, keepdims=False: _reduced(a.prod, a, axis, dtype, keepdims=keepdims),
     lambda g, x, ans, like, axis: keep(g, like, axis) * conj(_prod_others(x, ans, axis)),
     jvp=lambda t, x, ans, axis, keepdims: sum(t * _prod_others(x, ans, axis), axis=axis, keepdims=keepdims),
 )
 var = defvjp(
     "var",
-    lambda a, axis=None, dtype=None, ddof=0, keepdims=False: a.var(axis, dtype, ddof=ddof, keepdims=keepdims),
+    lambda a, axis=None, dtype=None, ddof=0, keepdims=False: _reduced(
+        a.var, a, axis, dtype, ddof=ddof, keepdims=keepdims
+    ),
     lambda g, x, like, axis, ddof: keep(g, like, axis) * _var_slope(x, axis, ddof),
     jvp=lambda t, x, axis, ddof, keepdims: _along(t, _var_slope(x, axis, ddof), axis, keepdims),
 )
 std = defvjp(
     "std",
-    lambda a, axis=None, dtype=None, ddof=0, keepdims=False: a.std(axis, dtype, ddof=ddof, keepdims=keepdims),
+    lambda a, axis=None, dtype=None, ddof=0, keepdims=False: _reduced(
+        a.std, a, axis, dtype, ddof=ddof, keepdims=keepdims
+    ),
     lambda g, x, ans, like, axis, ddof: keep(g, like, axis) * _std_slope(x, ans, axis, ddof),
     jvp=lambda t, x, ans, axis, ddof, keepdims: _along(t, _std_slope(x, ans, axis, ddof), axis, keepdims),
 )
@@ -64,13 +70,21 @@ min = defvjp(
     lambda g, x, ans, axis, like: keep(g, like, axis) * _winners(x, ans, axis),
     jvp=lambda t, x, ans, axis, keepdims: sum(t * _winners(x, ans, axis), axis=axis, keepdims=keepdims),
 )
-cumsum: Op = linear("cumsum", np.cumsum, lambda g, like, axis: _suffix_sums(g, like, axis))
-cumprod = defvjp("cumprod", np.cumprod, lambda g, x, ans, like, axis: _cumprod_pull(g, x, ans, like, axis))
-logsumexp = defvjp(
+cumsum: Op = linear(
+    "cumsum",
+    lambda a, axis=None, dtype=None: _reduced(a.cumsum, a, axis, dtype),
+    lambda g, like, axis: _suffix_sums(g, like, axis),
+)
+cumprod = defvjp(
+    "cumprod",
+    lambda a, axis=None, dtype=None: _reduced(a.cumprod, a, axis, dtype),
+    lambda g, x, ans, like, axis: _cumprod_pull(wide(g), wide(x), wide(ans), like, axis),
+)
+logsumexp: Op = defvjp(
     "logsumexp",
-    lambda x, axis=None, keepdims=False: _logsumexp(x, axis, keepdims),
-    lambda g, x, ans, axis, like: keep(g, like, axis) * exp(x - keep(ans, like, axis)),
-    jvp=lambda t, x, ans, axis, keepdims, like: sum(t * exp(x - keep(ans, like, axis)), axis=axis, keepdims=keepdims),
+    lambda x, axis=None, keepdims=False: _logsumexp(wide(x), axis, keepdims).astype(x.dtype, copy=False),
+    lambda g, x, ans, axis, like: keep(g, like, axis) * _shares(x, ans, axis).conjugate(),
+    jvp=lambda t, x, ans, axis, keepdims, like: sum(t * _shares(x, ans, axis), axis=axis, keepdims=keepdims),
 )
 softmax = defvjp(
     "softmax",
@@ -80,7 +94,7 @@ softmax = defvjp(
 )
 log_softmax = defvjp(
     "log_softmax",
-    lambda x, axis=-1: x - _logsumexp(x, axis, True),
+    lambda x, axis=-1: _log_softmax(x, axis),
     lambda g, ans, axis: g - exp(ans) * sum(g, axis=axis, keepdims=True),
     jvp=lambda t, ans, axis: t - sum(t * exp(ans), axis=axis, keepdims=True),
 )
@@ -136,7 +150,10 @@ def _mean(
 ) -> Any:
     if where is True:
         return mean(a, axis=axis, dtype=dtype, keepdims=keepdims)
-    return _sum(a, axis, dtype, keepdims=keepdims, where=where) / _counted(a, axis, keepdims, where)
+    if narrow(a.dtype):  # which can't even count the elements
+        return _mean(wide(a), axis, dtype, keepdims=keepdims, where=where).astype(a.dtype if dtype is None else dtype)
+    total = _sum(a, axis, dtype, keepdims=keepdims, where=where)
+    return total / _counted(a, axis, keepdims, where, total.dtype)
 
 
 def _var(
@@ -144,27 +161,33 @@ def _var(
     *, where: Any = True, mean: Any = None, correction: float | None = None,
 ) -> Any:  # fmt: skip
     ddof = ddof if correction is None else correction
-    if where is True:
+    if where is True and mean is None:
         return var(a, axis=axis, dtype=dtype, ddof=ddof, keepdims=keepdims)
-    d = a - _mean(a, axis, dtype, keepdims=True, where=where)
-    return _sum(real(conj(d) * d), axis, dtype, keepdims=keepdims, where=where) / (
-        _counted(a, axis, keepdims, where) - ddof
-    )
+    if narrow(a.dtype):
+        spread = _var(wide(a), axis, dtype, ddof=ddof, keepdims=keepdims, where=where, mean=mean)
+        return spread.astype(a.dtype if dtype is None else dtype)
+    a = a if where is True else _where(where, a, _weak(0, a))  # what is left out has no slope, NaN or not
+    d = a - (_mean(a, axis, dtype, keepdims=True, where=where) if mean is None else mean)
+    total = _sum(real(conj(d) * d), axis, dtype, keepdims=keepdims, where=where)
+    counted = reduced_size(a, axis) if where is True else _counted(a, axis, keepdims, where, total.dtype)
+    return total / (builtins.max(counted - ddof, 0) if where is True else np.maximum(counted - ddof, 0))
 
 
 def _std(
     a: Any, axis: Any = None, dtype: Any = None, out: None = None, ddof: float = 0, keepdims: Any = False,
     *, where: Any = True, mean: Any = None, correction: float | None = None,
 ) -> Any:  # fmt: skip
-    if where is True:
+    if where is True and mean is None:
         ddof = ddof if correction is None else correction
         return std(a, axis=axis, dtype=dtype, ddof=ddof, keepdims=keepdims)
-    return sqrt(_var(a, axis, dtype, ddof=ddof, keepdims=keepdims, where=where, correction=correction))
+    v = _var(a, axis, dtype, ddof=ddof, keepdims=keepdims, where=where, mean=mean, correction=correction)
+    return _where(equal(v, 0), 0 * v, sqrt(_where(equal(v, 0), 1, v)))  # slope 0 where all elements are equal
 
 
-def _counted(a: Any, axis: Any, keepdims: Any, where: Any) -> Any:
+def _counted(a: Any, axis: Any, keepdims: Any, where: Any, dtype: Any) -> Any:
+    """How many elements a mask leaves, as real numbers beside sums of `dtype`."""
     count = np.sum(np.broadcast_to(value(where), a.shape), axis=axis, keepdims=keepdims)
-    return count.astype(value(a).real.dtype) if inexact(a.dtype) else count
+    return count.astype(np.empty(0, dtype).real.dtype) if inexact(dtype) else count
 
 
 def _weak(number: Any, a: Any) -> Any:
@@ -204,7 +227,7 @@ def _cumulative(row: Op, unit: int) -> Callable[..., Any]:
         total = row(x, axis=axis, dtype=dtype)
         if not include_initial:
             return total
-        edge = [1 if a == axis % x.ndim else n for a, n in enumerate(x.shape)]
+        edge = [1 if a == axis % total.ndim else n for a, n in enumerate(total.shape)]
         return _concatenate([np.full_like(value(total), unit, shape=edge), total], axis)
 
     return function
@@ -229,6 +252,22 @@ FUNCTIONS: Table = {
 # ----- What the rows are made of -----
 
 
+def _reduced(method: Any, a: Any, axis: Any, dtype: Any, **kwargs: Any) -> Any:
+    """What an array's method gives; for narrow floats it works in float32, and the result is rounded once."""
+    kind = a.dtype if dtype is None else np.dtype(dtype)
+    if not narrow(kind):
+        return method(axis, dtype, **kwargs)
+    return method(axis, np.float32, **kwargs).astype(kind)
+
+
+def _shares(x: Any, ans: Any, axis: Any) -> Any:
+    """What each element adds to a sum of exponentials whose logarithm is `ans`; that must be no rounded one."""
+    if narrow(x.dtype):
+        x = wide(x)
+        ans = logsumexp(x, axis=axis)
+    return exp(x - keep(ans, x, axis))
+
+
 def keep(g: Any, like: Any, axis: Any) -> Any:
     """Give a reduced array its summed axes back, of length one."""
     return reshape(g, shape=kept_shape(like, axis))
@@ -240,24 +279,30 @@ def _along(t: Any, slope: Any, axis: Any, keepdims: Any) -> Any:
 
 
 def _var_slope(x: Any, axis: Any, ddof: float) -> Any:
-    return (x - mean(x, axis=axis, keepdims=True)) * (2 / (reduced_size(x, axis) - ddof))
+    divisor = reduced_size(x, axis) - ddof
+    x = wide(x)
+    return (x - mean(x, axis=axis, keepdims=True)) * (2 / divisor if divisor > 0 else math.nan)
 
 
 def _std_slope(x: Any, ans: Any, axis: Any, ddof: float) -> Any:
     """D std = d var / (2 std), and 0 where all elements are equal."""
-    ans = keep(ans, x, axis)
+    ans = keep(wide(ans), x, axis)
     return _var_slope(x, axis, ddof) / where(equal(ans, 0), 1, 2 * ans)
 
 
 def _winners(x: Any, ans: Any, axis: Any) -> Any:
-    """Which elements are the extremum, as weights that share it equally among ties."""
-    ties = equal(x, keep(ans, x, axis)).astype(x.dtype)
+    """Which elements are the extremum, as weights that share it equally among ties; NaN is the extremum where there is one."""
+    top = keep(ans, x, axis)
+    ties = (equal(x, top) | (isnan(x) & isnan(top))).astype(np.float32 if narrow(x.dtype) else x.dtype)
     return ties / maximum(sum(ties, axis=axis, keepdims=True), 1)
 
 
 def _prod_others(x: Any, ans: Any, axis: Any) -> Any:
-    """The product of all other elements: the whole over each, where that is not 0/0."""
-    return prod_others(x, axis) if (value(x) == 0).any() else keep(ans, x, axis) / x
+    """The product of all other elements: the whole over each, where that is a number of full precision other than 0."""
+    whole = value(ans)
+    if narrow(x.dtype) or not (np.isfinite(whole) & (whole != 0)).all():
+        return prod_others(wide(x), axis)
+    return keep(ans, x, axis) / x
 
 
 def prod_others(x: Any, axis: Any) -> Any:
@@ -286,22 +331,46 @@ def _cumprod_pull(g: Any, x: Any, ans: Any, like: Any, axis: Any) -> Any:
         return _suffix_sums(g * conj(ans), like, axis) / conj(x)
     a = 0 if axis is None else axis
     rows, g, ans = (swapaxes(reshape(v, shape=ans.shape), a, -1) for v in (conj(x), g, conj(ans)))  # (..., n)
-    s = [g[..., -1]]
-    for i in range(g.shape[-1] - 1, 0, -1):
-        s.append(g[..., i - 1] + rows[..., i] * s[-1])
-    before = _concatenate([np.ones_like(value(ans)[..., :1]), ans[..., :-1]], -1)
-    return reshape(swapaxes(before * _stack(s[::-1], -1), a, -1), shape=like.shape)
+    one = np.ones_like(value(ans)[..., :1])
+    s = flip(_recurrence(flip(g, -1), _concatenate([one, flip(rows[..., 1:], -1)], -1)), -1)
+    before = _concatenate([one, ans[..., :-1]], -1)
+    return reshape(swapaxes(before * s, a, -1), shape=like.shape)
+
+
+def _recurrence(h: Any, c: Any) -> Any:
+    """Solve r[j] = h[j] + c[j] r[j - 1] along the last axis, in steps that double: each joins the d terms before.
+
+    Products of c that overflow would make NaN of an r that is 0: then one after another.
+    """
+    n, terms, products, d = h.shape[-1], h, c, 1
+    with np.errstate(over="ignore", invalid="ignore"):
+        while d < n:
+            terms = _concatenate([terms[..., :d], terms[..., d:] + products[..., d:] * terms[..., :-d]], -1)
+            products = _concatenate([products[..., :d], products[..., d:] * products[..., :-d]], -1)
+            d *= 2
+    if np.isfinite(value(products)).all():
+        return terms
+    r = [h[..., 0]]
+    for j in range(1, n):
+        r.append(h[..., j] + c[..., j] * r[-1])
+    return _stack(r, -1)
 
 
 def _logsumexp(x: Any, axis: Any, keepdims: bool) -> Any:
-    top = np.max(x, axis=axis, keepdims=True)
+    top = np.max(x.real, axis=axis, keepdims=True, initial=-np.inf)
     top = np.where(np.isfinite(top), top, np.zeros_like(top))  # all -inf: log(0) below is the answer
     with np.errstate(divide="ignore"):
         out = np.log(np.sum(np.exp(x - top), axis=axis, keepdims=True)) + top
     return out if keepdims else np.squeeze(out, axis=axis)
 
 
+def _log_softmax(x: Any, axis: Any) -> Any:
+    """The largest number goes first: that and the logarithm of the sum together cancel digits of large numbers."""
+    below = x - np.max(x, axis=axis, keepdims=True)
+    return below - np.log(np.sum(np.exp(below), axis=axis, keepdims=True))
+
+
 def _softmax(x: Any, axis: Any) -> Any:
-    e = np.exp(x - np.max(x, axis=axis, keepdims=True))
+    e = np.exp(x - np.max(x, axis=axis, keepdims=True, initial=-np.inf))
     e /= np.sum(e, axis=axis, keepdims=True)
     return e

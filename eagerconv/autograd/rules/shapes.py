@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
+from eagerconv.autograd import tape
 from eagerconv.autograd.rules.indexing import along, getitem, put, sliding_windows
 from eagerconv.autograd.rules.operands import Table, operand, operands
 from eagerconv.autograd.tape import Op, defvjp, linear
@@ -35,11 +36,7 @@ concatenate = defvjp(  # bounds[i]:bounds[i + 1] is the place of operand i along
     lambda *operands, axis, bounds: np.concatenate(operands, axis),
     lambda g, position, axis, bounds: getitem(g, index=along(axis, slice(bounds[position], bounds[position + 1]))),
 )
-stack = defvjp(
-    "stack",
-    lambda *operands, axis: np.stack(operands, axis),
-    lambda g, position, axis: getitem(g, index=along(axis, position)),
-)
+stack = tape.stack  # its row is there, as operands may be sequences
 pad: Op = defvjp(  # widths: one (before, after) per axis
     "pad",
     lambda x, widths, value=0: np.pad(x, widths, constant_values=value),
@@ -300,10 +297,19 @@ def _diagonal_index(rows: int, columns: int, offset: int) -> tuple[Any, Any]:
     return i - min(offset, 0), i + max(offset, 0)
 
 
+_diagonal = linear(  # a view; NumPy's is read-only
+    "diagonal",
+    lambda a, offset: np.diagonal(a, offset, -2, -1),
+    lambda g, offset, like: put(
+        g, index=(..., *_diagonal_index(like.shape[-2], like.shape[-1], offset)), shape=like.shape
+    ),
+    view=True,
+)
+
+
 def diagonal(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
-    """The diagonals of matrices, along the last axis."""
-    a = moveaxis(a, (axis1, axis2), (-2, -1))
-    return getitem(a, index=(..., *_diagonal_index(a.shape[-2], a.shape[-1], offset)))
+    """The diagonals of matrices, along the last axis; read-only."""
+    return _diagonal(moveaxis(a, (axis1, axis2), (-2, -1)), offset=offset)
 
 
 def linalg_diagonal(x: Any, /, *, offset: int = 0) -> Any:

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import builtins
 from typing import Any
 
 import numpy as np
 
 from eagerconv.autograd.rules.indexing import getitem, put
-from eagerconv.autograd.rules.operands import Table, kept_shape, operand, reduced_axes, reduced_size, value
+from eagerconv.autograd.rules.operands import (
+    Table,
+    kept_shape,
+    narrow,
+    operand,
+    reduced_axes,
+    reduced_size,
+    value,
+    wide,
+)
 from eagerconv.autograd.rules.products import adjoint, matmul
 from eagerconv.autograd.rules.reductions import max, mean, min, sum
 from eagerconv.autograd.rules.shapes import _concatenate, astype, at_least, diagonal, moveaxis, reshape, squeeze
@@ -22,6 +32,10 @@ def ptp(a: Any, axis: Any = None, out: None = None, keepdims: Any = False) -> An
 
 def average(a: Any, axis: Any = None, weights: Any = None, returned: bool = False, *, keepdims: Any = False) -> Any:
     """The mean with weights."""
+    if narrow(a.dtype):
+        kind = a.dtype if weights is None else np.result_type(value(a), value(weights))
+        out, total = average(wide(a), axis, weights, True, keepdims=keepdims)
+        return (out.astype(kind), total.astype(kind)) if returned else out.astype(kind)
     if weights is None:
         weights = np.ones((), value(a).dtype)
     elif np.shape(value(weights)) != a.shape:  # one weight for each place along the reduced axes
@@ -84,7 +98,7 @@ def cov(
     x = x if y is None else _concatenate([x, _variables(y, rowvar)], 0)
     x = x - mean(x, axis=1, keepdims=True)
     ddof = (0 if bias else 1) if ddof is None else ddof
-    return squeeze(matmul(x, adjoint(x)) / (x.shape[1] - ddof))
+    return squeeze(matmul(x, adjoint(x)) / builtins.max(x.shape[1] - ddof, 0))
 
 
 def _variables(m: Any, rowvar: bool) -> Any:
@@ -123,7 +137,7 @@ FUNCTIONS: Table = {
 
 def _finished(out: Any, rows: Any, a: Any, axis: Any, keepdims: bool) -> Any:
     """NaN where there was one, and the reduced axes if they are to stay."""
-    last = value(rows)[..., -1]
+    last = value(rows)[..., -1:].max(-1, initial=-np.inf)
     if np.isnan(last).any():
         out = where(np.isnan(last), np.nan, out)
     return reshape(out, shape=kept_shape(a, axis)) if keepdims else out

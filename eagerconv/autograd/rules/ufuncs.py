@@ -30,7 +30,7 @@ isfinite = defvjp("isfinite", np.isfinite)
 add = elementwise("add", np.add, 1, 1)
 subtract = elementwise("subtract", np.subtract, 1, -1)
 multiply = tape.multiply  # its row is there, as chain rules multiply
-divide = elementwise("divide", np.true_divide, lambda y: 1 / y, lambda y, ans: -ans / y)
+divide = elementwise("divide", np.true_divide, lambda y: _inverse(y), lambda y, ans: -ans / y)
 negative = elementwise("negative", np.negative, -1)
 positive = elementwise("positive", np.positive, 1)
 reciprocal = elementwise("reciprocal", np.reciprocal, lambda ans: -ans * ans)
@@ -68,7 +68,10 @@ arcsin = elementwise("arcsin", np.arcsin, lambda x: 1 / (sqrt(1 - x) * sqrt(1 + 
 arccos = elementwise("arccos", np.arccos, lambda x: -1 / (sqrt(1 - x) * sqrt(1 + x)))
 arctan = elementwise("arctan", np.arctan, lambda x: 1 / (1 + x * x))
 arctan2 = elementwise(  # of (y, x) in the books: here x is the ordinate
-    "arctan2", np.arctan2, lambda x, y: y / hypot(x, y) / hypot(x, y), lambda x, y: -x / hypot(x, y) / hypot(x, y)
+    "arctan2",
+    np.arctan2,
+    lambda x, y: y / _radius(x, y) / _radius(x, y),
+    lambda x, y: -x / _radius(x, y) / _radius(x, y),
 )
 sinh = elementwise("sinh", np.sinh, lambda x: cosh(x))
 cosh: Op = elementwise("cosh", np.cosh, lambda x: sinh(x))
@@ -76,42 +79,50 @@ tanh = elementwise("tanh", np.tanh, lambda ans: 1 - ans * ans)
 arcsinh = elementwise("arcsinh", np.arcsinh, lambda x: 1 / sqrt(x * x + 1))
 arccosh = elementwise("arccosh", np.arccosh, lambda x: 1 / (sqrt(x - 1) * sqrt(x + 1)))
 arctanh = elementwise("arctanh", np.arctanh, lambda x: 1 / (1 - x * x))
-sinc = elementwise("sinc", np.sinc, lambda x, ans: _sinc_slope(x, ans))
+sinc = elementwise("sinc", lambda x: _keeping(x, np.sinc(x)), lambda x, ans: _sinc_slope(x, ans))
 deg2rad = elementwise("deg2rad", np.deg2rad, math.pi / 180)
 radians = elementwise("radians", np.radians, math.pi / 180)
 rad2deg = elementwise("rad2deg", np.rad2deg, 180 / math.pi)
 degrees = elementwise("degrees", np.degrees, 180 / math.pi)
-unwrap = elementwise("unwrap", np.unwrap, 1)
+unwrap = elementwise(
+    "unwrap",
+    lambda x, discont=None, axis=-1, *, period=2 * math.pi: _keeping(x, np.unwrap(x, discont, axis, period=period)),
+    1,
+)
 
-# ----- Choices: what is not chosen has no gradient, what is equal shares it -----
+# ----- Choices: what is not chosen has no gradient, what is equal, or NaN, shares it -----
 
 maximum = elementwise(
     "maximum",
     np.maximum,
-    lambda x, y, like: _halve_ties(x > y, x == y, like),
-    lambda x, y, like: _halve_ties(y > x, x == y, like),
+    lambda x, y, like: _halve_ties((x > y) | isnan(x), _ties(x, y), like),
+    lambda x, y, like: _halve_ties((y > x) | isnan(y), _ties(x, y), like),
 )
 minimum = elementwise(
     "minimum",
     np.minimum,
-    lambda x, y, like: _halve_ties(x < y, x == y, like),
-    lambda x, y, like: _halve_ties(y < x, x == y, like),
+    lambda x, y, like: _halve_ties((x < y) | isnan(x), _ties(x, y), like),
+    lambda x, y, like: _halve_ties((y < x) | isnan(y), _ties(x, y), like),
 )
 fmax = elementwise(  # a number wins over NaN
     "fmax",
     np.fmax,
-    lambda x, y, like: _halve_ties((x > y) | isnan(y), x == y, like),
-    lambda x, y, like: _halve_ties((y > x) | isnan(x), x == y, like),
+    lambda x, y, like: _halve_ties((x > y) | isnan(y), _ties(x, y), like),
+    lambda x, y, like: _halve_ties((y > x) | isnan(x), _ties(x, y), like),
 )
 fmin = elementwise(
     "fmin",
     np.fmin,
-    lambda x, y, like: _halve_ties((x < y) | isnan(y), x == y, like),
-    lambda x, y, like: _halve_ties((y < x) | isnan(x), x == y, like),
+    lambda x, y, like: _halve_ties((x < y) | isnan(y), _ties(x, y), like),
+    lambda x, y, like: _halve_ties((y < x) | isnan(x), _ties(x, y), like),
 )
 where: Op = elementwise("where", np.where, None, lambda x: not_equal(x, 0), lambda x: equal(x, 0))
-clip = elementwise(  # a limit may be None
-    "clip", np.clip, lambda x, y, z: _inside(x, y, z), lambda x, y: x < y, lambda x, z: x > z
+clip = elementwise(  # a limit may be None; where they cross, the upper one holds
+    "clip",
+    lambda x, y, z: _keeping(x, np.clip(x, y, z)),
+    lambda x, y, z: _inside(x, y, z),
+    lambda x, y, z: (x < y) if z is None else (x < y) & (y <= z),
+    lambda x, y, z: (x > z) if y is None else (x > z) | (y > z),
 )
 relu: Op = defvjp(
     "relu",
@@ -196,9 +207,22 @@ FUNCTIONS: Table = {
 # ----- Parts of rules -----
 
 
+def _keeping(x: Any, out: Any) -> Any:
+    """A result in the dtype of its operand, where NumPy knows no other way than through a wider one: for extension types."""
+    kind = getattr(x, "dtype", out.dtype)
+    return out if kind.kind in "biufc" else out.astype(kind)
+
+
 def _sigmoid(x: Any) -> Any:
     with np.errstate(over="ignore"):  # to infinity, whose reciprocal is the right answer
         return 1 / (1 + np.exp(-x))
+
+
+def _inverse(y: Any) -> Any:
+    try:
+        return 1 / y
+    except ZeroDivisionError:  # a plain number, of which Python does not say what arrays do
+        return math.nan if isinstance(y, complex) else math.copysign(math.inf, y)
 
 
 def _or_one(x: Any) -> Any:
@@ -230,15 +254,22 @@ def _sinc_slope(x: Any, ans: Any) -> Any:
     return where(near, series * u, (cos(math.pi * far) - ans) / far)
 
 
+def _radius(x: Any, y: Any) -> Any:
+    return _or_one(hypot(x, y))
+
+
+def _ties(x: Any, y: Any) -> Any:
+    return (x == y) | (isnan(x) & isnan(y))
+
+
 def _halve_ties(wins: Any, ties: Any, like: Any) -> Any:
     return where(ties, like.dtype.type(0.5), wins)
 
 
 def _inside(x: Any, low: Any, high: Any) -> Any:
-    if low is None and high is None:
-        return 1
-    above = True if low is None else x >= low
-    return above if high is None else above & (x <= high)
+    if low is None or high is None:
+        return 1 if low is high else x <= high if low is None else x >= low
+    return (x >= low) & (x <= high) & (low < high)
 
 
 def _direction(x: Any, ans: Any) -> Any:

@@ -10,8 +10,9 @@ from typing import Any
 import llvmlite.ir as ir
 
 from eagerconv.kernels_cpu.blocks import CONVERT_PIECE
-from eagerconv.kernels_cpu.native.emit import I8, I16, I32, I64, REGISTER_BYTES, Loop, Vectors, emits, returning
+from eagerconv.kernels_cpu.native.emit import emits, returning
 from eagerconv.kernels_cpu.native.loops import P
+from eagerconv.kernels_cpu.native.simd import I8, I16, I32, I64, REGISTER_BYTES, Loop, Vectors
 from eagerconv.kernels_cpu.table import CONVERT as at
 
 LANES = REGISTER_BYTES // 4

@@ -29,9 +29,10 @@ from typing import Any
 
 from eagerconv.kernels_cpu.blocks import DWM_FEW_ROWS, DWM_ROWS, SUM_ROWS
 from eagerconv.kernels_cpu.cooktoom import form, transposed
-from eagerconv.kernels_cpu.native.emit import Vectors, emits
+from eagerconv.kernels_cpu.native.emit import emits
 from eagerconv.kernels_cpu.native.loops import P, ceil_div, helper
 from eagerconv.kernels_cpu.native.products import listed_product, strided_product
+from eagerconv.kernels_cpu.native.simd import Vectors
 from eagerconv.kernels_cpu.native.transforms import (
     add_vectors,
     clear_vectors,

@@ -195,23 +195,6 @@ def filters(first: int, last: int, thread: int, source: P, w: P, result: P, work
                 pack(some, width, tap, g[at.A_ROW], valid, g[GEMM_IMAGES.TAP_STEP + 2], run, lanes)
 
 
-def filter_rows(first: int, last: int, thread: int, source: P, w: P, result: P, work: P, g: P) -> None:
-    """Pack filters of one tap whose result channels are neighbours; a task is eight channels of one group, and all panels.
-
-    Rows may lie a page apart: going down one panel at a time would meet every page again for each.
-    """
-    lanes, blocks = g[at.LANES], ceil_div(g[at.CHANNELS], 8)
-    for task in range(first, last):
-        group, r0 = task // blocks, task % blocks * 8
-        a = offset(w, group * g[at.A_GROUP] + r0 * g[at.A_CHANNEL])
-        for p in range(g[at.PANELS]):
-            v0, vectors = panel(g, p)
-            width, valid = vectors * lanes, g[at.ROWS] - v0 * lanes
-            to = offset(work, group * g[at.GROUP] + v0 * g[at.VECTOR] + r0 * width)
-            rows = min(8, g[at.CHANNELS] - r0)
-            pack(to, width, offset(a, v0 * lanes), 1, valid, g[at.A_CHANNEL], rows, lanes)
-
-
 def images(first: int, last: int, thread: int, source: P, w: P, result: P, work: P, g: P) -> None:
     """The forward pass or the gradient with respect to inputs; a task is one box of pixels and some panels of channels."""
     lanes, taps = g[at.LANES], g[at.N_TAPS]

@@ -19,7 +19,7 @@ Second, patches are made of these runs.
 
 from __future__ import annotations
 
-from eagerconv.kernels_cpu.native.emit import REGISTER_BYTES, emits, switch
+from eagerconv.kernels_cpu.native.emit import emits, switch
 from eagerconv.kernels_cpu.native.loops import P, ceil_div, clear, helper, window
 from eagerconv.kernels_cpu.native.patches import (
     add_runs,
@@ -29,6 +29,7 @@ from eagerconv.kernels_cpu.native.patches import (
     outer_sums,
     scaled_sums,
 )
+from eagerconv.kernels_cpu.native.simd import REGISTER_BYTES
 from eagerconv.kernels_cpu.native.vector import copy_rows, element_bytes, offset, zero
 from eagerconv.kernels_cpu.table import LOCAL as at
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import llvmlite.ir as ir
 
-from eagerconv.kernels_cpu.native.emit import I32, I64, Emit, Loop, Vectors, emits
+from eagerconv.kernels_cpu.native.emit import Emit, emits
 from eagerconv.kernels_cpu.native.products import add_outer
+from eagerconv.kernels_cpu.native.simd import I32, I64, Loop, Vectors
 
 
 def _runs(v: Vectors, to: Any, to_row: Any, source: Any, source_row: Any, rows: Any, n: Any,
@@ -32,7 +33,7 @@ def copy_runs(nbytes: int) -> Any:
     """
 
     def copy(v: Vectors, to: Any, source: Any, source_row: Any, rows: Any, n: Any) -> None:
-        v = Vectors(v.builder, v.dtype, nbytes)
+        v = Vectors(v.builder, v.bits, nbytes)
         _runs(v, to, n, source, source_row, rows, n, lambda to, source, mask: v.masked_store(v.load(source), to, mask))
 
     return emits(copy)
@@ -42,7 +43,7 @@ def add_runs(nbytes: int) -> Any:
     """to[r*to_row + j] += source[r*n + j] for r < rows, j < n, in vectors of `nbytes`; nothing else is touched."""
 
     def add(v: Vectors, to: Any, to_row: Any, source: Any, rows: Any, n: Any) -> None:
-        v = Vectors(v.builder, v.dtype, nbytes)
+        v = Vectors(v.builder, v.bits, nbytes)
 
         def add_to(to: Any, source: Any, mask: Any) -> None:
             old, new = (v.masked_load(pointer, mask) for pointer in (to, source))

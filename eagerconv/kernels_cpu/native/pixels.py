@@ -7,10 +7,11 @@ image is always read from a strip, which has room for whole vectors behind every
 
 from __future__ import annotations
 
-from eagerconv.kernels_cpu.native.emit import REGISTERS, emits, switch
+from eagerconv.kernels_cpu.native.emit import emits, switch
 from eagerconv.kernels_cpu.native.gemm import box, image_of
 from eagerconv.kernels_cpu.native.loops import P, ceil_div, helper
 from eagerconv.kernels_cpu.native.products import shifted_product
+from eagerconv.kernels_cpu.native.simd import REGISTERS
 from eagerconv.kernels_cpu.native.vector import as_integers, copy_rows, offset
 from eagerconv.kernels_cpu.table import GEMM_IMAGES as at
 from eagerconv.kernels_cpu.table import PHASE, VIEW

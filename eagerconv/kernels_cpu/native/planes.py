@@ -10,9 +10,10 @@ from __future__ import annotations
 from typing import Any
 
 from eagerconv.kernels_cpu.blocks import PLANE_TAPS
-from eagerconv.kernels_cpu.native.emit import I64, Emit, Loop, Vectors, emits, switch
+from eagerconv.kernels_cpu.native.emit import Emit, emits, switch
 from eagerconv.kernels_cpu.native.loops import P, ceil_div
 from eagerconv.kernels_cpu.native.products import add_outer
+from eagerconv.kernels_cpu.native.simd import I64, Loop, Vectors
 from eagerconv.kernels_cpu.native.vector import offset
 from eagerconv.kernels_cpu.table import PLANES as at
 

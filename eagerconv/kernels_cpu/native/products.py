@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from eagerconv.kernels_cpu.native.emit import I64, Emit, Loop, Vectors
+from eagerconv.kernels_cpu.native.emit import Emit
+from eagerconv.kernels_cpu.native.simd import I64, Loop, Vectors
 
 Step = Callable[[list[Any], Callable[[int], Any], Any], list[Any]]
 """(sums, row i -> pointer of a[i, t], pointer of b[t]) -> sums."""
@@ -85,6 +86,73 @@ def gathered_product(rows: int, vectors: int) -> Emit:
         packed_product(v, rows, vectors, cells, add, walk)
 
     return product
+
+
+def panel_product(rows: int, vectors: int, packs: bool = False) -> Emit:
+    """Microkernel c[i, j] (+)= sum over t < count of a[t, i] * b[t, j], lanes along j, for operands packed in panels.
+
+    Rows of a are a_step elements apart, b is packed in rows of `vectors` vectors, and rows of c are c_row elements apart, of
+    which `present` are stored: past the caches with `stream`, for which they must be whole lines. Meanwhile `asks` lines of
+    memory are asked for, one before every `every` steps: from `ahead` on one vector after the other, `left` of them, then
+    `lines` and so on, each time after a jump of `wrap` elements.
+
+    One that packs finds rows of b b_step elements apart, and leaves them packed in `to`.
+    """
+
+    def core(
+        v: Vectors, a: Any, a_step: Any, count: Any, b: Any, c: Any, c_row: Any, present: Any, add: Any, stream: Any,
+        ahead: Any, left: Any, lines: Any, wrap: Any, asks: Any, every: Any, to: Any, b_step: Any,
+    ) -> None:  # fmt: skip
+        builder = v.builder
+        places = [v.at(c, builder.mul(c_row, I64(i))) for i in range(rows)]
+        cells = [v.at(place, j * v.lanes) for place in places for j in range(vectors)]
+        with Loop(builder, v.all_or_none(add), [v.zeros] * len(cells)) as before:
+            before.next = [v.load(cell) for cell in cells]
+
+        def step(a_at: Any, b_at: Any, to_at: Any, *sums: Any) -> list[Any]:
+            held = [v.load(v.at(b_at, j * v.lanes)) for j in range(vectors)]
+            if packs:
+                for j, vector in enumerate(held):
+                    v.store(vector, v.at(to_at, j * v.lanes))
+                to_at = v.at(to_at, vectors * v.lanes)
+            new = add_outer(v, list(sums), (v.broadcast(v.at(a_at, i)) for i in range(rows)), held)
+            return [v.at(a_at, a_step), v.at(b_at, b_step), to_at, *new]
+
+        rest = builder.sub(count, builder.mul(asks, every))
+        with Loop(builder, builder.add(asks, I64(1)), [ahead, left, a, b, to, *before.results]) as turn:
+            line, more, *state = turn.values
+            v.prefetch(line)
+            asking = builder.icmp_signed("<", turn.index, asks)
+            with Loop(builder, builder.select(asking, every, rest), state) as loop:
+                loop.next = step(*loop.values)
+            more = builder.sub(more, I64(1))
+            ends = builder.icmp_signed("<=", more, I64(0))
+            line = v.at(line, builder.select(ends, builder.add(wrap, I64(v.lanes)), I64(v.lanes)))
+            turn.next = [line, builder.select(ends, lines, more), *loop.results]
+        totals = turn.results[5:]
+
+        def store(i: int, how: Callable[[Any, Any], None]) -> None:
+            for j in range(vectors):
+                how(totals[i * vectors + j], cells[i * vectors + j])
+
+        for i in range(rows):
+            with (
+                builder.if_then(builder.icmp_signed("<", I64(i), present)),
+                builder.if_else(builder.icmp_signed("!=", stream, I64(0))) as (past, plain),
+            ):
+                with past:
+                    store(i, v.store_non_temporal)
+                with plain:
+                    store(i, v.store)
+
+    def product(
+        v: Vectors, a: Any, a_step: Any, count: Any, b: Any, c: Any, c_row: Any, present: Any, add: Any, stream: Any,
+        ahead: Any, left: Any, lines: Any, wrap: Any, asks: Any, every: Any,
+    ) -> None:  # fmt: skip
+        asked = ahead, left, lines, wrap, asks, every
+        core(v, a, a_step, count, b, c, c_row, present, add, stream, *asked, b, vectors * v.lanes)
+
+    return core if packs else product
 
 
 def strided_product(most_rows: int, vectors: int) -> Emit:

@@ -20,9 +20,10 @@ from __future__ import annotations
 from typing import Any
 
 from eagerconv.kernels_cpu.blocks import HEIGHTS, LINES, VECTORS, tap_blocks
-from eagerconv.kernels_cpu.native.emit import I64, Emit, Loop, Vectors, emits, returning, switch
+from eagerconv.kernels_cpu.native.emit import Emit, emits, returning, switch
 from eagerconv.kernels_cpu.native.loops import P, ceil_div, clear, helper
 from eagerconv.kernels_cpu.native.products import add_outer
+from eagerconv.kernels_cpu.native.simd import I64, Loop, Vectors
 from eagerconv.kernels_cpu.native.vector import (
     as_integers,
     copy_every_second,

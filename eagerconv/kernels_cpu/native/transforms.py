@@ -11,8 +11,9 @@ from typing import Any
 import llvmlite.ir as ir
 
 from eagerconv.kernels_cpu.cooktoom import Matrix
-from eagerconv.kernels_cpu.native.emit import I32, I64, Loop, Vectors, emits
+from eagerconv.kernels_cpu.native.emit import emits
 from eagerconv.kernels_cpu.native.loops import P, helper
+from eagerconv.kernels_cpu.native.simd import I32, I64, Loop, Vectors
 from eagerconv.kernels_cpu.native.vector import lanes_before_line, offset
 
 

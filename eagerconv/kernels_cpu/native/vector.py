@@ -6,7 +6,8 @@ from typing import Any
 
 from numba import types
 
-from eagerconv.kernels_cpu.native.emit import I32, I64, VOID, Emit, Loop, Vectors, emits, returning
+from eagerconv.kernels_cpu.native.emit import Emit, emits, returning
+from eagerconv.kernels_cpu.native.simd import I32, I64, VOID, Loop, Vectors
 
 
 @returning(lambda pointer: pointer.dtype)
@@ -25,6 +26,12 @@ def offset(v: Vectors, pointer: Any, elements: Any) -> Any:
 def choose(v: Vectors, condition: Any, one: Any, other: Any) -> Any:
     """`one if condition else other`, without a branch."""
     return v.builder.select(condition, one, other)
+
+
+@returning(lambda one, other: one)
+def plus(v: Vectors, one: Any, other: Any) -> Any:
+    """Their sum, where the order of several matters: additions with a flag of their own are not given `reassoc`."""
+    return v.builder.fadd(one, other, flags=("contract",))
 
 
 @returning(lambda pointer: types.CPointer(types.int64))
