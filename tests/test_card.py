@@ -239,6 +239,8 @@ def test_every_algorithm_and_slot_is_tried_and_the_last_launch_known(tmp_path, m
                 report.attempt(case)
                 words = {"cudnn": "engine of cuDNN", "gemm": "gemm(", "direct": "kernel", "fft": "irfftn("}
                 assert words[name] in card_child.launched or (name, slot) == ("gemm", card_smoke.SLOTS[1])
+        report.attempt(next(case for case in told if case.name == "formulas"))
+        assert card_child.launched.startswith("kernel formula_")
     assert {r["state"] for r in card_child.read(tmp_path)} == {"begin", "ok"}
 
 

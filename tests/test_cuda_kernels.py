@@ -645,7 +645,9 @@ def test_formulas_are_those_of_the_cpu(place, name, dtype):
 def test_an_activation_and_its_gradient_are_one_kernel_each(fake, place, monkeypatch):
     names = []
     compiled = FakeRuntime.compiled
-    monkeypatch.setattr(FakeRuntime, "compiled", lambda self, text, name: names.append(name) or compiled(self, text, name))
+    monkeypatch.setattr(
+        FakeRuntime, "compiled", lambda self, text, name: names.append(name) or compiled(self, text, name)
+    )
     t = ec.tensor(np.linspace(-2, 2, 30).astype("f"), requires_grad=True, device="cuda")
     ec.gelu(t).backward(np.ones_like(t.data))
     assert names == ["formula_gelu", "formula_gelu_d0"]
