@@ -176,7 +176,7 @@ def summary(folder: Path, stages: list[Stage], spent: dict[str, float]) -> str:
     lines = [f"eagerconv, first light: {sum(spent.values()):.0f} s"]
     for r in records:
         if r["stage"] == "facts" and "headline" in r:
-            lines += textwrap.wrap(f"  {r['case']}: {r['headline']}", WIDTH, subsequent_indent="    ", max_lines=3)
+            lines += textwrap.wrap(f"  {r['case']}: {r['headline']}", WIDTH, subsequent_indent="    ", max_lines=2)
     for stage in stages:
         mine = [r for r in records if r["stage"] == stage.name]
         count = Counter(r["state"] for r in mine)
@@ -184,15 +184,13 @@ def summary(folder: Path, stages: list[Stage], spent: dict[str, float]) -> str:
         if stage.name not in spent:
             states = "to come"
         told = [r["headline"] for r in mine if "headline" in r and stage.name != "facts"]
-        ratios = {r["case"]: value for r in mine for value in r.get("ratios", ())}
-        if every := [value for r in mine for value in r.get("ratios", ())]:
-            worst = min(ratios, key=ratios.__getitem__)
-            told.append(
-                f"PyTorch / eagerconv {geometric_mean(every):.2f} of {len(every)}, least {min(every):.2f} ({worst})"
-            )
-        lines.append(
-            f"{stage.name:10}{spent.get(stage.name, 0):5.0f} s  {states}{'; ' if told else ''}{'; '.join(told)}"
-        )
+        if ratios := {r["case"]: min(r["ratios"]) for r in mine if r.get("ratios")}:
+            every = [value for r in mine for value in r.get("ratios", ())]
+            below, worst = sum(value < 1 for value in every), min(ratios, key=ratios.__getitem__)
+            told.insert(0, f"PyTorch / eagerconv {geometric_mean(every):.2f} of {len(every)}, {below} below 1, "
+                           f"least {ratios[worst]:.2f} ({worst})")  # fmt: skip
+        line = f"{stage.name:10}{spent.get(stage.name, 0):5.0f} s  {'; '.join([states, *told])}"
+        lines += textwrap.wrap(line, WIDTH, subsequent_indent=" " * 19, max_lines=2)
     wrong = [r for r in records if r["state"] in ("failed", "died")]
     lines += ["", f"{len(wrong)} failures" + (", see failures.txt" if wrong else "")]
     lines += [f"  {r['stage']}: {r['case']}: {first_line(r.get('error'))}" for r in wrong]

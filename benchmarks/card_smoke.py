@@ -26,16 +26,13 @@ class Watched:
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._runtime, name)
-        return (
-            self._kernel
-            if name == "function"
-            else watched(name, value)
-            if name in ("gemm", "rfftn", "irfftn")
-            else value
-        )
+        return watched(name, value) if name in ("gemm", "rfftn", "irfftn") else value
 
-    def _kernel(self, dtype: str, name: str) -> Callable[..., None]:
+    def function(self, dtype: str, name: str) -> Callable[..., None]:
         return watched(f"kernel {name} of {dtype}", self._runtime.function(dtype, name))
+
+    def compiled(self, text: str, name: str) -> Callable[..., None]:
+        return watched(f"kernel {name}", self._runtime.compiled(text, name))
 
 
 def watched(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -104,7 +101,7 @@ def smoke() -> list[Case]:
         add("fft", slot, "float64")
         add("direct", slot, "float32", options={**PLAIN, "unshared": True})
     told += [Case("bias and relu in one go", finished), Case("other numbers in the same places", repeated)]
-    told += [Case("the tape", on_the_tape)]
+    told += [Case("the tape", on_the_tape), Case("formulas", formulas)]
     for kind in (
         "float16",
         "bfloat16",
@@ -247,10 +244,30 @@ def on_the_tape() -> None:
         np.testing.assert_allclose(gpu, cpu, rtol=1e-10, atol=1e-12)
 
 
+def formulas() -> None:
+    """Activations, their gradients and a step of Adam, each one kernel, beside the CPU's."""
+    import numpy as np
+
+    import eagerconv as ec
+
+    values, found = np.random.default_rng(4).standard_normal((3, 1000)), []
+    for where in ("cpu", "cuda"):
+        x = ec.tensor(values, dtype="float32", device=where, requires_grad=True)
+        optimizer = ec.optim.Adam([x], lr=0.1)
+        y = ec.gelu(x) + ec.silu(x) + ec.sigmoid(x) + ec.softplus(x) + ec.elu(x)
+        (y * y).sum().backward()
+        gradient = x.grad
+        optimizer.step()
+        found.append([t.detach().to("cpu").numpy() for t in (y, gradient, x)])
+    for cpu, gpu in zip(*found, strict=True):
+        np.testing.assert_allclose(gpu, cpu, rtol=2e-5, atol=2e-5)
+
+
 def own_kernels() -> None:
-    """All slots of the two algorithms whose kernels are ours, with groups, strides, padding and tails of blocks."""
+    """All kernels that are ours: with groups, strides, padding and tails of blocks."""
     from eagerconv.kernels_gpu import cuda
 
     for name, slot in product(("direct", "gemm"), SLOTS):
         solve(name, slot, "float32", "NCHW", ODD, 2)
+    formulas()
     cuda.runtime().synchronize()

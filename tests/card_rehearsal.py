@@ -30,10 +30,7 @@ def shrink(setattr: Any = setattr) -> None:
     """Networks and layers are small, as every product is counted, and PyTorch has no such card."""
     from benchmarks import gpu_layers, layers, resnet
 
-    some = [
-        layers.Layer("tiny", 2, 4, (6, 6), 4, (3, 3), 1, 1),
-        layers.Layer("depthwise", 1, 4, (6, 6), 4, (3, 3), 1, 1, 1, 4),
-    ]
+    some = [layers.Layer("grouped", 1, 4, (5, 5), 4, (3, 3), 1, 1, 1, 2)]
     setattr(layers, "CORE", some)
     setattr(gpu_layers, "QUICK", gpu_layers.Effort(1, 2, 2))
     setattr(gpu_layers, "TINY", layers.Layer("tiny", 1, 1, (3, 3), 1, (3, 3)))

@@ -133,7 +133,8 @@ def test_what_is_left_is_short_and_tells_enough(folder, capsys):
     screen = files["summary.txt"].splitlines()
     assert len(screen) <= card.LINES
     assert max(map(len, screen)) <= card.WIDTH
-    assert any("2 ok, 1 skipped" in line and "PyTorch / eagerconv 4.00 of 4, least 2.00" in line for line in screen)
+    told = "2 ok, 1 skipped; PyTorch / eagerconv 4.00 of 4, 0 below 1, least 2.00 (ok); all is well"
+    assert any(line.startswith("good ") and told in line for line in screen)
     assert "  bad: fails: ValueError: wrong numbers" in screen
     told = files["failures.txt"]
     assert "in fails" in told
@@ -238,6 +239,8 @@ def test_every_algorithm_and_slot_is_tried_and_the_last_launch_known(tmp_path, m
                 report.attempt(case)
                 words = {"cudnn": "engine of cuDNN", "gemm": "gemm(", "direct": "kernel", "fft": "irfftn("}
                 assert words[name] in card_child.launched or (name, slot) == ("gemm", card_smoke.SLOTS[1])
+        report.attempt(next(case for case in told if case.name == "formulas"))
+        assert card_child.launched.startswith("kernel formula_")
     assert {r["state"] for r in card_child.read(tmp_path)} == {"begin", "ok"}
 
 

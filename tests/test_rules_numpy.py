@@ -153,7 +153,8 @@ SAMPLES: dict[Callable[..., Any], list[Sample]] = {
     np.delete: [of(V, 1, 0), of(V, [1, 3], 1), of(V, slice(2))], np.resize: [of(S, (3, 4)), of(S, 2)],
     np.select: [of([MASK, S > 0], [S, P], 2.0)],
     np.choose: [of([0, 1, 2], [Q, S, 2.0])],
-    np.bincount: [of([1, 3, 1], Q), of(np.array([0, 2]), weights=[1.0, 2.0], minlength=5), of([1, 0, 1], S[0], 1)],
+    np.bincount: [of([1, 3, 1], Q), of(np.array([1, 3, 1]), Q), of(np.array([0, 2]), weights=[1.0, 2.0], minlength=5),
+                  of([1, 0, 1], S[0], 1)],
     # shapes
     np.reshape: [of(S, (3, 2)), of(S, -1), of(W, shape=(4, 6), order="F", copy=True),
                  *[of(W, (4, 6), "F")] * (np.__version__ != "2.1.0")],  # which takes the order by name alone
@@ -370,7 +371,7 @@ def test_numpy_itself_finds_the_row(function: Any, sample: Sample) -> None:
             assert [node.op for node in reachable([a._node])] == [node.op for node in reachable([b._node])]
 
 
-LOOK_AT_VALUES = {"extract", "choose"}
+LOOK_AT_VALUES = {"bincount", "choose", "extract"}
 """The size of the result is among the values, or what is refused."""
 CHOOSE_BY_VALUES = {"prod", "cumprod", "cumulative_prod", "det", "median", "quantile", "percentile"}
 """The formula depends on whether there is a zero, or a NaN."""

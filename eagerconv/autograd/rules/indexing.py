@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
+from eagerconv import devices
 from eagerconv.autograd.rules.operands import Table, operand, operands, value
 from eagerconv.autograd.rules.ufuncs import where
 from eagerconv.autograd.tape import Op, defvjp, linear
@@ -133,7 +134,8 @@ FUNCTIONS: Table = {
 def _each_once(index: Any) -> bool:
     """Whether no element can be met twice: a mask, an index that NumPy would answer with a view, or numbers that differ."""
     parts = index if isinstance(index, tuple) else (index,)
-    arrays = [np.asarray(part) for part in parts if isinstance(part, (np.ndarray, list))]
+    # To look at the numbers of an index on a GPU would wait for it.
+    arrays = [np.asarray(part) for part in parts if isinstance(part, (np.ndarray, list)) and devices.of(part) != "cuda"]
     plain = (int, np.integer, slice, type(None), type(Ellipsis))
     if len(arrays) + sum(isinstance(part, plain) for part in parts) < len(parts):
         return False

@@ -512,7 +512,7 @@ def _used(g: Any) -> Any:
 
 def _pairs(used: Any) -> Any:
     """Whether one at least of two different columns is used."""
-    return (used[..., None, :] | used[..., :, None]) & ~np.eye(used.shape[-1], dtype=bool, like=used)
+    return (used[..., None, :] | used[..., :, None]) & ~np.identity(used.shape[-1], dtype=bool, like=used)
 
 
 def _divisors(x: Any, used: Any) -> Any:

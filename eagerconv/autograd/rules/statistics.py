@@ -118,10 +118,10 @@ def corrcoef(x: Any, y: Any = None, rowvar: bool = True) -> Any:
 
 def bincount(x: Any, /, weights: Any = None, minlength: int = 0) -> Any:
     """The sums of the weights that belong to each number."""
-    numbers = np.asarray(value(x))
+    numbers = operand(value(x))
     if weights is None:
         return np.bincount(numbers, minlength=minlength)
-    n = int(numbers.max(initial=-1)) + 1
+    n = int(numbers.max()) + 1 if numbers.size else 0
     return put(
         astype(operand(weights), dtype=np.dtype(float)), index=numbers, shape=(n if n > minlength else minlength,)
     )
