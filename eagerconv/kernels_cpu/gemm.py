@@ -39,6 +39,7 @@ TAPS = 576  # (channel, tap) rows of one task of the gradient with respect to we
 SUMS = 80_000  # elements of sums that one task holds, at most if there are enough other tasks
 STRIP = 64_000  # elements of an image's part with its padding
 SEGMENTS = 64  # tasks of the gradient with respect to weights, if not more are needed
+SEGMENT_TILES = 4  # of a segment at least: its sums are written, read and added once more
 SEGMENT_SUMS = 2_000_000  # elements of their sums together
 
 # Measured on one AVX-512 core at 4 GHz: per vector of products; of the result, transposed and stored; of the image; of the
@@ -151,7 +152,7 @@ def cut(request: Request) -> Cut:
     shared, segments, width = spec.groups * group, 1, GEMM_VECTORS * n_lanes
     if weights:
         units = spec.groups * -(-panels // block) * -(-channels // chunk)
-        most_segments = min(math.prod(tiles), SEGMENTS // units, SEGMENT_SUMS // (spec.groups * group))
+        most_segments = min(math.prod(tiles) // SEGMENT_TILES, SEGMENTS // units, SEGMENT_SUMS // (spec.groups * group))
         segments = 1 << max(0, most_segments.bit_length() - 1)
         shared, tasks = shared * segments, units * segments
         sums = (math.prod(box) + n_lanes) * width
