@@ -278,6 +278,8 @@ def broadcasts(request: Request) -> bool:
 
 def _seconds(request: Request) -> float:
     """Products and vectors that are moved, each at its measured price, on one thread."""
+    if panels.suits(request):
+        return panels.seconds(request)
     request = mirrored(request) if request.slot == "w" else request
     spec, n_lanes, tasks = request.spec, lanes(request.dtype), cut(request).tasks
     images, taps = spec.batch * spec.groups, math.prod(spec.kernel)
@@ -296,19 +298,23 @@ def _seconds(request: Request) -> float:
     return seconds
 
 
+def _cut(request: Request) -> Cut | panels.Cut:
+    if panels.suits(request):
+        return panels.cut(request)
+    return cut(mirrored(request) if request.slot == "w" else request)
+
+
 def _cost(request: Request) -> float:
     """The work, shared among the threads that have a task, and two launches."""
     seconds = _seconds(request)
-    tasks = cut(mirrored(request) if request.slot == "w" else request).tasks
+    tasks = _cut(request).tasks
     threads = max(1, min(worthwhile(request.threads, seconds), tasks))
     return seconds / threads + (3e-6 if threads == 1 else 8e-6)
 
 
 def _workspace(request: Request) -> int:
-    if panels.suits(request):
-        return panels.workspace(request)
-    request = mirrored(request) if request.slot == "w" else request
-    return (cut(request).shared + cut(request).work * request.threads) * request.dtype.itemsize
+    parts = _cut(request)
+    return (parts.shared + parts.work * request.threads) * request.dtype.itemsize
 
 
 GEMM = Algorithm(
