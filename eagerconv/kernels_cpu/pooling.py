@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from eagerconv.kernels_cpu.jit import kernel
 from eagerconv.kernels_cpu.formulas import DTYPES
+from eagerconv.kernels_cpu.jit import kernel
 from eagerconv.kernels_cpu.table import POOLING, as_table
 from eagerconv.kernels_cpu.threads import Launch, get_num_threads, worthwhile
 from eagerconv.memory import empty
