@@ -175,7 +175,6 @@ _KEYWORDS = {
     "dilation dilations dilation_rate rhs_dilation rate": "filter_dilation dilation p",
     "lhs_dilation transposed_dilation": "input_dilation",
     "groups group feature_group_count": "num_groups",
-    "lhs_dilation": "input_dilation",
     "batch_group_count": "num_batch_groups",
     "weight weights kernel kernels w rhs in2 kern kerns": "filters weight W",
     "image images inputs lhs in1 signal imgs img data features": "input x x1 logits",

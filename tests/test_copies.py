@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import eagerconv as ec
-from eagerconv.kernels_cpu import copies
+from eagerconv.kernels_cpu import copies, copying
 
 
 @pytest.mark.parametrize("widths", [((1, 2), (0, 0), (3, 0)), ((0, 0), (0, 5), (1, 1)), ((0, 0),) * 3])
@@ -44,3 +44,19 @@ def test_numpy_is_asked_for_all_else():
     assert copies.concatenate(x[:5, :5], x[:5, :5], axis=0, bounds=None) is None
     with pytest.raises(ValueError, match="dimension"):
         ec.concat([x, x[:, :5]])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int32])
+def test_arrays_whose_axes_are_exchanged_are_copied_right(dtype):
+    x = np.random.default_rng(0).integers(-99, 99, (3, 40, 33, 37)).astype(dtype)
+    flat = x.reshape(3, 40, -1)
+    for view in (
+        x.transpose(0, 2, 3, 1), x.transpose(0, 3, 1, 2), x.transpose(2, 3, 0, 1), x.transpose(1, 0, 2, 3), x.T,
+        flat.transpose(0, 2, 1), flat[1].T, x[:, ::2].transpose(0, 2, 3, 1), x[..., 1:].transpose(0, 2, 3, 1), x[:, :, 0],
+        x[:1].transpose(0, 2, 3, 1), np.broadcast_to(x[:, :, :1], x.shape), x[::-1].transpose(0, 2, 3, 1),
+        x.transpose(0, 2, 3, 1)[:, ::-1],
+    ):  # fmt: skip
+        copy = copying.in_one_piece(view)
+        assert copy.flags.c_contiguous
+        np.testing.assert_array_equal(copy, view)
+    assert copying.in_one_piece(x) is x

@@ -71,7 +71,7 @@ def test_numpy_is_asked_where_it_is_as_good_or_all_there_is():
     for x, y in (
         (a[:1], a[:1]), (a.astype(np.float16), a.astype(np.float16)), (a.astype(int), a.astype(int)),
         (a[:, :, ::2], a[:, :, ::2]), (a, a.astype(np.float64)), (a, 2.0), (a, a[:, :1]), (a, a[..., :1]),
-        (a, a[:, :, :, 0, None]), (a.transpose(0, 1, 3, 2), a), (a, np.ones(32, np.float32)),
+        (a, a[:, :, :, 0, None]), (a[:1].transpose(0, 1, 3, 2), a[:1]), (a, np.ones(32, np.float32)),
     ):  # fmt: skip
         assert pointwise.add(x, y) is None
     assert pointwise.relu(a[:1]) is None

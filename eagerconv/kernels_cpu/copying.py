@@ -15,6 +15,9 @@ from eagerconv.kernels_cpu.threads import Launch, get_num_threads, worthwhile
 from eagerconv.memory import empty
 from eagerconv.spec import Shape, contiguous
 
+LARGE = 1 << 15
+"""Elements below which NumPy is left alone."""
+
 BLOCK = 1 << 13  # elements of a task: they stay in the first-level cache
 SECONDS_PER_ELEMENT = 0.4e-9
 
@@ -28,6 +31,33 @@ def copied(array: Any) -> Any:
     else:
         copy[...] = array
     return copy
+
+
+def in_one_piece(array: Any) -> Any:
+    """The array itself if it is contiguous, or a copy: by vectors where two of its axes, or runs of them, are exchanged."""
+    if array.flags.c_contiguous and array.flags.aligned:
+        return array
+    axes = _merged(array) if array.size >= LARGE else []
+    if len(axes) == 2:
+        axes = [(1, 0), *axes]
+    if len(axes) != 3 or axes[1][1] != array.itemsize:
+        return np.array(array, order="C")
+    shape, strides = zip(*axes, strict=True)
+    seen = np.lib.stride_tricks.as_strided(array, shape, strides, writeable=False)
+    return copied(seen).reshape(array.shape)
+
+
+def _merged(array: Any) -> list[tuple[int, int]]:
+    """Length and stride of each axis, those joined that lie in memory as one."""
+    axes: list[tuple[int, int]] = []
+    for n, stride in zip(array.shape, array.strides, strict=True):
+        if n == 1:
+            continue
+        if axes and axes[-1][1] == n * stride:
+            axes[-1] = (axes[-1][0] * n, stride)
+        else:
+            axes.append((n, stride))
+    return axes
 
 
 def _channels_together(array: Any) -> bool:

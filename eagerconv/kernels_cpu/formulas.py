@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from eagerconv.formulas import formula
+from eagerconv.kernels_cpu.copying import in_one_piece
 from eagerconv.kernels_cpu.jit import kernel
 from eagerconv.kernels_cpu.table import FORMULA, STREAM_BYTES, as_table
 from eagerconv.kernels_cpu.threads import Launch, get_num_threads
@@ -45,7 +46,7 @@ def evaluate(name: str, operands: Sequence[Any], numbers: Numbers = ()) -> Any:
         elif x.size > PIECE and not any(x.strides):
             x, step = np.full(PIECE, x.item(0), dtype), 0
         else:
-            x, step = np.array(x, order="C"), 1
+            x, step = in_one_piece(x), 1
         sources.append(x)
         steps.append(step)
     out = empty(shape, dtype)

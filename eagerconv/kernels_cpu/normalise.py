@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from eagerconv.kernels_cpu.copying import in_one_piece
 from eagerconv.kernels_cpu.formulas import DTYPES
 from eagerconv.kernels_cpu.jit import kernel
 from eagerconv.kernels_cpu.table import NORMALISE, as_table
@@ -62,7 +63,7 @@ def forward(
     given = [v for v in (weight, bias) if v is not None]
     if not layout.suits(x, *given):
         return None
-    x, dtype = np.ascontiguousarray(x), x.dtype
+    x, dtype = in_one_piece(x), x.dtype
     out = empty(x.shape, dtype)
     seen = Statistics(*(np.empty(layout.groups, dtype) for _ in range(3)))
     scale = np.ones(layout.channels, dtype) if weight is None else np.ascontiguousarray(weight)
@@ -77,7 +78,7 @@ def affine(x: Any, mean: Any, scale: Any, shift: Any, layout: Layout, activation
     """(x - mean) * scale + shift with numbers of each group."""
     if not layout.suits(x, mean, scale, shift):
         return None
-    x, numbers = np.ascontiguousarray(x), [np.ascontiguousarray(v) for v in (mean, scale, shift)]
+    x, numbers = in_one_piece(x), [np.ascontiguousarray(v) for v in (mean, scale, shift)]
     out = empty(x.shape, x.dtype)
     addresses = _addresses(**dict(zip(("MEAN", "RSTD", "BIAS"), numbers, strict=True)))
     _launch(_then("affine", activation), x.dtype, layout, layout.rows * layout.groups, **addresses)(x, x, out)
@@ -91,7 +92,7 @@ def backward(
     given = [v for v in (weight, bias) if v is not None]
     if not layout.suits(g, x, *given) or (layout.each and activation is not None):
         return None
-    g, x, dtype = np.ascontiguousarray(g), np.ascontiguousarray(x), x.dtype
+    g, x, dtype = in_one_piece(g), in_one_piece(x), x.dtype
     gx = empty(x.shape, dtype)
     scale = np.ones(layout.channels, dtype) if weight is None else np.ascontiguousarray(weight)
     shift = np.zeros(layout.channels, dtype) if bias is None else np.ascontiguousarray(bias)

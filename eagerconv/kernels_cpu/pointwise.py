@@ -62,11 +62,11 @@ def suits(x: Any) -> bool:
 def _binary(name: str, a: Any, b: Any) -> Any:
     if not (type(a) is type(b) is np.ndarray) or (a.size < LARGE > b.size) or a.dtype != b.dtype:
         return None
+    if a.shape == b.shape:
+        return evaluate(name, [a, b]) if suits(a) or suits(b) else None
     if a.size < b.size:
         a, b = b, a  # the operations commute
-    if not suits(a) or not b.flags.c_contiguous:
-        return None
-    return evaluate(name, [a, b]) if a.shape == b.shape else broadcast(name, a, b)
+    return broadcast(name, a, b)
 
 
 def broadcast(name: str, a: Any, b: Any) -> Any:

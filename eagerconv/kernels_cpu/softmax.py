@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from eagerconv.kernels_cpu.blocks import SOFTMAX_VECTORS
+from eagerconv.kernels_cpu.copying import in_one_piece
 from eagerconv.kernels_cpu.formulas import DTYPES
 from eagerconv.kernels_cpu.jit import kernel
 from eagerconv.kernels_cpu.table import SOFTMAX, as_table
@@ -24,7 +25,7 @@ def forward(name: str, x: Any, axis: Any) -> Any:
     """The function `name`, softmax or log_softmax, of x."""
     if (lay := _layout(axis, x)) is None:
         return None
-    x = np.ascontiguousarray(x)
+    x = in_one_piece(x)
     out = empty(x.shape, x.dtype)
     _launched(name, lay, x.dtype, (), x, x, out)
     return out
@@ -34,7 +35,7 @@ def backward(name: str, g: Any, y: Any, axis: Any) -> Any:
     """The gradient with respect to x, given that of the result y, and y."""
     if (lay := _layout(axis, y, g)) is None:
         return None
-    g, y = np.ascontiguousarray(g), np.ascontiguousarray(y)
+    g, y = in_one_piece(g), in_one_piece(y)
     out = empty(y.shape, y.dtype)
     _launched(f"{name}_back", lay, y.dtype, (), g, y, out)
     return out
@@ -44,7 +45,7 @@ def logarithms(x: Any, axis: int) -> Any:
     """What log_softmax takes from each row: its largest number, and the logarithm of the sum of exponentials below it."""
     if (lay := _layout(axis, x)) is None:
         return None
-    x = np.ascontiguousarray(x)
+    x = in_one_piece(x)
     rows = x.shape[:axis] + x.shape[axis + 1 :]
     top, logs = np.empty(rows, x.dtype), np.empty(rows, x.dtype)
     _launched("logarithms", lay, x.dtype, (logs,), x, x, top)
@@ -55,7 +56,7 @@ def weighted(x: Any, top: Any, logs: Any, g: Any, axis: int) -> Any:
     """The probabilities of each row, times its number of g."""
     if (lay := _layout(axis, x)) is None:
         return None
-    x = np.ascontiguousarray(x)
+    x = in_one_piece(x)
     out = empty(x.shape, x.dtype)
     others = tuple(np.ascontiguousarray(v, x.dtype) for v in (top, logs, g))
     _launched("weighted", lay, x.dtype, others, x, x, out)
