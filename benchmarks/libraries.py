@@ -22,10 +22,10 @@ class Ours:
     """The operations in eagerconv."""
 
     name = "eagerconv"
-    relu, sigmoid, tanh, silu, gelu = (
-        staticmethod(getattr(ec, f)) for f in ("relu", "sigmoid", "tanh", "silu", "gelu")
+    relu, relu6, sigmoid, tanh, silu, gelu = (
+        staticmethod(getattr(ec, f)) for f in ("relu", "relu6", "sigmoid", "tanh", "silu", "gelu")
     )
-    linear, layer_norm, group_norm = staticmethod(ec.linear), staticmethod(ec.layer_norm), staticmethod(ec.group_norm)
+    linear, layer_norm = staticmethod(ec.linear), staticmethod(ec.layer_norm)
     cross_entropy, binary = staticmethod(ec.cross_entropy), staticmethod(ec.binary_cross_entropy_with_logits)
     permute, no_grad, inference = (staticmethod(f) for f in (ec.permute_dims, ec.no_grad, ec.no_grad))
 
@@ -57,13 +57,14 @@ class Ours:
     def causal(self, x: Any, w: Any, bias: Any = None, dilation: int = 1) -> Any:
         return ec.causal_conv1d(x, w, filter_flip=False, filter_dilation=dilation, bias=bias)
 
-    def batch_norm(self, x: Any, running: dict[str, Any], weight: Any, bias: Any, training: bool) -> Any:
-        out, latest = ec.batch_norm(x, running, weight, bias, training)
+    def batch_norm(self, x: Any, running: dict[str, Any], weight: Any, bias: Any, training: bool,
+                   then: str | None = None) -> Any:  # fmt: skip
+        out, latest = ec.batch_norm(x, running, weight, bias, training, activation=then)
         running.update(latest)
         return out
 
-    def relu6(self, x: Any) -> Any:
-        return ec.hardtanh(x, 0.0, 6.0)
+    def group_norm(self, x: Any, groups: int, weight: Any, bias: Any, then: str | None = None) -> Any:
+        return ec.group_norm(x, groups, weight, bias, activation=then)
 
     def max_pool(self, x: Any, size: int, stride: int, pad: int = 0) -> Any:
         return MAX_POOL[x.ndim - 2](x, size, stride, pad)
@@ -99,11 +100,7 @@ class Theirs:
         self.functions = f
         self.relu, self.relu6, self.silu, self.gelu, self.linear = f.relu, f.relu6, f.silu, f.gelu, f.linear
         self.sigmoid, self.tanh, self.permute = self.torch.sigmoid, self.torch.tanh, self.torch.permute
-        self.group_norm, self.cross_entropy, self.binary = (
-            f.group_norm,
-            f.cross_entropy,
-            f.binary_cross_entropy_with_logits,
-        )
+        self.cross_entropy, self.binary = f.cross_entropy, f.binary_cross_entropy_with_logits
         self.convolve = {1: f.conv1d, 2: f.conv2d, 3: f.conv3d}
         self.pools = {1: f.max_pool1d, 2: f.max_pool2d, 3: f.max_pool3d}
         self.no_grad, self.inference = self.torch.no_grad, self.torch.inference_mode
@@ -133,8 +130,19 @@ class Theirs:
         padded = self.functions.pad(x, ((w.shape[2] - 1) * dilation, 0))
         return self.functions.conv1d(padded, w, bias, dilation=dilation)
 
-    def batch_norm(self, x: Any, running: dict[str, Any], weight: Any, bias: Any, training: bool) -> Any:
-        return self.functions.batch_norm(x, running["mean"], running["var"], weight, bias, training)
+    def batch_norm(self, x: Any, running: dict[str, Any], weight: Any, bias: Any, training: bool,
+                   then: str | None = None) -> Any:  # fmt: skip
+        y = self.functions.batch_norm(x, running["mean"], running["var"], weight, bias, training)
+        return self.activated(y, then)
+
+    def group_norm(self, x: Any, groups: int, weight: Any, bias: Any, then: str | None = None) -> Any:
+        return self.activated(self.functions.group_norm(x, groups, weight, bias), then)
+
+    def activated(self, y: Any, then: str | None) -> Any:
+        """An activation, in place where PyTorch can."""
+        if then is None:
+            return y
+        return self.gelu(y) if then == "gelu" else getattr(self.functions, then)(y, inplace=True)
 
     def layer_norm(self, x: Any, size: int, weight: Any, bias: Any) -> Any:
         return self.functions.layer_norm(x, (size,), weight, bias)

@@ -42,8 +42,10 @@ class Layers:
         pad = kernel // 2 if pad is None else pad
         return self.lib.conv(x, w, b, stride, pad, groups=groups, rectified=rectified)
 
-    def conv_bn(self, x: Any, channels: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> Any:
-        return self.batch_norm(self.conv(x, channels, kernel, stride, groups=groups, bias=False))
+    def conv_bn(self, x: Any, channels: int, kernel: int = 1, stride: int = 1, groups: int = 1,
+                then: str | None = None) -> Any:  # fmt: skip
+        """`then` is the name of an activation."""
+        return self.batch_norm(self.conv(x, channels, kernel, stride, groups=groups, bias=False), then)
 
     def upconv(self, x: Any, channels: int, kernel: int, stride: int = 1, pad: int = 0, bias: bool = True) -> Any:
         shape = (x.shape[1], channels, kernel, kernel)
@@ -58,7 +60,7 @@ class Layers:
         shape = (features, x.shape[-1])
         return self.lib.linear(x, self.parameter(*shape, deviation=_keeping(shape)), self.parameter(features))
 
-    def batch_norm(self, x: Any) -> Any:
+    def batch_norm(self, x: Any, then: str | None = None) -> Any:
         channels = x.shape[1]
         if self.rng is not None and self.norms == len(self.running):
             values = {"mean": np.zeros(channels, self.dtype), "var": np.ones(channels, self.dtype)}
@@ -66,10 +68,10 @@ class Layers:
         running = self.running[self.norms]
         self.norms += 1
         weight, bias = self.parameter(channels, mean=1.0), self.parameter(channels)
-        return self.lib.batch_norm(x, running, weight, bias, self.training)
+        return self.lib.batch_norm(x, running, weight, bias, self.training, then)
 
-    def group_norm(self, x: Any, groups: int) -> Any:
-        return self.lib.group_norm(x, groups, self.parameter(x.shape[1], mean=1.0), self.parameter(x.shape[1]))
+    def group_norm(self, x: Any, groups: int, then: str | None = None) -> Any:
+        return self.lib.group_norm(x, groups, self.parameter(x.shape[1], mean=1.0), self.parameter(x.shape[1]), then)
 
     def layer_norm(self, x: Any) -> Any:
         """Over the last axis."""
@@ -92,25 +94,25 @@ def _keeping(shape: tuple[int, ...]) -> float:
 def resnet50(f: Layers, x: Any) -> Any:
     """He et al., "Deep residual learning for image recognition", CVPR 2016, with strides in the 3x3."""
     relu = f.lib.relu
-    x = f.lib.max_pool(relu(f.conv_bn(x, 64, 7, 2)), 3, 2, 1)
+    x = f.lib.max_pool(f.conv_bn(x, 64, 7, 2, then="relu"), 3, 2, 1)
     for stage, (blocks, inner) in enumerate(((3, 64), (4, 128), (6, 256), (3, 512))):
         for block in range(blocks):
             stride = 2 if block == 0 and stage > 0 else 1
             shortcut = f.conv_bn(x, 4 * inner, 1, stride) if block == 0 else x
-            y = relu(f.conv_bn(x, inner))
-            y = relu(f.conv_bn(y, inner, 3, stride))
+            y = f.conv_bn(x, inner, then="relu")
+            y = f.conv_bn(y, inner, 3, stride, then="relu")
             x = relu(f.conv_bn(y, 4 * inner) + shortcut)
     return f.classes(x, 1000)
 
 
 def resnet20(f: Layers, x: Any) -> Any:
     relu = f.lib.relu
-    x = relu(f.conv_bn(x, 16, 3))
+    x = f.conv_bn(x, 16, 3, then="relu")
     for channels in (16, 32, 64):
         for block in range(3):
             stride = 2 if block == 0 and channels > 16 else 1
             shortcut = f.conv_bn(x, channels, 1, stride) if stride > 1 else x
-            y = relu(f.conv_bn(x, channels, 3, stride))
+            y = f.conv_bn(x, channels, 3, stride, then="relu")
             x = relu(f.conv_bn(y, channels, 3) + shortcut)
     return f.classes(x, 10)
 
@@ -119,50 +121,49 @@ def group_resnet(f: Layers, x: Any) -> Any:
     """ResNet-18 with group normalisation (Wu and He, ECCV 2018)."""
     relu = f.lib.relu
 
-    def normal(x: Any, channels: int, kernel: int, stride: int = 1) -> Any:
-        return f.group_norm(f.conv(x, channels, kernel, stride, bias=False), 32)
+    def normal(x: Any, channels: int, kernel: int, stride: int = 1, then: str | None = None) -> Any:
+        return f.group_norm(f.conv(x, channels, kernel, stride, bias=False), 32, then)
 
-    x = f.lib.max_pool(relu(normal(x, 64, 7, 2)), 3, 2, 1)
+    x = f.lib.max_pool(normal(x, 64, 7, 2, "relu"), 3, 2, 1)
     for channels in (64, 128, 256, 512):
         for block in range(2):
             stride = 2 if block == 0 and channels > 64 else 1
             shortcut = normal(x, channels, 1, stride) if stride > 1 else x
-            y = relu(normal(x, channels, 3, stride))
+            y = normal(x, channels, 3, stride, "relu")
             x = relu(normal(y, channels, 3) + shortcut)
     return f.classes(x, 1000)
 
 
 def mobilenet(f: Layers, x: Any) -> Any:
     """Sandler et al., "MobileNetV2: inverted residuals and linear bottlenecks", CVPR 2018."""
-    relu6 = f.lib.relu6
-    x = relu6(f.conv_bn(x, 32, 3, 2))
+    x = f.conv_bn(x, 32, 3, 2, then="relu6")
     stages = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
     for factor, channels, blocks, first in stages:
         for block in range(blocks):
             stride, inner = (first if block == 0 else 1), factor * x.shape[1]
-            y = x if factor == 1 else relu6(f.conv_bn(x, inner))
-            y = relu6(f.conv_bn(y, inner, 3, stride, groups=inner))
+            y = x if factor == 1 else f.conv_bn(x, inner, then="relu6")
+            y = f.conv_bn(y, inner, 3, stride, groups=inner, then="relu6")
             y = f.conv_bn(y, channels)
             x = x + y if block > 0 else y
-    return f.classes(relu6(f.conv_bn(x, 1280)), 1000)
+    return f.classes(f.conv_bn(x, 1280, then="relu6"), 1000)
 
 
 def efficientnet(f: Layers, x: Any) -> Any:
     """B0 of Tan and Le, "EfficientNet", ICML 2019, without dropout and stochastic depth."""
     silu = f.lib.silu
-    x = silu(f.conv_bn(x, 32, 3, 2))
+    x = f.conv_bn(x, 32, 3, 2, then="silu")
     stages = ((1, 16, 1, 1, 3), (6, 24, 2, 2, 3), (6, 40, 2, 2, 5), (6, 80, 3, 2, 3), (6, 112, 3, 1, 5),
               (6, 192, 4, 2, 5), (6, 320, 1, 1, 3))  # fmt: skip
     for factor, channels, blocks, first, kernel in stages:
         for block in range(blocks):
             stride, narrow = (first if block == 0 else 1), x.shape[1]
             inner = factor * narrow
-            y = x if factor == 1 else silu(f.conv_bn(x, inner))
-            y = silu(f.conv_bn(y, inner, kernel, stride, groups=inner))
+            y = x if factor == 1 else f.conv_bn(x, inner, then="silu")
+            y = f.conv_bn(y, inner, kernel, stride, groups=inner, then="silu")
             gate = f.linear(silu(f.linear(f.lib.mean(y), narrow // 4)), inner)  # squeeze and excitation
             y = f.conv_bn(y * f.lib.sigmoid(gate).reshape((-1, inner, 1, 1)), channels)
             x = x + y if block > 0 else y
-    return f.classes(silu(f.conv_bn(x, 1280)), 1000)
+    return f.classes(f.conv_bn(x, 1280, then="silu"), 1000)
 
 
 def convnext(f: Layers, x: Any) -> Any:
@@ -183,15 +184,14 @@ def convnext(f: Layers, x: Any) -> Any:
 
 def densenet(f: Layers, x: Any) -> Any:
     """DenseNet-121 (Huang et al., CVPR 2017)."""
-    relu = f.lib.relu
-    x = f.lib.max_pool(relu(f.conv_bn(x, 64, 7, 2)), 3, 2, 1)
+    x = f.lib.max_pool(f.conv_bn(x, 64, 7, 2, then="relu"), 3, 2, 1)
     for block, layers in enumerate((6, 12, 24, 16)):
         if block:
-            x = f.lib.avg_pool(f.conv(relu(f.batch_norm(x)), x.shape[1] // 2, bias=False), 2)
+            x = f.lib.avg_pool(f.conv(f.batch_norm(x, then="relu"), x.shape[1] // 2, bias=False), 2)
         for _ in range(layers):
-            y = f.conv(relu(f.batch_norm(x)), 128, bias=False)
-            x = f.lib.concat([x, f.conv(relu(f.batch_norm(y)), 32, 3, bias=False)])
-    return f.classes(relu(f.batch_norm(x)), 1000)
+            y = f.conv(f.batch_norm(x, then="relu"), 128, bias=False)
+            x = f.lib.concat([x, f.conv(f.batch_norm(y, then="relu"), 32, 3, bias=False)])
+    return f.classes(f.batch_norm(x, then="relu"), 1000)
 
 
 def vgg(f: Layers, x: Any) -> Any:
@@ -250,23 +250,23 @@ def speech(f: Layers, x: Any) -> Any:
     """The encoder of wav2vec 2.0 (Baevski et al., 2020): a vector every 20 ms of 16 kHz, here classified."""
     for layer, (kernel, stride) in enumerate(((10, 5), (3, 2), (3, 2), (3, 2), (3, 2), (2, 2), (2, 2))):
         x = f.conv(x, 512, kernel, stride, pad=0, bias=False)
-        x = f.lib.gelu(f.group_norm(x, 512) if layer == 0 else x)
+        x = f.group_norm(x, 512, then="gelu") if layer == 0 else f.lib.gelu(x)
     x = f.linear(f.layer_norm(f.lib.permute(x, (0, 2, 1))), 32)
     return f.lib.permute(x, (0, 2, 1))
 
 
 def generator(f: Layers, z: Any) -> Any:
     """DCGAN (Radford et al., ICLR 2016): from a code to an image of 64 x 64."""
-    x = f.lib.relu(f.batch_norm(f.upconv(z, 512, 4, bias=False)))
+    x = f.batch_norm(f.upconv(z, 512, 4, bias=False), then="relu")
     for channels in (256, 128, 64):
-        x = f.lib.relu(f.batch_norm(f.upconv(x, channels, 4, 2, 1, bias=False)))
+        x = f.batch_norm(f.upconv(x, channels, 4, 2, 1, bias=False), then="relu")
     return f.lib.tanh(f.upconv(x, 3, 4, 2, 1))
 
 
 def discriminator(f: Layers, x: Any) -> Any:
     x = f.conv(x, 64, 4, 2, 1, rectified=True)
     for channels in (128, 256, 512):
-        x = f.lib.relu(f.batch_norm(f.conv(x, channels, 4, 2, 1, bias=False)))
+        x = f.batch_norm(f.conv(x, channels, 4, 2, 1, bias=False), then="relu")
     return f.conv(x, 1, 4, pad=0).reshape((-1, 1))
 
 

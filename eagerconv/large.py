@@ -36,9 +36,9 @@ def _arithmetic(same: str | None, behind: str | None, ahead: str | None, sign: i
             if name is None or not abs(number) < 1 << 53:  # of which every whole one is a float64
                 return None
             return formulas.evaluate(name, [array], (sign * float(number),))
-        if same is None or type(number) is not np.ndarray or number.shape != array.shape:
+        if same is None or type(number) is not np.ndarray:
             return None
-        return formulas.evaluate(same, [a, b])
+        return formulas.evaluate(same, [a, b]) if a.shape == b.shape else pointwise.broadcast(same, a, b)
 
     return large
 

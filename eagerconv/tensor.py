@@ -100,13 +100,17 @@ def _beside(row: Callable[..., Any], stranger: Any, x: Any, y: Any) -> Any:
     """What an operator gives where one operand, `stranger`, is of a class that is not ours."""
     if _stands_back(stranger):
         return NotImplemented
-    if isinstance(stranger, Real):  # a Fraction, which NumPy keeps as an object
-        x, y = (float(v) if v is stranger else v for v in (x, y))
-    out = row(x, y)
+    return _no_objects(row(_number(x), _number(y)), stranger)
+
+
+def _number(x: Any) -> Any:
+    """The operand, but for a Fraction, which NumPy would keep as an object, a float."""
+    return float(x) if isinstance(x, Real) and type(x) not in _OURS else x
+
+
+def _no_objects(out: Any, stranger: Any) -> Any:
     if out.dtype.kind == "O":
-        raise TypeError(
-            f"a {type(stranger).__name__} is no number that a tensor can meet; convert it first, as by float()"
-        )
+        raise TypeError(f"a tensor cannot meet a {type(stranger).__name__}; make it a number first, as by float()")
     return out
 
 
@@ -308,14 +312,18 @@ class Tensor(Traced):
     # ----- NumPy's functions, and other libraries -----
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        for x in inputs:
-            if type(x) not in _OURS and _overrides(x):
+        strangers = [x for x in inputs if type(x) not in _OURS]
+        for x in strangers:
+            if _overrides(x):
                 return NotImplemented
+        if strangers:
+            inputs = tuple(map(_number, inputs))
         try:
-            return dispatch.call_ufunc(ufunc, method, inputs, kwargs, Tensor)
+            out = dispatch.call_ufunc(ufunc, method, inputs, kwargs, Tensor)
         except Exception as error:
             shorten(error)
             raise
+        return _no_objects(out, strangers[0]) if strangers and isinstance(out, Tensor) else out
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
         if not all(issubclass(t, (Tensor, *DEVICES)) for t in types):
@@ -574,8 +582,9 @@ class Tensor(Traced):
             top = views.root(self)
             if top is not None and top._node is not None and not views.detached(self, rules.alias):
                 raise RuntimeError(
-                    "this tensor is a view made under no_grad() of one that requires a gradient, and a change of it would be "
-                    "missing in the history; make the change in the block, or change a copy, x = x.clone()"
+                    "this tensor is a view of one that requires a gradient, made under no_grad() or before that did, and a "
+                    "change of it would be missing in the history; make the change in the block `with no_grad():`, or change "
+                    "a copy, x = x.clone()"
                 )
         if not tracked or not tape.is_grad_enabled():
             return False

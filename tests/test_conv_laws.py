@@ -20,8 +20,9 @@ import eagerconv as ec
 
 Array = npt.NDArray[Any]
 
-ALGORITHMS = ec.algorithms.names("cpu")
-EXACT = tuple(algorithm.name for algorithm in ec.algorithms.TABLE["cpu"] if algorithm.exact)
+WHOLE_FORM = [algorithm for algorithm in ec.algorithms.TABLE["cpu"] if len(algorithm.slots) == 3]
+ALGORITHMS = tuple(algorithm.name for algorithm in WHOLE_FORM)
+EXACT = tuple(algorithm.name for algorithm in WHOLE_FORM if algorithm.exact)
 every_algorithm = pytest.mark.parametrize("algorithm", tiers(ALGORITHMS))
 every_shared_algorithm = pytest.mark.parametrize("algorithm", [name for name in EXACT if name != "local"])
 every_exact_algorithm = pytest.mark.parametrize("algorithm", EXACT)  # laws hold without a rounding error

@@ -369,6 +369,13 @@ class Apart:
     __hash__ = object.__hash__
 
 
+class Symbol:
+    """What NumPy takes for an element, and arrays of it for results."""
+
+    def __radd__(self, other: Any) -> str:
+        return "a sum"
+
+
 class Labelled:
     """A column of a table, by the protocol that pandas follows: a way of its own with ufuncs, and operators."""
 
@@ -424,8 +431,14 @@ def test_fractions_are_numbers_and_objects_are_not() -> None:
     out = t * Fraction(1, 2)
     assert (out.dtype, out.tolist()) == (np.float32, [0.5, 1.5])
     assert (Fraction(3) / t).tolist() == [3, 1]
-    with pytest.raises(TypeError):
-        t * Decimal("0.5")
+    assert (np.multiply(t, Fraction(1, 2)).dtype, np.maximum(Fraction(2), t).tolist()) == (np.float32, [2, 3])
+    for call in (
+        lambda: t * Decimal("0.5"),
+        lambda: np.multiply(t, object()),
+        lambda: np.add(ec.asarray([1]), Symbol()),
+    ):
+        with pytest.raises(TypeError):
+            call()
 
 
 METHODS: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [

@@ -93,3 +93,10 @@ def test_a_forced_plan_takes_few_steps_or_is_refused(name: str, algorithm: str) 
                 forced.plan(request)
 
         assert (taken := steps(plan)) < STEPS, f"{slot}: {taken} steps"
+
+
+@pytest.mark.parametrize("slot", ["y", "x", "w"])
+def test_a_new_size_of_a_common_layer_is_planned_in_few_steps(slot: str) -> None:
+    """Images of a new size at every call: what is chosen and planned for each costs as much as small convolutions."""
+    request = request_of(layer((2, 32, 28, 71), (64, 32, 3, 3), 1), slot)
+    assert steps(lambda: algorithms.select(request, Policy()).plan(request)) < 5_000

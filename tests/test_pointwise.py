@@ -9,7 +9,7 @@ import pytest
 
 import eagerconv as ec
 from eagerconv.autograd import rules
-from eagerconv.kernels_cpu import formulas, pointwise, reduce, table, threads
+from eagerconv.kernels_cpu import formulas, pointwise, pooling, reduce, table, threads
 
 every_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 SHAPES = [(8, 64, 32, 32), (3, 37, 65, 67), (600, 500), (300_001,)]
@@ -32,9 +32,11 @@ def _stored(request, monkeypatch):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_values_are_numpys(shape, dtype):
     a, b = numbers(shape, dtype), numbers(shape, dtype, 1)
-    columns = (
-        [b[:1, :, :1, :1], b[0, :, :1, :1], b[:, :1, :1, :1]] if a.ndim == 4 else [b[:, :1]] if a.ndim == 2 else []
-    )
+    places = {4: [np.s_[:1, :, :1, :1], np.s_[0, :, :1, :1], np.s_[:, :1, :1, :1], np.s_[:, :, :1, :1]],
+              2: [np.s_[:, :1]]}  # fmt: skip
+    columns = [b[place] for place in places.get(a.ndim, [])]
+    if a.ndim == 4 and a.shape[-1] >= pointwise.SHORTEST:
+        columns.append(b[0, 0, :, :1])
     for other in (b, *columns):
         other = np.ascontiguousarray(other)
         with np.errstate(invalid="ignore"):
@@ -233,9 +235,9 @@ def test_max_pooling_of_large_arrays_is_that_of_small_ones(dtype, ndim):
         if pad >= window:
             continue
         found = []
-        for limit in (pointwise.LARGE, x.size + 1):
+        for limit in (pooling.LEAST, x.size + 1):
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(pointwise, "LARGE", limit)
+                patch.setattr(pooling, "LEAST", limit)
                 t = ec.tensor(x, requires_grad=True)
                 y = pooled(t, window, stride, pad)
                 (g,) = ec.grad(y, t, np.arange(y.size, dtype=dtype).reshape(y.shape) % 7)
@@ -263,6 +265,9 @@ def test_arithmetic_of_large_arrays_with_numbers_and_with_one_another_is_numpys(
             ):  # fmt: skip
                 np.testing.assert_array_equal(function(t).data, function(a))
         np.testing.assert_array_equal((t - u).data, a - b)
+        for numbers_ in (b[:, :1, :1].copy(), b[0, :, :1].copy(), b[:, :, :1].copy()):
+            np.testing.assert_array_equal((t - ec.asarray(numbers_)).data, a - numbers_)
+            np.testing.assert_array_equal((t / ec.asarray(numbers_)).data, a / numbers_)
         np.testing.assert_array_equal((t / u).data, a / b)
         np.testing.assert_array_equal(abs(t).data, abs(a))
         np.testing.assert_array_equal((-t).data, -a)

@@ -98,6 +98,7 @@ SAMPLES: dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {
     ],
     "puts": [
         ((B, rng.standard_normal(4), B), {"indices": ((slice(1, 4), 2), FANCY, (slice(3), 2)), "shape": (4, 5)}),
+        ((V, B), {"indices": (..., (slice(1, 4), 2)), "shape": (4, 5)}),
     ],
     "setitem": [
         ((V, B), {"index": (slice(1, 4), 2)}), ((V, 2.0), {"index": 0}),

@@ -528,6 +528,13 @@ def test_vectors_of_equal_values_have_none(function: Any, parts: Any) -> None:
     assert np.isnan(jvp(vectors, [np.eye(2)], [np.array([[0.0, 1.0], [1.0, 0.0]])])[1].data).any()
 
 
+def test_vectors_that_complete_a_basis_have_none() -> None:
+    x = tensor(TALL[0], requires_grad=True)
+    u, s, _ = rules.BY_FUNCTION[np.linalg.svd](x)
+    assert np.isnan(grad(abs(u[0, 3]), x, retain_graph=True)[0].data).all()
+    assert np.isfinite(grad(abs(u[0, 2]) + rules.sum(s), x)[0].data).all()
+
+
 @pytest.mark.parametrize(
     "values", [(0.0, 0.0), (3.0, 0.0, 0.0), (2.0, 3.0, 0.0, 0.0), (2.0, 3.0, 0.0), (1.0, 1e-9, 1e-9)]
 )
@@ -554,6 +561,19 @@ def test_slopes_at_zero_and_of_single_numbers() -> None:
     assert gradient(np.angle, [0j, 2j]) == [0, -0.5]
     assert gradient(np.arctan2, [0.0], [0.0]) == [0]
     assert gradient(np.sum, 2.0, 0) == 1
+
+
+def test_kinks_have_no_second_derivative() -> None:
+    """0, as a subgradient that stays: the true one is infinite, and a formula that cuts only the divisor gives 1."""
+    for function in (np.linalg.norm, lambda x: np.hypot(x[0], x[1]), lambda x: np.arctan2(x[0], x[1])):
+        assert hessian(function)(np.zeros(2)).tolist() == [[0, 0], [0, 0]]
+    assert hessian(np.std)(np.ones(2)).tolist() == [[0, 0], [0, 0]]
+
+
+def test_products_that_leave_the_range_have_slopes_that_do_not() -> None:
+    tiny = [1e-200, 1e-200, 3.0]
+    np.testing.assert_allclose(gradient(np.prod, tiny), [3e-200, 3e-200, 0.0], rtol=1e-15)
+    np.testing.assert_allclose(gradient(np.cumprod, tiny), [1.0, 4e-200, 0.0], rtol=1e-15)
 
 
 @pytest.mark.filterwarnings("ignore:divide by zero")

@@ -214,11 +214,33 @@ def test_a_view_made_under_no_grad_is_changed_there(make: Any) -> None:
         row = y[0]
         row[1:][0] = 3
     for change in (lambda: row.__imul__(2), lambda: row[1:].__setitem__(0, 5), lambda: row.fill(0)):
-        with pytest.raises(RuntimeError, match=r"view made under no_grad\(\).*in the block.*clone"):
+        with pytest.raises(RuntimeError, match=r"view of one that.*made under no_grad\(\).*in the block.*clone"):
             change()
     d = y.detach()[1]
     d += 1  # asked for
     assert y.tolist() == [[X[0, 0], 3, *X[0, 2:]], (X[1] + 1).tolist(), X[2].tolist()]
+
+
+def test_changes_through_views_reach_arrays_of_a_device(place: Any) -> None:
+    w = ec.tensor(place.put(np.array([2.0])), requires_grad=True)
+    y = ec.tensor(place.put(X)) * w
+    row, t = y[1], y.T
+    row[1:3] *= w
+    t[0] -= 1
+    flat = y.reshape(-1)
+    flat[::2] += row[3]
+    (g,) = ec.grad((y * y).sum(), w)
+    a, v = X * 2, np.array([2.0])
+    a[1, 1:3] *= v
+    a[:, 0] -= 1
+    a.reshape(-1)[::2] += a[1, 3]
+    np.testing.assert_allclose(place.get(y.data), a, rtol=1e-14)
+    np.testing.assert_allclose(place.get(row.data), a[1], rtol=1e-14)
+    # dy/dw: X everywhere, twice as much w where it was multiplied again, and that of row[3] at the even places
+    slope = X.copy()
+    slope[1, 1:3] *= 2 * v
+    slope.reshape(-1)[::2] += X[1, 3]
+    np.testing.assert_allclose(place.get(g.data), [(2 * a * slope).sum()], rtol=1e-13)
 
 
 @pytest.mark.parametrize("requires_grad", [False, True])

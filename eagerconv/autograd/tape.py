@@ -788,7 +788,7 @@ def backward(
         try:
             for node in reversed(path):
                 if node in parts:
-                    _add(pending, node, _put_together(parts.pop(node), node))
+                    pending[node] = _put_together(pending.pop(node, None), parts.pop(node), node)
                 if (g := pending.pop(node, None)) is None:
                     continue
                 if node.hooks:
@@ -825,15 +825,17 @@ def _pull_into(node: Node, g: Any, path: dict[Node, None], pending: dict[Node, A
         node.free()
 
 
-def _put_together(parts: list[tuple[Any, Node]], parent: Node) -> Any:
-    """The cotangent of a node, of those of its parts."""
+def _put_together(whole: Any, parts: list[tuple[Any, Node]], parent: Node) -> Any:
+    """The cotangent of a node, of what belongs to all of it (None: nothing) and of those of its parts."""
     (g, node), op = parts[0], parts[0][1].op
     assert op is not None
-    if len(parts) == 1:
+    if whole is None and len(parts) == 1:
         return fit(op.pull(op, node, 0, g), parent)
     assert op.parts is not None
-    indices = tuple([node.params["index"] for _, node in parts])
-    return op.parts(*[g for g, _ in parts], indices=indices, shape=parent.shape)
+    gs, indices = [g for g, _ in parts], [node.params["index"] for _, node in parts]
+    if whole is not None:
+        gs, indices = [whole, *gs], [..., *indices]
+    return op.parts(*gs, indices=tuple(indices), shape=parent.shape)
 
 
 def forward(outputs: Sequence[Traced], sources: Sequence[Node], tangents: Sequence[Any]) -> list[Any]:

@@ -51,12 +51,7 @@ class Windows:
 
     def inside(self, axis: int, padding: bool = False) -> tuple[Any, Any]:
         """Of each window its first element that lies inside (of the padding, if it counts), and how many do; arrays (out,)."""
-        d, share, o = self.dilation[axis], self.share[axis], np.arange(self.out[axis])
-        first = o * self.stride[axis] // share - self.pad[axis]
-        last = -(-(o * self.stride[axis] + self.extent[axis]) // share) - self.pad[axis]
-        low, high = (-self.pad[axis], self.size[axis] + self.after[axis]) if padding else (0, self.size[axis])
-        first = first - np.minimum(first - low, 0) // d * d
-        return first, np.maximum(-(-(np.minimum(last, high) - first) // d), 0)
+        return _inside(self, axis, padding)
 
     def counts(self, padding: bool) -> Any:
         """How many elements each window has, padding included or not; an array of shape `out`."""
@@ -73,6 +68,15 @@ class Windows:
         """
         for windows, elements in _pairs(self, axis):
             yield _on(windows, place), _on(elements, place)
+
+
+@lru_cache(maxsize=256)
+def _inside(w: Windows, axis: int, padding: bool) -> tuple[Any, Any]:
+    s, d, share, p, o = w.stride[axis], w.dilation[axis], w.share[axis], w.pad[axis], np.arange(w.out[axis])
+    first, last = o * s // share - p, -(-(o * s + w.extent[axis]) // share) - p
+    low, high = (-p, w.size[axis] + w.after[axis]) if padding else (0, w.size[axis])
+    first = first - np.minimum(first - low, 0) // d * d
+    return first, np.maximum(-(-(np.minimum(last, high) - first) // d), 0)
 
 
 @lru_cache(maxsize=256)
@@ -104,10 +108,13 @@ def _at(x: Any, axis: int, part: Part) -> Any:
     return x[along(axis, part)] if isinstance(part, slice) else x.take(part, axis)
 
 
-def _walk(x: Any, w: Windows) -> Iterator[tuple[int, int, str]]:
-    """The axes that are pooled, the last one first: their numbers in w and in x, and where x is."""
+def _walk(x: Any, w: Windows, last_first: bool = False) -> Iterator[tuple[int, int, str]]:
+    """The axes that are pooled: their numbers in w and in x, and where x is.
+
+    From the first on, rows are reduced at once, and fewer numbers are left for the last axis, where each is alone.
+    """
     place = devices.of(x) or "cpu"
-    for axis in range(len(w.size) - 1, -1, -1):
+    for axis in reversed(range(len(w.size))) if last_first else range(len(w.size)):
         yield axis, x.ndim - len(w.size) + axis, place
 
 
@@ -118,19 +125,30 @@ def _resized(shape: Shape, axis: int, n: int) -> Shape:
 # ----- Primitives. Arrays have shape (..., *size) or (..., *out), w is a Windows -----
 
 
+def _wide(array: Any) -> Any:
+    """16-bit floats as float32, in which they compare and add faster, for a while; anything else as it is."""
+    return array.astype(np.float32) if array.dtype.name in ("float16", "bfloat16") else array
+
+
 def _max(x: Any, w: Windows) -> Any:
+    if (wide := _wide(x)) is not x:
+        return _max(wide, w).astype(x.dtype)
     if (found := planes.max_planes(x, w.axes)) is not None:
         return found
     for of_w, axis, place in _walk(x, w):
-        out = np.full_like(x, _lowest(x.dtype), shape=_resized(x.shape, axis, w.out[of_w]))
-        for o, i in w.pairs(of_w, place):
-            best = _at(out, axis, o)
-            if isinstance(o, slice):
-                np.maximum(best, _at(x, axis, i), out=best)
-            else:
-                out[along(axis, o)] = np.maximum(best, _at(x, axis, i))
-        x = out
+        x = _max_along(x, w, of_w, axis, place)
     return x
+
+
+def _max_along(x: Any, w: Windows, of_w: int, axis: int, place: str) -> Any:
+    out = np.full_like(x, _lowest(x.dtype), shape=_resized(x.shape, axis, w.out[of_w]))
+    for o, i in w.pairs(of_w, place):
+        best = _at(out, axis, o)
+        if isinstance(o, slice):
+            np.maximum(best, _at(x, axis, i), out=best)
+        else:
+            out[along(axis, o)] = np.maximum(best, _at(x, axis, i))
+    return out
 
 
 def _lowest(dtype: np.dtype[Any]) -> Any:
@@ -142,7 +160,7 @@ def _lowest(dtype: np.dtype[Any]) -> Any:
 def _sum(x: Any, w: Windows) -> Any:
     if (found := planes.sum_planes(x, w.axes)) is not None:
         return found
-    for of_w, axis, place in reversed(list(_walk(x, w))):  # rows are added faster, and fewer are left for the last axis
+    for of_w, axis, place in _walk(x, w):
         out = np.zeros_like(x, shape=_resized(x.shape, axis, w.out[of_w]))
         for o, i in w.pairs(of_w, place):
             out[along(axis, o)] += _at(x, axis, i)
@@ -154,7 +172,7 @@ def _spread(g: Any, w: Windows) -> Any:
     """The transpose of `_sum`."""
     if (found := planes.spread_planes(g, w.axes)) is not None:
         return found
-    for of_w, axis, place in _walk(g, w):
+    for of_w, axis, place in _walk(g, w, last_first=True):
         x = np.zeros_like(g, shape=_resized(g.shape, axis, w.size[of_w]))
         for o, i in w.pairs(of_w, place):
             x[along(axis, i)] += _at(g, axis, o)
@@ -163,20 +181,42 @@ def _spread(g: Any, w: Windows) -> Any:
 
 
 def winners(x: Any, w: Windows) -> Any:
-    """Where in its plane, which is flattened, each window has its first largest element, row by row; NaN is largest."""
-    many = np.min_scalar_type(math.prod(w.size))
-    numbers = np.arange(math.prod(w.size), dtype=many).reshape(w.size)
-    index = np.broadcast_to(_on(numbers, devices.of(x) or "cpu"), x.shape)
-    for of_w, axis, place in _walk(x, w):
-        begin = _on(w.inside(of_w)[0], place)
-        best, where = x.take(begin, axis), index.take(begin, axis)
-        for o, i in w.pairs(of_w, place):
-            value, least = _at(x, axis, i), _at(best, axis, o)
-            larger = (value > least) | ((value != value) & (least == least))
-            best[along(axis, o)] = np.where(larger, value, least)
-            where[along(axis, o)] = np.where(larger, _at(index, axis, i), _at(where, axis, o))
-        x, index = best, where
-    return index.astype(np.intp)
+    """Where in its plane, which is flattened, each window has its first largest element, row by row; NaN is largest.
+
+    The first row that has a window's largest element comes before all others: so the axes are found one after the other,
+    among what is largest along those behind it.
+    """
+    lead, nd = x.shape[: x.ndim - len(w.size)], len(w.size)
+    largest = [_wide(x)]
+    for of_w, axis, place in _walk(x, w, last_first=True):
+        largest.append(_max_along(largest[-1], w, of_w, axis, place))
+    best = largest.pop()  # (..., *out)
+    nan = bool((best != best).any())
+    place = devices.of(x) or "cpu"
+    shapes = [(-1, *(1,) * (nd - 1 - axis)) for axis in range(nd)]
+    # Per axis the numbers of the windows, in whose place come those of their elements, where they were found.
+    found = [_on(np.arange(m).reshape(shape), place) for m, shape in zip(w.out, shapes, strict=True)]
+    plane = _on(np.arange(math.prod(lead)).reshape(*lead, *(1,) * nd), place)
+    for axis in range(nd):
+        level = largest.pop()  # (..., *size up to the axis, *out behind it)
+        begin, count = w.inside(axis)
+        most, step = int(count.max(initial=0)), math.prod(w.out[axis + 1 :])
+        begin, count = (_on(numbers, place).reshape(shapes[axis]) for numbers in (begin, count))
+        at = _numbers(plane, [*found[:axis], begin, *found[axis + 1 :]], level.shape[x.ndim - nd :])
+        seen, number = np.zeros_like(best, bool), np.zeros_like(best, np.min_scalar_type(most))
+        for k in range(most):
+            value = level.reshape(-1).take(at + np.where(k < count, k * w.dilation[axis] * step, 0))
+            seen |= (value == best) | ((value != value) & (best != best)) if nan else value == best
+            number += ~seen
+        found[axis] = begin + number * w.dilation[axis]
+    return _numbers(0, found, w.size) + np.zeros_like(best, np.intp)
+
+
+def _numbers(first: Any, places: list[Any], sizes: Shape) -> Any:
+    """Places along several axes as numbers of elements one after another."""
+    for place, size in zip(places, sizes, strict=True):
+        first = first * size + place
+    return first
 
 
 def numbered(index: Any, planes: int, size: int) -> Any:
@@ -191,8 +231,10 @@ def _flat_winners(x: Any, w: Windows) -> Any:
 
 
 def _place(g: Any, x: Any, w: Windows) -> Any:
-    if not tape.is_grad_enabled() and (found := planes.max_gradients(g.data, x.data, w.axes)) is not None:
-        return type(g)._wrap(found)
+    if not tape.is_grad_enabled():
+        found = planes.max_gradients(_wide(g.data), _wide(x.data), w.axes)
+        if found is not None:
+            return type(g)._wrap(found)
     flat = rules.put(widened(g).reshape(-1), index=_flat_winners(x.data, w), shape=(x.size,))
     return flat.reshape(x.shape)
 

@@ -171,6 +171,7 @@ def _fast_sizes() -> tuple[int, ...]:
     return tuple(sorted(n for n in sizes if n % 2 == 0 or n < 4))
 
 
+@lru_cache(maxsize=4096)
 def _tile(kernel: int, total: int, most: int) -> int:
     """The length of the tiles of one axis: cheapest for `total` results, and not much above `most`."""
     whole, twice = total + kernel - 1, min(2 * kernel, total + kernel - 1)
@@ -209,18 +210,25 @@ def layout(spec: ConvSpec, slot: Slot, dtype: np.dtype[Any]) -> Layout:
     The results of an image must not depend on how many others there are: their tiles are chosen for a typical batch.
     """
     typical = spec if slot == "w" else replace(spec, batch=TYPICAL_BATCH)
+    axes = list(zip(*_ranges(spec, slot), strict=True))
+    sizes = {tuple(_tile(a.kernel, len(r), most) for a, r in axes): most for most in reversed(TILE_SIZES[spec.ndim])}
 
     def price(most: int) -> tuple[bool, float]:
         plan = candidate(typical, slot, dtype, most)
         return plan.workspace > LIMIT, plan.seconds
 
-    return candidate(spec, slot, dtype, min(TILE_SIZES[spec.ndim], key=price))
+    return candidate(spec, slot, dtype, min(reversed(sizes.values()), key=price))  # each tile once, small ones first
+
+
+def _ranges(spec: ConvSpec, slot: Slot) -> tuple[tuple[Axis, ...], list[range]]:
+    """The axes, and what is computed along each."""
+    axes = normal(spec)
+    return axes, [a.reached(n) if slot == "x" else range(a.out) for a, n in zip(axes, spec.size, strict=True)]
 
 
 def candidate(spec: ConvSpec, slot: Slot, dtype: np.dtype[Any], most: int) -> Layout:
     """Tiles of `most` points along each axis, and as many channels, columns, images and groups at once as there is room for."""
-    axes = normal(spec)
-    ranges = [a.reached(n) if slot == "x" else range(a.out) for a, n in zip(axes, spec.size, strict=True)]
+    axes, ranges = _ranges(spec, slot)
     points = tuple(_tile(a.kernel, len(r), most) for a, r in zip(axes, ranges, strict=True))
     valid = tuple(t - a.kernel + 1 for t, a in zip(points, axes, strict=True))
     results = tuple(range(r.start, r.stop, v) for r, v in zip(ranges, valid, strict=True))

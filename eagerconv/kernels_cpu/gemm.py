@@ -38,6 +38,7 @@ TAPS = 576  # (channel, tap) rows of one task of the gradient with respect to we
 SUMS = 80_000  # elements of sums that one task holds, at most if there are enough other tasks
 STRIP = 64_000  # elements of an image's part with its padding
 SEGMENTS = 64  # tasks of the gradient with respect to weights, if not more are needed
+SEGMENT_TILES = 4  # of a segment at least: its sums are written, read and added once more
 SEGMENT_SUMS = 2_000_000  # elements of their sums together
 
 # Measured on one AVX-512 core at 4 GHz: per vector of products; of the result, transposed and stored; of the image; of the
@@ -164,7 +165,7 @@ def cut(request: Request) -> Cut:
     shared, segments, width = spec.groups * group, 1, GEMM_VECTORS * n_lanes
     if weights:
         units = spec.groups * -(-panels // block) * -(-channels // chunk)
-        most_segments = min(math.prod(tiles), SEGMENTS // units, SEGMENT_SUMS // (spec.groups * group))
+        most_segments = min(math.prod(tiles) // SEGMENT_TILES, SEGMENTS // units, SEGMENT_SUMS // (spec.groups * group))
         segments = 1 << max(0, most_segments.bit_length() - 1)
         shared, tasks = shared * segments, units * segments
         sums = (math.prod(box) + n_lanes) * width
@@ -300,6 +301,8 @@ def broadcasts(request: Request) -> bool:
 
 def _seconds(request: Request) -> float:
     """Products and vectors that are moved, each at its measured price, on one thread."""
+    if panels.suits(request):
+        return panels.seconds(request)
     request = mirrored(request) if request.slot == "w" else request
     spec, n_lanes, tasks = request.spec, lanes(request.dtype), cut(request).tasks
     images, taps = spec.batch * spec.groups, math.prod(spec.kernel)
@@ -335,19 +338,23 @@ def _few_seconds(request: Request) -> float:
     return few.tasks * channels * taps * calls * SECONDS_PER_STEP
 
 
+def _cut(request: Request) -> Cut | panels.Cut:
+    if panels.suits(request):
+        return panels.cut(request)
+    return cut(mirrored(request) if request.slot == "w" else request)
+
+
 def _cost(request: Request) -> float:
     """The work, shared among the threads that have a task, and two launches."""
     seconds = _seconds(request)
-    tasks = cut(mirrored(request) if request.slot == "w" else request).tasks
+    tasks = _cut(request).tasks
     threads = max(1, min(worthwhile(request.threads, seconds), tasks))
     return seconds / threads + (3e-6 if threads == 1 else 8e-6)
 
 
 def _workspace(request: Request) -> int:
-    if panels.suits(request):
-        return panels.workspace(request)
-    request = mirrored(request) if request.slot == "w" else request
-    return (cut(request).shared + cut(request).work * request.threads) * request.dtype.itemsize
+    parts = _cut(request)
+    return (parts.shared + parts.work * request.threads) * request.dtype.itemsize
 
 
 GEMM = Algorithm(

@@ -66,16 +66,27 @@ def _binary(name: str, a: Any, b: Any) -> Any:
         a, b = b, a  # the operations commute
     if not suits(a) or not b.flags.c_contiguous:
         return None
-    if a.shape == b.shape:
-        return evaluate(name, [a, b])
-    axis = channel_axis(a.shape, b.shape)
-    if axis is None or (row := math.prod(a.shape[axis + 1 :])) < SHORTEST:
+    return evaluate(name, [a, b]) if a.shape == b.shape else broadcast(name, a, b)
+
+
+def broadcast(name: str, a: Any, b: Any) -> Any:
+    """A formula of a large array and of one that has a number for each of its rows, or for each channel of them."""
+    if not suits(a) or type(b) is not np.ndarray or a.dtype != b.dtype or not b.flags.c_contiguous:
         return None
-    return of_channels(name, a, b, row, empty(a.shape, a.dtype))
+    row = row_length(a.shape, b.shape)
+    return None if row is None else of_channels(name, a, b, row, empty(a.shape, a.dtype))
 
 
-def channel_axis(shape: Shape, small: Shape) -> int | None:
-    """The only axis along which an array of shape `small` varies when it is broadcast to `shape`; None where it is not one."""
+def row_length(shape: Shape, small: Shape) -> int | None:
+    """How many neighbours share a number of an array that is broadcast to `shape`: all axes behind those along which it varies.
+
+    These must be axes beside one another, in full length. None where they are not, or share too few.
+    """
     ahead = len(shape) - len(small)
-    axes = [ahead + i for i, n in enumerate(small) if n > 1]
-    return axes[0] if len(axes) == 1 and ahead >= 0 and small[axes[0] - ahead] == shape[axes[0]] else None
+    varies = [ahead + i for i, n in enumerate(small) if n > 1]
+    if ahead < 0 or not varies:
+        return None
+    first, behind = varies[0], varies[-1] + 1
+    row = math.prod(shape[behind:])
+    full = small[first - ahead : behind - ahead] == shape[first:behind]
+    return row if full and row >= SHORTEST else None

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from eagerconv.kernels_cpu import pointwise
+from eagerconv.kernels_cpu.formulas import DTYPES
 from eagerconv.kernels_cpu.jit import kernel
 from eagerconv.kernels_cpu.table import POOLING, as_table
-from eagerconv.kernels_cpu.threads import Launch, get_num_threads
+from eagerconv.kernels_cpu.threads import Launch, get_num_threads, worthwhile
 from eagerconv.memory import empty
 from eagerconv.spec import Shape
 
@@ -19,6 +19,11 @@ Windows = tuple[Shape, Shape, Shape, Shape, Shape, Shape, Shape]
 """Of one or two axes, as `functional.windows` has them: size of the plane, number of windows, their extent, stride, dilation,
 share, and padding in front. Every window meets the plane.
 """
+
+LEAST = 1 << 12
+"""Elements below which NumPy is left alone: it makes ten passes and more, where other operations are one."""
+
+SECONDS = 1e-9  # per element, or less
 
 
 def max_planes(x: Any, windows: Windows) -> Any:
@@ -44,14 +49,17 @@ def max_gradients(g: Any, x: Any, windows: Windows) -> Any:
 
 
 def _suits(x: Any, plane: Shape) -> bool:
-    return pointwise.suits(x) and len(plane) <= 2 and 0 not in plane
+    if type(x) is not np.ndarray or x.size < LEAST or len(plane) > 2 or 0 in plane:
+        return False
+    return x.dtype in DTYPES and x.flags.c_contiguous and x.flags.aligned
 
 
 def _windows(name: str, x: Any, g: Any, windows: Windows, plane: Shape) -> Any:
     """What a kernel makes of x and g: an array of these planes."""
     lead = x.shape[: x.ndim - len(plane)]
     result = empty((*lead, *plane), x.dtype)
-    _launch(name, x.dtype, windows, math.prod(lead), get_num_threads())(x, g, result)
+    threads = worthwhile(get_num_threads(), max(x.size, result.size) * SECONDS)
+    _launch(name, x.dtype, windows, math.prod(lead), threads)(x, g, result)
     return result
 
 

@@ -60,8 +60,11 @@ def staged(algorithm: Algorithm) -> Algorithm:
     def stage(request: Request) -> Stage:
         if (wide := _wide(algorithm, request)) is not None:
             return _stage(request, (True, True), wide)
-        ways = (_stage(request, some) for some in ((False, False), (False, True), (True, False), (True, True)))
-        return next((way for way in ways if algorithm.refuses(way.request) is None), _stage(request, (True, True)))
+        as_it_is = Stage(request, (False, False), False)
+        if algorithm.refuses(request) is None or request == request.contiguous(_images(request), request.threads):
+            return as_it_is  # where a copy would change nothing, the reason stays
+        ways = [_stage(request, some) for some in ((False, True), (True, False), (True, True))]
+        return next((way for way in ways if algorithm.refuses(way.request) is None), ways[-1])
 
     return replace(
         algorithm,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import lru_cache, partial
 from math import prod
 from typing import NamedTuple
 
@@ -91,6 +91,7 @@ def _flat(spec: ConvSpec) -> bool:
     return spec.ndim == 3 and spec.kernel[0] > 1 and spec.kernel[1:] == (1, 1) and same
 
 
+@lru_cache(maxsize=1024)
 def _axes(spec: ConvSpec) -> Axes:
     size, taps, out, step = (three(values, 1) for values in (spec.size, spec.kernel, spec.out, spec.step))
     axes = Axes(size, taps, out, step, three(spec.origin, 0))

@@ -169,8 +169,8 @@ def _put(v: Any, index: Any, shape: tuple[int, ...]) -> Any:
 
 
 def _puts(vs: Any, indices: Any, shape: tuple[int, ...]) -> Any:
-    out = np.zeros_like(vs[0], shape=shape)
-    for v, index in zip(vs, indices, strict=True):
+    out = vs[0].copy() if indices[0] is Ellipsis else np.zeros_like(vs[0], shape=shape)
+    for v, index in list(zip(vs, indices, strict=True))[indices[0] is Ellipsis :]:
         if _each_once(index):
             out[index] += v
         else:
@@ -194,7 +194,7 @@ def _setitem(x: Any, v: Any, index: Any) -> Any:
 
 def _write(x: Any, v: Any, steps: Any, order: tuple[int, ...]) -> Any:
     """A copy with its axes in memory in this order, whose view at the end of the steps is v."""
-    out = np.empty_like(x, shape=[x.shape[a] for a in order], order="C").transpose(np.argsort(order))
+    out = np.empty_like(x, shape=tuple([x.shape[a] for a in order]), order="C").transpose(np.argsort(order).tolist())
     out[...] = x
     view = _through(out, steps, lambda op, array, **params: op.fn(array, **params))
     if view.size and not np.may_share_memory(view, out):

@@ -28,7 +28,7 @@ from eagerconv.autograd.rules.operands import Table, kept_shape, narrow, operand
 from eagerconv.autograd.rules.products import adjoint, dot, matmul
 from eagerconv.autograd.rules.reductions import _max, keep, max, min, prod_others, sum
 from eagerconv.autograd.rules.shapes import _concatenate, moveaxis, reshape, tril, triu
-from eagerconv.autograd.rules.ufuncs import absolute, conj, equal, imag, isnan, real, sign, where
+from eagerconv.autograd.rules.ufuncs import _share, absolute, conj, equal, imag, isnan, real, sign, where
 from eagerconv.autograd.tape import Op, defvjp
 
 # ----- Solving -----
@@ -95,9 +95,9 @@ eigvals: Op = defvjp("eigvals", np.linalg.eigvals, lambda g, x: _eigvals_pull(g,
 norm2: Op = defvjp(  # over all given axes, 0 at 0
     "norm2",
     lambda x, axis=None, keepdims=False: _norm2(x, axis, keepdims),
-    lambda g, x, ans, like, axis: keep(g, like, axis) * _unit(x, keep(ans, like, axis)),
+    lambda g, x, ans, like, axis: keep(g, like, axis) * _share(x, keep(ans, like, axis)),
     jvp=lambda t, x, ans, like, axis, keepdims: sum(
-        real(conj(_unit(x, keep(ans, like, axis))) * t), axis=axis, keepdims=keepdims
+        real(conj(_share(x, keep(ans, like, axis))) * t), axis=axis, keepdims=keepdims
     ),
 )
 
@@ -369,10 +369,6 @@ def _diagonal(a: Any) -> Any:
     return sum(a * _eye(a), axis=-1)
 
 
-def _or_one(x: Any) -> Any:
-    return where(equal(x, 0), 1, x)
-
-
 def _columns(b: Any, like: Any) -> Any:
     """The right-hand side as matrices; NumPy takes it for one vector if it has one axis."""
     return b[..., None] if np.ndim(value(like)) == 1 else b
@@ -485,6 +481,7 @@ def _svd_pull(g: Any, ans: Any, like: Any, full_matrices: bool) -> Any:
     k = builtins.min(m, n)
     u, s, vh = _svd_parts(ans, like.shape, full_matrices)
     gu, gs, gvh = _svd_parts(g, like.shape, full_matrices)
+    added = gu[..., k:], gvh[..., k:, :]
     u, gu, vh, gvh = u[..., :k], gu[..., :k], vh[..., :k, :], gvh[..., :k, :]
     row, column = s[..., None, :], s[..., :, None]
     left, right = matmul(adjoint(u), gu), matmul(vh, adjoint(gvh))
@@ -502,6 +499,9 @@ def _svd_pull(g: Any, ans: Any, like: Any, full_matrices: bool) -> Any:
     if n > k:
         away = gvh / _divisors(column, _used(adjoint(gvh))[..., :, None])
         out = out + matmul(u, away - matmul(matmul(away, adjoint(vh)), vh))
+    for part in added:  # of them any rotation will do
+        if k and (value(part) != 0).any():
+            out = out + math.nan * sum(part, axis=(-2, -1), keepdims=True)
     return out
 
 
@@ -561,7 +561,3 @@ def _norm2(x: Any, axis: Any, keepdims: bool) -> Any:
     if axis is None or isinstance(axis, int) or len(axis) == 2:
         return np.linalg.norm(x, axis=axis, keepdims=keepdims)
     return np.linalg.vector_norm(x, axis=axis, keepdims=keepdims)
-
-
-def _unit(x: Any, norm: Any) -> Any:
-    return x / _or_one(norm)

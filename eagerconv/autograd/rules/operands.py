@@ -49,12 +49,14 @@ def wide(x: Any) -> Any:
 def widely(function: Callable[..., Any], *xs: Any, **params: Any) -> Any:
     """A product of arrays, or another sum; of narrow floats of one dtype in float32, and rounded once."""
     for x in xs:
-        if getattr(x, "itemsize", 8) > 2:  # lists are of numbers in full
+        if (
+            type(x) is not np.ndarray or x.itemsize > 2
+        ):  # a GPU's products do so by themselves; lists are of wide numbers
             return function(*xs, **params)
     kind = xs[0].dtype
     if not narrow(kind) or any(x.dtype != kind for x in xs):
         return function(*xs, **params)
-    return function(*(np.asarray(x, np.float32, like=x) for x in xs), **params).astype(kind)
+    return function(*(x.astype(np.float32) for x in xs), **params).astype(kind)
 
 
 def reduced_axes(like: Any, axis: Any) -> tuple[int, ...]:

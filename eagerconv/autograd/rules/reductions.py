@@ -12,6 +12,7 @@ import numpy as np
 from eagerconv.autograd.rules.operands import Table, kept_shape, narrow, reduced_axes, reduced_size, top, value, wide
 from eagerconv.autograd.rules.shapes import _concatenate, _stack, flip, moveaxis, reshape, swapaxes
 from eagerconv.autograd.rules.ufuncs import (
+    _share,
     add,
     conj,
     equal,
@@ -75,7 +76,7 @@ cumsum: Op = linear(
     lambda a, axis=None, dtype=None: _reduced(a.cumsum, a, axis, dtype),
     lambda g, like, axis: _suffix_sums(g, like, axis),
 )
-cumprod = defvjp(
+cumprod: Op = defvjp(
     "cumprod",
     lambda a, axis=None, dtype=None: _reduced(a.cumprod, a, axis, dtype),
     lambda g, x, ans, like, axis: _cumprod_pull(wide(g), wide(x), wide(ans), like, axis),
@@ -287,7 +288,7 @@ def _var_slope(x: Any, axis: Any, ddof: float) -> Any:
 def _std_slope(x: Any, ans: Any, axis: Any, ddof: float) -> Any:
     """D std = d var / (2 std), and 0 where all elements are equal."""
     ans = keep(wide(ans), x, axis)
-    return _var_slope(x, axis, ddof) / where(equal(ans, 0), 1, 2 * ans)
+    return _share(_var_slope(x, axis, ddof), 2 * ans)
 
 
 def _winners(x: Any, ans: Any, axis: Any) -> Any:
@@ -323,11 +324,13 @@ def _suffix_sums(g: Any, like: Any, axis: Any) -> Any:
 
 
 def _cumprod_pull(g: Any, x: Any, ans: Any, like: Any, axis: Any) -> Any:
-    """The cotangent of x[i] is the sum over k >= i of g[k] y[k] / x[i]; where that is 0/0, by the recurrence.
+    """The cotangent of x[i] is the sum over k >= i of g[k] y[k] / x[i]; where that is 0/0, or out of range, by the recurrence.
 
     y[i - 1] s[i]  with  s[i] = g[i] + x[i + 1] s[i + 1].
     """
-    if not (value(x) == 0).any():
+    if narrow(like.dtype):
+        ans = cumprod(x, axis=axis)  # which was rounded
+    if (np.isfinite(value(ans)) & (value(ans) != 0)).all():
         return _suffix_sums(g * conj(ans), like, axis) / conj(x)
     a = 0 if axis is None else axis
     rows, g, ans = (swapaxes(reshape(v, shape=ans.shape), a, -1) for v in (conj(x), g, conj(ans)))  # (..., n)
@@ -367,7 +370,7 @@ def _logsumexp(x: Any, axis: Any, keepdims: bool) -> Any:
 def _log_softmax(x: Any, axis: Any) -> Any:
     """The largest number goes first: that and the logarithm of the sum together cancel digits of large numbers."""
     below = x - top(x, axis)
-    with np.errstate(divide="ignore"):  # the logarithm of a sum of nothing, which is taken from nothing
+    with np.errstate(divide="ignore"):  # of no numbers at all
         return below - np.log(np.sum(np.exp(below), axis=axis, keepdims=True))
 
 

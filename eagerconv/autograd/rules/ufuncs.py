@@ -41,7 +41,7 @@ power = elementwise("power", np.power, lambda x, y: _power_base(x, y), lambda x,
 float_power = elementwise(
     "float_power", np.float_power, lambda x, y: _power_base(x, y), lambda x, ans: ans * _log_base(x)
 )
-hypot = elementwise("hypot", np.hypot, lambda x, ans: x / _or_one(ans), lambda y, ans: y / _or_one(ans))
+hypot = elementwise("hypot", np.hypot, lambda x, ans: _share(x, ans), lambda y, ans: _share(y, ans))
 remainder = elementwise("remainder", np.remainder, 1, lambda x, y: -floor_divide(x, y))
 fmod = elementwise("fmod", np.fmod, 1, lambda x, y: -trunc(divide(x, y)))
 floor_divide: Op = elementwise("floor_divide", np.floor_divide, 0, 0)
@@ -68,10 +68,7 @@ arcsin = elementwise("arcsin", np.arcsin, lambda x: 1 / (sqrt(1 - x) * sqrt(1 + 
 arccos = elementwise("arccos", np.arccos, lambda x: -1 / (sqrt(1 - x) * sqrt(1 + x)))
 arctan = elementwise("arctan", np.arctan, lambda x: 1 / (1 + x * x))
 arctan2 = elementwise(  # of (y, x) in the books: here x is the ordinate
-    "arctan2",
-    np.arctan2,
-    lambda x, y: y / _radius(x, y) / _radius(x, y),
-    lambda x, y: -x / _radius(x, y) / _radius(x, y),
+    "arctan2", np.arctan2, lambda x, y: _turning(y, x), lambda x, y: -_turning(x, y)
 )
 sinh = elementwise("sinh", np.sinh, lambda x: cosh(x))
 cosh: Op = elementwise("cosh", np.cosh, lambda x: sinh(x))
@@ -254,8 +251,16 @@ def _sinc_slope(x: Any, ans: Any) -> Any:
     return where(near, series * u, (cos(math.pi * far) - ans) / far)
 
 
-def _radius(x: Any, y: Any) -> Any:
-    return _or_one(hypot(x, y))
+def _share(x: Any, size: Any) -> Any:
+    """Of a size that is 0 at a kink a part x, over it: 0 there, with all derivatives."""
+    none = equal(size, 0)
+    return where(none, 0, x) / where(none, 1, size)
+
+
+def _turning(x: Any, y: Any) -> Any:
+    """X / (x^2 + y^2), in the range of x."""
+    size = hypot(x, y)
+    return _share(_share(x, size), size)
 
 
 def _ties(x: Any, y: Any) -> Any:
@@ -274,9 +279,9 @@ def _inside(x: Any, low: Any, high: Any) -> Any:
 
 def _direction(x: Any, ans: Any) -> Any:
     """The partial derivative of |x|: the sign, and for complex x its conjugate direction (0 at 0)."""
-    return conj(x) / _or_one(ans) if x.dtype.kind == "c" else sign(x)
+    return _share(conj(x), ans) if x.dtype.kind == "c" else sign(x)
 
 
 def _turn(g: Any, x: Any, ans: Any) -> Any:
     """Complex x/|x| turns, and its length stays: the part of g across x, over |x|. A real sign never changes."""
-    return (g - ans * real(conj(ans) * g)) / _or_one(absolute(x)) if x.dtype.kind == "c" else 0 * g
+    return _share(g - ans * real(conj(ans) * g), absolute(x)) if x.dtype.kind == "c" else 0 * g

@@ -48,13 +48,15 @@ def multiply(a: P, places: P, n_places: int, steps: P, n_steps: int, b: P, c: P,
 def pack(to: P, width: int, source: P, along: int, valid: int, across: int, columns: int, lanes: int) -> None:
     """to[q*width + i] = source[i*along + q*across] for i < valid, zero for valid <= i < width; q < columns.
 
-    A transpose writes whole squares: there must be room for one vector less one row behind the last.
+    Transposes write whole squares: there must be room for one vector of rows behind the last.
     """
     if along == 1:
         copy_rows(to, width, source, across, columns, 0, min(valid, width), width)
     elif across == 1:
-        for l0 in range(0, width, lanes):
-            for q0 in range(0, columns, lanes):
+        for q0 in range(0, columns, lanes):
+            for l0 in range(
+                (width - 1) // lanes * lanes, -1, -lanes
+            ):  # squares reach into rows that are written after them
                 square, count = offset(source, l0 * along + q0), min(lanes, columns - q0)
                 rows_to_lanes(square, along, valid - l0, count, offset(to, q0 * width + l0), width)
     else:

@@ -15,15 +15,18 @@ from __future__ import annotations
 
 from eagerconv.kernels_cpu.blocks import GEMM_ROWS, GEMM_VECTORS
 from eagerconv.kernels_cpu.native.emit import emits, switch
+from eagerconv.kernels_cpu.native.gemm import pack
 from eagerconv.kernels_cpu.native.loops import P, ceil_div, helper
 from eagerconv.kernels_cpu.native.products import panel_product
-from eagerconv.kernels_cpu.native.transforms import rows_to_lanes
+from eagerconv.kernels_cpu.native.transforms import rows_to_columns, rows_to_lanes
 from eagerconv.kernels_cpu.native.vector import copy_every_second, copy_rows, lanes_before_line, offset, zero
 from eagerconv.kernels_cpu.table import PANELS as at
 
 FEW_ROWS = GEMM_ROWS // 2
 WIDTHS = dict.fromkeys((GEMM_VECTORS, 1, 2))  # vectors of a panel of pixels
 PRODUCT = emits(switch({rows: switch({n: panel_product(rows, n) for n in WIDTHS}) for rows in (GEMM_ROWS, FEW_ROWS)}))
+INTERLEAVES = GEMM_ROWS.bit_count() == 1
+INTERLEAVE = emits(rows_to_columns(GEMM_ROWS if INTERLEAVES else 1))
 PACKING = emits(panel_product(GEMM_ROWS, GEMM_VECTORS, packs=True))
 
 
@@ -31,23 +34,13 @@ PACKING = emits(panel_product(GEMM_ROWS, GEMM_VECTORS, packs=True))
 
 
 @helper
-def pack_filters(to: P, w: P, row: int, step: int, valid: int, channels: int, lanes: int) -> None:
-    """to[r*GEMM_ROWS + i] = w[i*row + r*step] for i < GEMM_ROWS, r < channels; garbage for i >= valid.
-
-    Transposes write whole squares: there must be room for one vector of rows behind the last.
-    """
-    if row == 1:
-        copy_rows(to, GEMM_ROWS, w, step, channels, 0, min(valid, GEMM_ROWS), GEMM_ROWS)
-    elif step == 1:
-        for r0 in range(0, channels, lanes):
-            # Squares reach over the ends of rows, into what is written after them.
-            for i0 in range((GEMM_ROWS - 1) // lanes * lanes, -1, -lanes):
-                square, count = offset(w, i0 * row + r0), min(lanes, channels - r0)
-                rows_to_lanes(square, row, valid - i0, count, offset(to, r0 * GEMM_ROWS + i0), GEMM_ROWS)
+def pack_rows(to: P, w: P, row: int, step: int, valid: int, channels: int, lanes: int) -> None:
+    """to[r*GEMM_ROWS + i] = w[i*row + r*step] for i < valid, else zero, i < GEMM_ROWS; r < channels: see `pack`."""
+    if INTERLEAVES and step == 1 and row != 1 and lanes >= GEMM_ROWS:
+        for r in range(0, channels, lanes):
+            INTERLEAVE(offset(w, r), row, valid, min(lanes, channels - r), offset(to, r * GEMM_ROWS))
     else:
-        for r in range(channels):
-            for i in range(GEMM_ROWS):
-                to[r * GEMM_ROWS + i] = w[i * row + r * step] if i < valid else zero(to)
+        pack(to, GEMM_ROWS, w, row, valid, step, channels, lanes)
 
 
 @helper
@@ -104,7 +97,8 @@ def filters(first: int, last: int, thread: int, source: P, w: P, result: P, work
         for p in range(p0, min(p0 + g[at.FILTER_PANELS], g[at.PANELS])):
             to = offset(work, group * g[at.GROUP] + p * g[at.PANEL] + r0 * GEMM_ROWS)
             a = offset(w, group * g[at.A_GROUP] + p * GEMM_ROWS * g[at.A_ROW] + r0 * g[at.A_CHANNEL])
-            pack_filters(to, a, g[at.A_ROW], g[at.A_CHANNEL], g[at.ROWS] - p * GEMM_ROWS, channels, g[at.LANES])
+            valid = g[at.ROWS] - p * GEMM_ROWS
+            pack_rows(to, a, g[at.A_ROW], g[at.A_CHANNEL], valid, channels, g[at.LANES])
 
 
 # ------------------------------------------------------------------------------------------------- forward and inputs

@@ -78,10 +78,17 @@ def gathered_product(rows: int, vectors: int) -> Emit:
             cells += [v.at(c_row, j * v.lanes) for j in range(vectors)]
 
         def walk(step: Step, sums: list[Any]) -> list[Any]:
-            with Loop(builder, count, sums) as loop:
-                shift, q = _pair(v, steps, loop.index)
-                loop.next = step(loop.values, lambda i: v.at(a_rows[i], shift), v.at(b, builder.mul(q, row)))
-            return loop.results
+            done = I64(0)
+            for unroll in (4, 1):  # as many steps at once as there are, then the rest
+                turns = builder.sdiv(builder.sub(count, done), I64(unroll))
+                with Loop(builder, turns, sums) as loop:
+                    t, new = builder.add(done, builder.mul(loop.index, I64(unroll))), loop.values
+                    for u in range(unroll):
+                        shift, q = _pair(v, steps, builder.add(t, I64(u)))
+                        new = step(new, lambda i: v.at(a_rows[i], shift), v.at(b, builder.mul(q, row)))  # noqa: B023
+                    loop.next = new
+                sums, done = loop.results, builder.mul(turns, I64(unroll))
+            return sums
 
         packed_product(v, rows, vectors, cells, add, walk)
 

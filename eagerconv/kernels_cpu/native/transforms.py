@@ -11,7 +11,7 @@ from typing import Any
 import llvmlite.ir as ir
 
 from eagerconv.kernels_cpu.cooktoom import Matrix
-from eagerconv.kernels_cpu.native.emit import emits
+from eagerconv.kernels_cpu.native.emit import Emit, emits
 from eagerconv.kernels_cpu.native.loops import P, helper
 from eagerconv.kernels_cpu.native.simd import I32, I64, Loop, Vectors
 from eagerconv.kernels_cpu.native.vector import lanes_before_line, offset
@@ -60,6 +60,31 @@ def rows_to_lanes(v: Vectors, source: Any, source_row: Any, rows: Any, columns: 
     for vector in _transposed(v, loaded):
         v.store(vector, to)
         to = v.at(to, to_step)
+
+
+def rows_to_columns(rows: int) -> Emit:
+    """to[j*rows + i] = column j of row i for j < lanes, zeros where there is no column, or no row i < present.
+
+    For a power of two of rows, as many as lanes at most: in log2(rows) stages vector k is interleaved with vector k + rows/2,
+    which turns the number (i, j) of every element by one bit.
+    """
+
+    def transpose(v: Vectors, source: Any, source_row: Any, present: Any, columns: Any, to: Any) -> None:
+        b, n = v.builder, v.lanes
+        vectors = []
+        for i in range(rows):
+            count = b.select(b.icmp_signed("<", I64(i), present), columns, I64(0))
+            vectors.append(v.masked_load(source, v.lanes_below(count)))
+            source = v.at(source, source_row)
+        halves = [[k // 2 + start + n * (k % 2) for k in range(n)] for start in (0, n // 2)]
+        masks = [ir.Constant(ir.VectorType(I32, n), indices) for indices in halves]
+        for _ in range(rows.bit_length() - 1):
+            pairs = zip(vectors[: rows // 2], vectors[rows // 2 :], strict=True)
+            vectors = [b.shuffle_vector(*pair, mask) for pair in pairs for mask in masks]
+        for k, vector in enumerate(vectors):
+            v.store(vector, v.at(to, k * n))
+
+    return transpose
 
 
 @emits
