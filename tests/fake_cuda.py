@@ -44,7 +44,8 @@ LOOKED_AT = {"argwhere", "array_equal", "bincount", "compress", "extract", "flat
 
 ADDED_AT = ("int32", "int64", "float16", "float32", "float64", "uint32", "uint64")
 """The types for which CuPy 14.2 has `add.at`."""
-UNKNOWN = {"vecdot": None, "eye": {"device"}}
+_REDUCTIONS = ("all", "any", "max", "mean", "min", "prod", "sum")
+UNKNOWN = {"vecdot": None, "eye": {"device"}, **{name: {"initial", "where"} for name in _REDUCTIONS}}
 """What CuPy 14.2 does not have of what NumPy asks it for: functions, and keywords of some."""
 
 
@@ -86,6 +87,21 @@ def _looks(name: str) -> Any:
 
 for _name in ("__bool__", "__int__", "__float__", "__complex__", "__index__", "item", "tolist", "tobytes", "nonzero"):
     setattr(CudaArray, _name, _looks(_name))
+
+
+def _reduces(name: str) -> Any:
+    """A method that reduces, with the keywords that CuPy's has."""
+
+    def method(self: CudaArray, *arguments: Any, **options: Any) -> Any:
+        if unknown := UNKNOWN[name] & set(options):
+            raise TypeError(f"{name}() got an unexpected keyword argument {unknown.pop()!r}")
+        return _returned(getattr(np.ndarray, name)(self.view(np.ndarray), *arguments, **_plain(options)))
+
+    return method
+
+
+for _name in _REDUCTIONS:
+    setattr(CudaArray, _name, _reduces(_name))
 
 
 def on_device_within(index):

@@ -373,8 +373,8 @@ def test_numpy_itself_finds_the_row(function: Any, sample: Sample) -> None:
 
 LOOK_AT_VALUES = {"bincount", "choose", "extract"}
 """The size of the result is among the values, or what is refused."""
-CHOOSE_BY_VALUES = {"prod", "cumprod", "cumulative_prod", "det", "median", "quantile", "percentile"}
-"""The formula depends on whether there is a zero, or a NaN."""
+CHOOSE_BY_VALUES = {"prod", "cumprod", "cumulative_prod", "det", "median", "quantile", "percentile", "svd"}
+"""The formula depends on whether there is a zero, a NaN, or a cotangent."""
 
 
 @every_sample

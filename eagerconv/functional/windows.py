@@ -191,8 +191,8 @@ def winners(x: Any, w: Windows) -> Any:
     for of_w, axis, place in _walk(x, w, last_first=True):
         largest.append(_max_along(largest[-1], w, of_w, axis, place))
     best = largest.pop()  # (..., *out)
-    nan = bool((best != best).any())
     place = devices.of(x) or "cpu"
+    nan = place != "cpu" or bool((best != best).any())  # a GPU is not waited for
     shapes = [(-1, *(1,) * (nd - 1 - axis)) for axis in range(nd)]
     # Per axis the numbers of the windows, in whose place come those of their elements, where they were found.
     found = [_on(np.arange(m).reshape(shape), place) for m, shape in zip(w.out, shapes, strict=True)]

@@ -78,3 +78,12 @@ def kept_shape(like: Any, axis: Any) -> tuple[int, ...]:
 def reduced_size(like: Any, axis: Any) -> int:
     """How many elements go into each result of a reduction."""
     return math.prod(like.shape[a] for a in reduced_axes(like, axis))
+
+
+def top(x: Any, axis: Any, keepdims: bool = True) -> Any:
+    """The largest numbers of an array, minus infinity where there are none: `max` with `initial`, which CuPy does not know."""
+    axes = reduced_axes(x, axis)
+    if all(x.shape[a] for a in axes):
+        return np.max(x, axis=axis, keepdims=keepdims)
+    none = np.full_like(x, -np.inf, shape=kept_shape(x, axis))
+    return none if keepdims else np.squeeze(none, axis=axes)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from eagerconv.autograd.rules.operands import Table, kept_shape, narrow, reduced_axes, reduced_size, value, wide
+from eagerconv.autograd.rules.operands import Table, kept_shape, narrow, reduced_axes, reduced_size, top, value, wide
 from eagerconv.autograd.rules.shapes import _concatenate, _stack, flip, moveaxis, reshape, swapaxes
 from eagerconv.autograd.rules.ufuncs import (
     _share,
@@ -360,21 +360,21 @@ def _recurrence(h: Any, c: Any) -> Any:
 
 
 def _logsumexp(x: Any, axis: Any, keepdims: bool) -> Any:
-    top = np.max(x.real, axis=axis, keepdims=True, initial=-np.inf)
-    top = np.where(np.isfinite(top), top, np.zeros_like(top))  # all -inf: log(0) below is the answer
+    largest = top(x.real, axis)
+    largest = np.where(np.isfinite(largest), largest, np.zeros_like(largest))  # all -inf: log(0) below is the answer
     with np.errstate(divide="ignore"):
-        out = np.log(np.sum(np.exp(x - top), axis=axis, keepdims=True)) + top
+        out = np.log(np.sum(np.exp(x - largest), axis=axis, keepdims=True)) + largest
     return out if keepdims else np.squeeze(out, axis=axis)
 
 
 def _log_softmax(x: Any, axis: Any) -> Any:
     """The largest number goes first: that and the logarithm of the sum together cancel digits of large numbers."""
-    below = x - np.max(x, axis=axis, keepdims=True, initial=-np.inf)
+    below = x - top(x, axis)
     with np.errstate(divide="ignore"):  # of no numbers at all
         return below - np.log(np.sum(np.exp(below), axis=axis, keepdims=True))
 
 
 def _softmax(x: Any, axis: Any) -> Any:
-    e = np.exp(x - np.max(x, axis=axis, keepdims=True, initial=-np.inf))
+    e = np.exp(x - top(x, axis))
     e /= np.sum(e, axis=axis, keepdims=True)
     return e

@@ -15,6 +15,7 @@ from eagerconv.autograd.rules.operands import (
     operand,
     reduced_axes,
     reduced_size,
+    top,
     value,
     wide,
 )
@@ -137,7 +138,7 @@ FUNCTIONS: Table = {
 
 def _finished(out: Any, rows: Any, a: Any, axis: Any, keepdims: bool) -> Any:
     """NaN where there was one, and the reduced axes if they are to stay."""
-    last = value(rows)[..., -1:].max(-1, initial=-np.inf)
+    last = top(value(rows)[..., -1:], -1, keepdims=False)
     if np.isnan(last).any():
         out = where(np.isnan(last), np.nan, out)
     return reshape(out, shape=kept_shape(a, axis)) if keepdims else out
