@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from benchmarks import overhead, startup, tape, unshared
+from benchmarks import cliffs, overhead, startup, tape, unshared
 from benchmarks.harness import RESULTS, headline, machine
 
 BENCHMARKS = {
@@ -13,6 +13,7 @@ BENCHMARKS = {
     "startup": startup.measure,
     "tape": tape.measure,
     "unshared": unshared.measure,
+    "cliffs": cliffs.measure,
 }
 
 

@@ -8,6 +8,7 @@ from eagerconv.kernels_cpu.dwm import DWM
 from eagerconv.kernels_cpu.fft import FFT
 from eagerconv.kernels_cpu.gemm import GEMM
 from eagerconv.kernels_cpu.local import LOCAL
+from eagerconv.kernels_cpu.pairs import paired
 from eagerconv.kernels_cpu.rows import ROWS
 from eagerconv.kernels_cpu.staging import staged
 from eagerconv.kernels_cpu.winograd import WINOGRAD, WINOGRAD_F2
@@ -16,7 +17,7 @@ from eagerconv.record import Algorithm
 NATIVE = (GEMM, WINOGRAD, WINOGRAD_F2, DWM, FFT, COLUMNS, ROWS, LOCAL, DIRECT)
 """The CPU's algorithms, without the dtypes and strides that they serve by conversions and copies."""
 
-TABLE: dict[str, tuple[Algorithm, ...]] = {"cpu": tuple(map(staged, NATIVE))}
+TABLE: dict[str, tuple[Algorithm, ...]] = {"cpu": tuple(staged(paired(a) if a.exact else a) for a in NATIVE)}
 """Algorithms of each device; on equal cost the earlier one runs. `table` enters the GPU's when they are first asked for."""
 
 ELSEWHERE = frozenset({"cudnn"})

@@ -26,6 +26,7 @@ import numpy as np
 from eagerconv.kernels_cpu.convert import SECONDS_PER_ELEMENT, convert
 from eagerconv.kernels_cpu.copying import copied
 from eagerconv.kernels_cpu.direct import DIRECT
+from eagerconv.kernels_cpu.pairs import REAL
 from eagerconv.memory import empty
 from eagerconv.record import OPERANDS, Algorithm, Plan, Range, Request
 from eagerconv.spec import contiguous
@@ -84,6 +85,8 @@ def computed_in(algorithm: Algorithm, name: str) -> tuple[str, ...]:
         return (name,)
     if WIDER.get(name) in algorithm.dtypes:
         return (WIDER[name],)
+    if algorithm.exact and REAL.get(name) in algorithm.dtypes:
+        return (REAL[name],)
     return tuple(EXACT) if name in INTEGERS and algorithm.exact and algorithm.dtypes.issuperset(EXACT) else ()
 
 
