@@ -23,6 +23,8 @@ PROBLEMS = {
     "1x1 with channels a page apart": Problem(1, 1, 40, 33, (32, 32), (1, 1)),
     "1x1, strided": Problem(3, 1, 30, 50, (15, 14), (1, 1), "valid", (2, 3)),
     "1x1, more filters than channels, in groups": Problem(3, 2, 20, 50, (9, 10), (1, 1)),
+    "1x1, strided, whose last pixels no filter meets": Problem(2, 2, 18, 21, (16, 23), (1, 1), "valid", (3, 5)),
+    "1x1, strided, three axes": Problem(2, 1, 9, 12, (5, 6, 9), (1, 1, 1), "valid", (2, 1, 4)),
     "1x1 whose stride and padding leave the size": Problem(2, 1, 5, 9, (5, 5), (1, 1), 2, (2, 2)),
     "few channels on both sides": Problem(3, 1, 3, 2, (40, 75), (5, 4), 2, (1, 1)),
     "few inputs, many phases": Problem(2, 1, 3, 30, (45, 50), (7, 7), 3, (3, 2)),

@@ -262,7 +262,7 @@ def _refuses(request: Request) -> str | None:
     """Rows are padded in workspace, however far; gradients wrt inputs are planned phase by phase, which takes time."""
     if (needed := _workspace(replace(request, threads=1))) > MOST_WORKSPACE:
         return f"would pad rows until they take {needed:,} bytes"
-    if request.slot != "x":
+    if request.slot != "x" or panels.suits(request):
         return None
     count = math.prod(min(s, i) for s, i in zip(request.spec.stride, request.spec.size, strict=True))
     return f"would have to plan {count} phases of the stride, more than {PHASES}" if count > PHASES else None
