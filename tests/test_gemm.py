@@ -9,7 +9,7 @@ from strategies import SLOTS, Problem, arranged, operands
 import eagerconv as ec
 from eagerconv import geometry
 from eagerconv.kernels_cpu import gemm, panels
-from eagerconv.record import Request
+from eagerconv.record import OPERANDS, Request
 
 PROBLEMS = {
     "several tiles and phases, panels of three and of two vectors": Problem(
@@ -23,6 +23,8 @@ PROBLEMS = {
     "1x1 with channels a page apart": Problem(1, 1, 40, 33, (32, 32), (1, 1)),
     "1x1, strided": Problem(3, 1, 30, 50, (15, 14), (1, 1), "valid", (2, 3)),
     "1x1, more filters than channels, in groups": Problem(3, 2, 20, 50, (9, 10), (1, 1)),
+    "1x1, strided, whose last pixels no filter meets": Problem(2, 2, 18, 21, (16, 23), (1, 1), "valid", (3, 5)),
+    "1x1, strided, three axes": Problem(2, 1, 9, 12, (5, 6, 9), (1, 1, 1), "valid", (2, 1, 4)),
     "1x1 whose stride and padding leave the size": Problem(2, 1, 5, 9, (5, 5), (1, 1), 2, (2, 2)),
     "few channels on both sides": Problem(3, 1, 3, 2, (40, 75), (5, 4), 2, (1, 1)),
     "few inputs, many phases": Problem(2, 1, 3, 30, (45, 50), (7, 7), 3, (3, 2)),
@@ -78,6 +80,20 @@ def test_one_tap_meets_panels_of_pixels_whose_size_the_images_do_not_tell():
     assert cuts[-1].work <= 2 * cuts[0].work
     for problem, slot in (((3, 3), "y"), ((1, 1), "w")):
         assert not panels.suits(request_of((2, 64, 28, 28), (64, 64, *problem), slot=slot))
+
+
+@pytest.mark.parametrize("slot", ["y", "x"])
+def test_chunks_of_channels_and_parts_of_filters_change_no_bit(slot, monkeypatch):
+    request = request_of((3, 70, 9, 11), (37, 70, 1, 1), 1, slot)
+    rng = np.random.default_rng(0)
+    a, b = (rng.standard_normal(request.spec.shape(s)).astype(np.float32) for s in OPERANDS[slot])
+    expected = panels.plan(request, 1)(a, b)
+    monkeypatch.setattr(panels, "PANEL_BYTES", 1 << 10)
+    monkeypatch.setattr(panels, "SUMS_BYTES", 1 << 12)
+    monkeypatch.setattr(panels, "cut", panels.cut.__wrapped__)
+    assert panels.cut(request).fields["CHUNK"] < 37
+    assert panels.cut(request).fields["PART"] < panels.cut(request).fields["PANELS"]
+    assert panels.plan(request, 1)(a, b).tobytes() == expected.tobytes()
 
 
 @pytest.mark.plans

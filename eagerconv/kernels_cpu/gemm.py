@@ -284,7 +284,7 @@ def _weights_plan(request: Request) -> Plan:
 def _refuses(request: Request) -> str | None:
     """Rows are padded in workspace, however far; gradients wrt inputs are planned phase by phase, which takes time."""
     count = math.prod(min(s, i) for s, i in zip(request.spec.stride, request.spec.size, strict=True))
-    if request.slot == "x" and count > PHASES:
+    if request.slot == "x" and count > PHASES and not panels.suits(request):
         return f"would have to plan {count} phases of the stride, more than {PHASES}"
     if (needed := _workspace(replace(request, threads=1))) > MOST_WORKSPACE:
         return f"would pad rows until they take {needed:,} bytes"

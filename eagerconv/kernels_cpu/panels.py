@@ -37,8 +37,6 @@ def suits(request: Request) -> bool:
     spec = request.spec
     if request.slot == "w" or math.prod(spec.kernel) > 1 or min(spec.origin) < 0:
         return False
-    if request.slot == "x":
-        return spec.size == spec.out and all(s == 1 for s in spec.stride) and not any(spec.origin)
     axes = zip(spec.out, spec.stride, spec.origin, spec.size, strict=True)
     return all((o - 1) * s + first < n for o, s, first, n in axes)
 
@@ -63,11 +61,14 @@ def _part(n: int, most: int, multiple: int = 1) -> int:
 def cut(request: Request) -> Cut:
     """Cut a product."""
     spec, n_lanes, itemsize = request.spec, lanes(request.dtype), request.dtype.itemsize
-    rows, depth = (spec.cout, spec.cin) if request.slot == "y" else (spec.cin, spec.cout)
     source, w = request.strides
     grid, plane = (spec.batch, *three(spec.out, 1)), math.prod(spec.out)
     pixels = spec.batch * plane
-    strides = (source[0], *three([a * s for a, s in zip(source[2:], spec.stride, strict=True)], 0))
+    zeros, ones = (0,) * spec.ndim, (1,) * spec.ndim
+    forward, spread = request.slot == "y", request.slot == "x" and spec.size != spec.out
+    rows, depth = (spec.cout, spec.cin) if forward else (spec.cin, spec.cout)
+    stride, origin = (spec.stride, spec.origin) if forward else (ones, zeros)
+    strides = (source[0], *three([a * s for a, s in zip(source[2:], stride, strict=True)], 0))
     shape = spec.shape(request.slot)
     result = contiguous(shape)
 
@@ -82,7 +83,7 @@ def cut(request: Request) -> Cut:
         part = _part(panels, max(1, panels * blocks // (4 * request.threads)))
     if chunk < depth:
         part = _part(panels, min(part, max(1, SUMS_BYTES // (GEMM_ROWS * block * itemsize))))
-    row, channel = (w[0], w[1]) if request.slot == "y" else (w[1], w[0])
+    row, channel = (w[0], w[1]) if forward else (w[1], w[0])
     filter_channels, filter_panels = (FILTER_CHANNELS, panels) if row == 1 else (depth, 1)
     panel = -(-(depth + n_lanes) * GEMM_ROWS // 16) * 16  # transposes write whole squares
     sums_row = -(-block // n_lanes) * n_lanes + 16
@@ -91,8 +92,9 @@ def cut(request: Request) -> Cut:
     fields: dict[str, Any] = {
         "GROUPS": spec.groups, "ROWS": rows, "DEPTH": depth, "A_GROUP": spec.cout * w[0], "A_ROW": row, "A_CHANNEL": channel,
         "GRID": grid, "PIXELS": pixels, "PLANE": plane, "SOURCE": strides, "SOURCE_C": source[1],
-        "SOURCE_AT": sum(o * s for o, s in zip(spec.origin, source[2:], strict=True)), "SOURCE_RUN": _run(grid, strides),
+        "SOURCE_AT": sum(o * s for o, s in zip(origin, source[2:], strict=True)), "SOURCE_RUN": _run(grid, strides),
         "RESULT_N": result[0], "RESULT_C": result[1], "NON_TEMPORAL": PANEL_STREAMS and non_temporal(shape, request.dtype),
+        "SPREAD": int(spread), "SIZE": three(spec.size, 1), "STRIDE": three(spec.stride, 1), "FIRST": three(spec.origin, 0),
         "LANES": n_lanes, "BLOCK": block, "PART": part, "CHUNK": chunk, "FILTER_CHANNELS": filter_channels,
         "FILTER_PANELS": filter_panels, "PANELS": panels, "PANEL": panel, "GROUP": panel * panels,
         "PACKED_AT": packed_at, "SUMS_ROW": sums_row,
@@ -108,7 +110,8 @@ def seconds(request: Request) -> float:
     rows, depth, panels, groups = (parts.fields[name] for name in ("ROWS", "DEPTH", "PANELS", "GROUPS"))
     vectors, half = -(-parts.fields["PIXELS"] // n_lanes), GEMM_ROWS // 2
     products = vectors * -(-rows // half) * half * depth
-    moved = vectors * (depth * SECONDS_IN + rows * SECONDS_OUT) + rows * depth / n_lanes * SECONDS_FILTERS
+    written = vectors if not parts.fields["SPREAD"] else request.spec.batch * math.prod(request.spec.size) / n_lanes
+    moved = vectors * depth * SECONDS_IN + written * rows * SECONDS_OUT + rows * depth / n_lanes * SECONDS_FILTERS
     total: float = groups * (products * SECONDS_PER_FMA + moved) + parts.tasks * panels * SECONDS_PER_PANEL
     return total
 

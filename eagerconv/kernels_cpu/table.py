@@ -131,6 +131,7 @@ PANELS = Table(
     "GROUPS ROWS DEPTH A_GROUP A_ROW A_CHANNEL",  # of filters: DEPTH channels are summed over
     "GRID:4 PIXELS PLANE SOURCE:4 SOURCE_C SOURCE_AT SOURCE_RUN",  # n, z, y, x; pixels in all images, in one, of one stride
     "RESULT_N RESULT_C NON_TEMPORAL",
+    "SPREAD SIZE:3 STRIDE:3 FIRST:3",  # whether there are zeros between pixels of the result: pixel j is at FIRST + j*STRIDE
     "LANES BLOCK PART CHUNK FILTER_CHANNELS FILTER_PANELS PANELS PANEL GROUP SHARED WORK PACKED_AT SUMS_ROW",
 )
 

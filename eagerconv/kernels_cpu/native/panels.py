@@ -7,8 +7,8 @@ stay in the second-level cache while all filters meet them, and asks for the pix
 packed before, in panels [panel][channel][rows of a microkernel]. Pixels are counted through all images, so that small images
 leave no tails. Where a panel lies within one image its sums go from registers to the result; else through a small buffer.
 
-For the gradient with respect to inputs of strided filters the pixels are those of y, and the result is spread: a block is
-whole rows then, and writes zeros between them.
+For the gradient with respect to inputs of strided filters the pixels are those of y, and the result is spread: every pixel
+writes the zeros up to the next one too.
 """
 
 from __future__ import annotations
@@ -16,10 +16,17 @@ from __future__ import annotations
 from eagerconv.kernels_cpu.blocks import GEMM_ROWS, GEMM_VECTORS
 from eagerconv.kernels_cpu.native.emit import emits, switch
 from eagerconv.kernels_cpu.native.gemm import pack
-from eagerconv.kernels_cpu.native.loops import P, ceil_div, helper
+from eagerconv.kernels_cpu.native.loops import P, ceil_div, clear, helper
 from eagerconv.kernels_cpu.native.products import panel_product
 from eagerconv.kernels_cpu.native.transforms import rows_to_columns, rows_to_lanes
-from eagerconv.kernels_cpu.native.vector import copy_every_second, copy_rows, lanes_before_line, offset, zero
+from eagerconv.kernels_cpu.native.vector import (
+    copy_apart,
+    copy_every_second,
+    copy_rows,
+    lanes_before_line,
+    offset,
+    zero,
+)
 from eagerconv.kernels_cpu.table import PANELS as at
 
 FEW_ROWS = GEMM_ROWS // 2
@@ -127,6 +134,45 @@ def store_runs(result: P, sums: P, row: int, g: P, q0: int, n: int, rows: int) -
 
 
 @helper
+def territory(g: P, axis: int, j: int, last: int) -> tuple[int, int]:
+    """The places of the result that belong to pixels j to `last` along an axis: theirs and those up to the next one."""
+    first, stride, size = g[at.FIRST + axis], g[at.STRIDE + axis], g[at.SIZE + axis]
+    return first + j * stride if j else 0, first + (last + 1) * stride if last + 1 < g[at.GRID + 1 + axis] else size
+
+
+@helper
+def spread_runs(result: P, sums: P, row: int, g: P, q0: int, n: int, rows: int) -> None:
+    """`store_runs` with zeros between the pixels, and up to the borders."""
+    size, columns = g[at.SIZE + 2], g[at.GRID + 3]
+    i = 0
+    while i < n:
+        q = q0 + i
+        x, y, z = q % columns, q // columns % g[at.GRID + 2], q // (columns * g[at.GRID + 2]) % g[at.GRID + 1]
+        count = min(columns - x, n - i)
+        (z0, z1), (y0, y1), (x0, x1) = territory(g, 0, z, z), territory(g, 1, y, y), territory(g, 2, x, x + count - 1)
+        begin, stride = g[at.FIRST + 2] + x * g[at.STRIDE + 2], g[at.STRIDE + 2]
+        own_z, own_y = g[at.FIRST] + z * g[at.STRIDE], g[at.FIRST + 1] + y * g[at.STRIDE + 1]
+        image = offset(result, q // g[at.PLANE] * g[at.RESULT_N])
+        for f in range(rows):
+            some, plane = offset(sums, f * row + i), offset(image, f * g[at.RESULT_C])
+            for iz in range(z0, z1):
+                for iy in range(y0, y1):
+                    to = offset(plane, (iz * g[at.SIZE + 1] + iy) * size)
+                    if iz != own_z or iy != own_y:
+                        clear(offset(to, x0), x1 - x0)
+                    elif stride == 2:
+                        clear(offset(to, x0), begin - x0)
+                        written = min(begin + 2 * count, x1)
+                        copy_apart(offset(to, begin), some, written - begin)
+                        clear(offset(to, written), x1 - written)
+                    else:
+                        clear(offset(to, x0), x1 - x0)
+                        for j in range(count):
+                            to[begin + j * stride] = some[j]
+        i += count
+
+
+@helper
 def block(result: P, w: P, image: P, packed: P, sums: P, g: P, q0: int, f0: int, f1: int, r0: int, channels: int,
           more: bool) -> None:  # fmt: skip
     """A block of pixels with the panels f0 <= f < f1 of filters, and channels from r0 on; `more`: another comes."""
@@ -148,7 +194,7 @@ def block(result: P, w: P, image: P, packed: P, sums: P, g: P, q0: int, f0: int,
             v0, v1 = vectors * p // panels, vectors * (p + 1) // panels
             b, q, width = offset(packed, v0 * lanes * channels), q0 + v0 * lanes, (v1 - v0) * lanes
             count = min(width, end - q)
-            direct = not chunked and q % plane + width <= plane and count == width
+            direct = not chunked and not g[at.SPREAD] and q % plane + width <= plane and count == width
             c, row, stored, stream = offset(mine, v0 * lanes), g[at.SUMS_ROW], GEMM_ROWS, 0
             if direct:
                 c, row, stored = offset(to, q // plane * g[at.RESULT_N] + q % plane), rows_of, rows
@@ -167,7 +213,10 @@ def block(result: P, w: P, image: P, packed: P, sums: P, g: P, q0: int, f0: int,
                 PRODUCT(kind, v1 - v0, a, GEMM_ROWS, channels, b, c, row, stored, r0, stream, ahead, lines - line, lines,
                         wrap, some, every)  # fmt: skip
             if not direct and r0 + channels == g[at.DEPTH]:
-                store_runs(to, c, row, g, q, count, rows)
+                if g[at.SPREAD]:
+                    spread_runs(to, c, row, g, q, count, rows)
+                else:
+                    store_runs(to, c, row, g, q, count, rows)
 
 
 def images(first: int, last: int, thread: int, source: P, w: P, result: P, work: P, g: P) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import llvmlite.ir as ir
 from numba import types
 
 from eagerconv.kernels_cpu.native.emit import Emit, emits, returning
@@ -88,6 +89,24 @@ def copying(stride: int) -> Emit:
 
 
 copy_rows, copy_every_second = emits(copying(1)), emits(copying(2))
+
+
+@emits
+def copy_apart(v: Vectors, to: Any, source: Any, n: Any) -> None:
+    """to[2*j] = source[j], and zeros between them; n elements of `to`."""
+    b, lanes = v.builder, v.lanes
+    masks = [
+        ir.Constant(ir.VectorType(I32, lanes), [k // 2 + start + lanes * (k % 2) for k in range(lanes)])
+        for start in (0, lanes // 2)
+    ]
+    with Loop(b, b.sdiv(b.add(n, I64(2 * lanes - 1)), I64(2 * lanes)), []) as loop:
+        done = b.mul(loop.index, I64(2 * lanes))
+        left, there = b.sub(n, done), v.at(to, done)
+        some = v.lanes_below(b.sdiv(b.add(left, I64(1)), I64(2)))
+        vector = v.masked_load(v.at(source, b.mul(loop.index, I64(lanes))), some)
+        low, high = (b.shuffle_vector(vector, v.zeros, mask) for mask in masks)
+        v.store_below([(low, there)], left)
+        v.store_below([(high, v.at(there, lanes))], b.sub(left, I64(lanes)))
 
 
 @emits
