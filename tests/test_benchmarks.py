@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import script
 
 import eagerconv as ec
 from benchmarks import harness, networks, pointwise
@@ -41,6 +44,11 @@ def _small(monkeypatch, tmp_path):
         monkeypatch.setattr(module, "RESULTS", tmp_path)
     monkeypatch.setattr(networks, "NETWORKS", (TINY,))
     monkeypatch.setitem(networks.LIBRARIES, Wrong.name, Wrong)
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in Path(harness.__file__).parent.glob("[!_]*.py")))
+def test_every_benchmark_finds_what_it_imports(name):
+    importlib.import_module(f"benchmarks.{name}")
 
 
 def test_networks_are_measured_and_saved(tmp_path, capsys):
@@ -123,3 +131,17 @@ def test_ratios_of_operations_and_their_means():
     assert pointwise.ratio(records[0], "forward") == 0.5
     assert pointwise.means(records) == "forward 0.50, slower: f, s (0.50). forward + backward 4.00, slower: none"
     assert pointwise.table("t", records).rows[0] == ["f", "s", 1e3, None, 5e2, 0.5, 1e3, 4e3, 4.0, None, None]
+
+
+@pytest.mark.skipif(not networks.tells_peaks(), reason="Linux alone tells a process's peak of memory")
+def test_the_peak_of_a_step_has_its_parameters_and_what_is_kept():
+    # In a process of its own: freed memory of other tests would be taken again.
+    [told] = script("""
+        from benchmarks import networks
+        from benchmarks.models import Network
+        wide = Network("wide", lambda f, x: f.linear(f.linear(x, 4000), 3000), (2, 10), (2, 10))
+        networks.NETWORKS = (wide,)
+        networks.print_peak("wide", "eagerconv", quick=False)
+    """)
+    matrix = 4000 * 3000 * 4 / 1e6  # parameters, gradients and velocities are three
+    assert 3 * matrix < float(told) < 7 * matrix
