@@ -118,7 +118,10 @@ def compiles(network: Network) -> bool:
 
 
 def peak(network: Network, library: str, quick: bool) -> float:
-    """MB that some steps add at most to a process that has the library, the network's parameters and its data."""
+    """MB of a process that trains, at most, above those it has when it has imported the library.
+
+    So of parameters, gradients, velocities, what is kept for the gradients, and of code that is loaded late.
+    """
     command = [sys.executable, "-m", "benchmarks.networks", "--peak", network.name, library]
     command += ["--quick"] if quick else []
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -128,12 +131,12 @@ def peak(network: Network, library: str, quick: bool) -> float:
 
 
 def print_peak(name: str, library: str, quick: bool) -> None:
-    """What `peak` starts in a process of its own. A small step comes first, to load what the library loads late."""
+    """What `peak` starts in a process of its own."""
     [network] = [network for network in NETWORKS if network.name == name]
-    Model(LIBRARIES[library](), network, network.small, np.float32).step()
-    model = Model(LIBRARIES[library](), network, network.small if quick else network.shape, np.float32)
+    lib = LIBRARIES[library]()
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     before = _status("VmRSS")
+    model = Model(lib, network, network.small if quick else network.shape, np.float32)
     for _ in range(3):
         model.step()
     print((_status("VmHWM") - before) * 1024 / 1e6)

@@ -12,7 +12,7 @@ from numba import types
 from numba.extending import intrinsic
 
 import eagerconv as ec
-from eagerconv.kernels_cpu.native.emit import REGISTER_BYTES, REGISTERS, Loop, Vectors
+from eagerconv.kernels_cpu.native.simd import REGISTER_BYTES, REGISTERS, Loop, Vectors
 
 SUMS = REGISTERS - 6  # as many independent sums as registers leave: two units times four cycles need eight
 TURNS = 100_000

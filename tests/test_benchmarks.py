@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import script
 
 import eagerconv as ec
 from benchmarks import harness, networks, pointwise
@@ -41,6 +44,11 @@ def _small(monkeypatch, tmp_path):
         monkeypatch.setattr(module, "RESULTS", tmp_path)
     monkeypatch.setattr(networks, "NETWORKS", (TINY,))
     monkeypatch.setitem(networks.LIBRARIES, Wrong.name, Wrong)
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in Path(harness.__file__).parent.glob("[!_]*.py")))
+def test_every_benchmark_finds_what_it_imports(name):
+    importlib.import_module(f"benchmarks.{name}")
 
 
 def test_networks_are_measured_and_saved(tmp_path, capsys):
@@ -80,15 +88,16 @@ def test_ratios_take_the_best_mode():
     assert "ONNX Runtime / eagerconv: 0.25" in told
 
 
-SMALL = {"small": (2, 32, 8, 32)}
+SMALL = {"small": (2, 32, 8, 32), "wider": (2, 64, 8, 16)}
 
 
 @pytest.mark.parametrize("group", OPERATIONS)
 def test_every_operation_is_what_its_formula_says(group):
     for operation in OPERATIONS[group]:
         if operation.same:
-            arrays = operation.inputs(np.random.default_rng(0), SMALL["small"])
-            assert "eagerconv" in pointwise.errors(operation, arrays, peers=False)
+            for shape in SMALL.values():
+                arrays = operation.inputs(np.random.default_rng(0), shape)
+                assert "eagerconv" in pointwise.errors(operation, arrays, peers=False)
 
 
 def test_operations_are_measured_and_saved(monkeypatch, tmp_path, capsys):
@@ -97,7 +106,7 @@ def test_operations_are_measured_and_saved(monkeypatch, tmp_path, capsys):
     assert "sigmoid" in capsys.readouterr().out
     [written] = tmp_path.glob("*-pointwise.json")
     records = json.loads(written.read_text())["operations"]["activations"]
-    assert [record["operation"] for record in records] == ["sigmoid", "log_sigmoid"]
+    assert [record["operation"] for record in records] == ["sigmoid"] * 2 + ["log_sigmoid"] * 2
     assert all(record["forward"]["eagerconv"] > 0 for record in records)
     assert all(record["forward + backward"]["eagerconv"] > 0 for record in records)
 
@@ -122,3 +131,17 @@ def test_ratios_of_operations_and_their_means():
     assert pointwise.ratio(records[0], "forward") == 0.5
     assert pointwise.means(records) == "forward 0.50, slower: f, s (0.50). forward + backward 4.00, slower: none"
     assert pointwise.table("t", records).rows[0] == ["f", "s", 1e3, None, 5e2, 0.5, 1e3, 4e3, 4.0, None, None]
+
+
+@pytest.mark.skipif(not networks.tells_peaks(), reason="Linux alone tells a process's peak of memory")
+def test_the_peak_of_a_step_has_its_parameters_and_what_is_kept():
+    # In a process of its own: freed memory of other tests would be taken again.
+    [told] = script("""
+        from benchmarks import networks
+        from benchmarks.models import Network
+        wide = Network("wide", lambda f, x: f.linear(f.linear(x, 4000), 3000), (2, 10), (2, 10))
+        networks.NETWORKS = (wide,)
+        networks.print_peak("wide", "eagerconv", quick=False)
+    """)
+    matrix = 4000 * 3000 * 4 / 1e6  # parameters, gradients and velocities are three
+    assert 3 * matrix < float(told) < 7 * matrix
