@@ -28,8 +28,8 @@ class Blocks(NamedTuple):
     panel_bytes : int
         Of the pixels that all filters of one tap meet: a quarter of the second-level cache, as the next ones come there too.
     panel_streams : bool
-        Whether large results of filters of one tap go past the caches (measured: on AVX2 up to a tenth faster, on a Xeon with
-        AVX-512 a tenth slower).
+        Whether large results of filters of one tap go past the caches (measured: up to a tenth faster on a Zen 3 with AVX2,
+        an eighth slower on a Xeon with AVX-512).
     winograd_rows : tuple of int
         Tiles, with two vectors of channels: as many as the registers can hold, and fewer where that divides the tiles better.
     sum_rows : int
