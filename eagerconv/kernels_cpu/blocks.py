@@ -26,7 +26,7 @@ class Blocks(NamedTuple):
         panels are narrow and pixels are read again for each: shallow enough for a panel and the lines of its pixels to share
         the first-level cache (measured: a tenth faster than 384 on deep layers).
     panel_bytes : int
-        Of the pixels that all filters of one tap meet: a quarter of the second-level cache at most, where the next ones come too.
+        Of the pixels that all filters of one tap meet: at most a quarter of the second-level cache; the next ones come too.
     panel_streams : bool
         Whether large results of filters of one tap go past the caches (measured: up to a tenth faster on a Zen 3 with AVX2,
         an eighth slower on a Xeon with AVX-512).
