@@ -27,10 +27,10 @@ class Blocks(NamedTuple):
         panels are narrow and pixels are read again for each: shallow enough for a panel and the lines of its pixels to share
         the first-level cache (measured: a tenth faster than 384 on deep layers).
     panel_bytes : int
-        Of the pixels that all filters of one tap meet: a quarter of the second-level cache, as the next ones come there too.
+        Of the pixels that all filters of one tap meet: at most a quarter of the second-level cache; the next ones come too.
     panel_streams : bool
-        Whether large results of filters of one tap go past the caches (measured: on AVX2 up to a tenth faster, on a Xeon with
-        AVX-512 a tenth slower).
+        Whether large results of filters of one tap go past the caches (measured: up to a tenth faster on a Zen 3 with AVX2,
+        an eighth slower on a Xeon with AVX-512).
     winograd_rows : tuple of int
         Tiles, with two vectors of channels: as many as the registers can hold, and fewer where that divides the tiles better.
     sum_rows : int
