@@ -159,11 +159,11 @@ def onnx_runtime(model: Model) -> Callable[[], Any]:
     """The network with its parameters as constants, exported by PyTorch."""
     import onnxruntime
 
-    pt = model.lib.torch
+    pt, leaves = model.lib.torch, [w.detach() for w in model.leaves]
 
     class Module(pt.nn.Module):  # type: ignore[misc,name-defined]
         def forward(self, x: Any) -> Any:
-            return model.network.forward(Layers(model.lib, [w.detach() for w in model.leaves], model.running, False), x)
+            return model.network.forward(Layers(model.lib, leaves, model.running, False), x)
 
     written = io.BytesIO()
     pt.onnx.export(Module(), (model.inputs,), written, input_names=["x"], opset_version=17, dynamo=False)

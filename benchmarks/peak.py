@@ -6,7 +6,6 @@ import time
 from functools import cache
 from typing import Any
 
-import llvmlite.ir as ir
 import numba
 from numba import types
 from numba.extending import intrinsic
@@ -23,12 +22,10 @@ def _multiply_and_add(typingctx: Any, turns: Any) -> Any:
     """`turns` times SUMS fused products of vectors of float32, and their sum, lest they be left out."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        v = Vectors(builder, types.float32)
+        v = Vectors(builder, 32)
         # A factor that the compiler does not know: sitofp(turns) * 0 + 1e-3.
         known = builder.fadd(builder.fmul(builder.sitofp(args[0], v.element), v.element(0.0)), v.element(1e-3))
-        vector = builder.insert_element(ir.Constant(v.type, ir.Undefined), known, ir.IntType(32)(0))
-        lanes = ir.Constant(ir.VectorType(ir.IntType(32), v.lanes), [0] * v.lanes)
-        factor = builder.shuffle_vector(vector, vector, lanes)
+        factor = v.splat(known)
         with Loop(builder, args[0], [v.constant(float(i)) for i in range(SUMS)]) as loop:
             loop.next = [v.fma(factor, value, factor) for value in loop.values]
         total = loop.results[0]

@@ -11,7 +11,7 @@ import pytest
 from processes import script
 
 import eagerconv as ec
-from benchmarks import harness, networks, pointwise
+from benchmarks import harness, networks, peak, pointwise
 from benchmarks.libraries import Ours
 from benchmarks.models import Layers, Network
 from benchmarks.operations import OPERATIONS, Operation
@@ -49,6 +49,10 @@ def _small(monkeypatch, tmp_path):
 @pytest.mark.parametrize("name", sorted(p.stem for p in Path(harness.__file__).parent.glob("[!_]*.py")))
 def test_every_benchmark_finds_what_it_imports(name):
     importlib.import_module(f"benchmarks.{name}")
+
+
+def test_the_machines_limit_can_be_measured():
+    assert peak.peak(calls=2) > 0  # the code compiles and runs; how fast is the machine's affair
 
 
 def test_networks_are_measured_and_saved(tmp_path, capsys):
