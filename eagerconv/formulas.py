@@ -278,7 +278,8 @@ def _softplus(m: Machine, x: Value, beta: Value) -> Value:
 
 
 def _hard_sigmoid(m: Machine, x: Value) -> Value:
-    return m.below(m.above(x * (1 / 6) + 0.5, 0.0), 1.0)
+    """The addition comes before the division: x / 6 + 1 / 2 would cancel near -3."""
+    return m.below(m.above(x + 3.0, 0.0), 6.0) * (1 / 6)
 
 
 def _huber(m: Machine, a: Value, b: Value, delta: Value) -> Value:
@@ -366,6 +367,7 @@ FORMULAS: dict[str, Formula] = {
     "scaled_softplus": Formula(_softplus, 1, 1),
     "softsign": Formula(lambda m, x: x / (1.0 + abs(x))),
     "softsign_d0": Formula(lambda m, g, x: g / ((1.0 + abs(x)) * (1.0 + abs(x))), 2),
+    "hardtanh": Formula(lambda m, x, low, high: m.below(m.above(x, low), high), 1, 2),
     "hardsigmoid": Formula(_hard_sigmoid),
     "hardswish": Formula(lambda m, x: x * _hard_sigmoid(m, x)),
     "add": Formula(lambda m, a, b: a + b, 2),

@@ -10,6 +10,7 @@ import numpy as np
 from eagerconv.autograd import rules, tape
 from eagerconv.autograd.tape import Node, Op
 from eagerconv.formulas import FORMULAS
+from eagerconv.functional import nn
 from eagerconv.kernels_cpu import copies, formulas, matmul, pointwise, reduce, softmax
 
 Large = Callable[..., Any]
@@ -56,6 +57,7 @@ LARGE: dict[Op, Large] = {
     rules.max: reduce.max,
     rules.min: reduce.min,
     rules.matmul: matmul.matmul,
+    nn.product: lambda x, w: matmul.matmul(x, w.T),
     rules.pad: copies.pad,
     rules.concatenate: copies.concatenate,
 }

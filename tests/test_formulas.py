@@ -116,7 +116,7 @@ def test_a_cotangent_that_is_one_number_is_not_written_out():
     np.testing.assert_array_equal(cpu.evaluate("silu_d0", [g, x]), cpu.evaluate("silu_d0", [g.copy(), x]))
 
 
-NUMBERS = {"leaky_relu": (0.2,), "scaled_softplus": (2.5,)}
+NUMBERS = {"leaky_relu": (0.2,), "hardtanh": (-1.05, 1.45), "scaled_softplus": (2.5,)}
 FIRST = [name for name, f in formulas.FORMULAS.items() if f.operands == 1 and name != "normal_cdf"]
 POSITIVE = {"log", "log1p", "sqrt"}
 

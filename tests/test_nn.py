@@ -543,3 +543,17 @@ def test_global_and_other_pools() -> None:
         ec.adaptive_avg_pool(np.ones((3, 0)), (2, 2))
     with pytest.raises(ValueError, match="with spatial axes"):
         ec.global_avg_pool(X)
+
+
+@pytest.mark.parametrize("shape", [(3,), (4, 3), (2, 5, 3), (0, 3)])
+@pytest.mark.parametrize("dtype", [np.float64, np.complex128])
+def test_linear_has_derivatives_of_second_order_and_gradients_as_its_weights_lie(shape, dtype) -> None:
+    rng = np.random.default_rng(0)
+    x, w, b = (rng.standard_normal(n).astype(dtype) + (1j * rng.standard_normal(n) if dtype == np.complex128 else 0)
+               for n in (shape, (6, 3), (6,)))  # fmt: skip
+    ec.check_grads(ec.linear, (ec.tensor(x), ec.tensor(w), ec.tensor(b)), order=2)
+    leaf = ec.tensor(w, requires_grad=True)
+    y = ec.linear(x, leaf)
+    np.testing.assert_allclose(y.detach(), x @ w.T)
+    y.backward(np.ones(y.shape, dtype))
+    assert leaf.grad.data.flags.c_contiguous

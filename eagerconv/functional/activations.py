@@ -183,7 +183,7 @@ def hardtanh(x: Any, low: float = -1.0, high: float = 1.0) -> Tensor:
     """
     low = number("hardtanh: low", low, "[-inf, inf]")
     high = number("hardtanh: high", high, f"[{low}, inf]")
-    return cast(Tensor, rules.clip(floating(x), low, high))
+    return _applied("hardtanh", x, low, high)
 
 
 @documented(x=_REAL, returns=_SAME)

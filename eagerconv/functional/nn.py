@@ -1,14 +1,32 @@
 """Layers without state: linear and dropout."""
 
-from typing import Any
+import math
+from typing import Any, cast
 
 import numpy as np
 
 from eagerconv.arguments import generator, number
+from eagerconv.autograd import rules
+from eagerconv.autograd.rules.operands import widely
+from eagerconv.autograd.tape import Op, multilinear
 from eagerconv.tensor import Tensor, asarray
 from eagerconv.wrapping import floating
 
 __all__ = ["dropout", "linear"]
+
+
+def _filters_pulled(g: Any, x: Any) -> Any:
+    """The gradient g^T conj(x) as it lies in memory: that of w^T would have to be copied."""
+    (n, m), examples = (g.shape[-1], x.shape[-1]), math.prod(x.shape[:-1])
+    return rules.matmul(g.reshape((examples, n)).T, x.reshape((examples, m)).conjugate())
+
+
+product: Op = multilinear(  # of features (..., I) and weights (O, I)
+    "linear",
+    lambda x, w: widely(np.matmul, x, w.T),
+    lambda g, y: rules.matmul(g, y.conjugate()),
+    lambda g, x: _filters_pulled(g, x),
+)
 
 
 def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:
@@ -40,7 +58,7 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:
     x, w = asarray(input), asarray(weight)
     if w.ndim != 2 or x.ndim < 1 or x.shape[-1] != w.shape[1]:
         raise ValueError(f"linear: input (..., I) and weight (O, I) do not fit: got {x.shape} and {w.shape}")
-    out = x @ w.T
+    out = cast(Tensor, product(x, w))
     if bias is None:
         return out
     b = asarray(bias)
