@@ -36,7 +36,7 @@ def test_values_are_numpys(shape, dtype):
               2: [np.s_[:, :1]]}  # fmt: skip
     columns = [b[place] for place in places.get(a.ndim, [])]
     if a.ndim == 4 and a.shape[-1] >= pointwise.SHORTEST:
-        columns.append(b[0, 0, :, :1])
+        columns += [b[0, 0, :, :1], b[0, 0, 0], b[0, 0], b[0]]
     for other in (b, *columns):
         other = np.ascontiguousarray(other)
         with np.errstate(invalid="ignore"):

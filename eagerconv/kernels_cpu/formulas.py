@@ -73,6 +73,12 @@ def of_channels(name: str, x: Any, numbers: Any, row: int, out: Any) -> Any:
     return out
 
 
+def of_rows(name: str, x: Any, row: Any, out: Any) -> Any:
+    """A formula of an array in one piece and of one row, which every row of it meets, into `out`."""
+    _launch_on(name, [x, row], [out], (1, 0), (), row.size)
+    return out
+
+
 def _launch_on(
     name: str, sources: Sequence[Any], targets: Sequence[Any], steps: tuple[int, ...], numbers: Numbers,
     piece: int = PIECE, channels: int = 0,

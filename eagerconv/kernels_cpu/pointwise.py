@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from eagerconv.kernels_cpu.formulas import DTYPES, evaluate, of_channels, update
+from eagerconv.kernels_cpu.formulas import DTYPES, evaluate, of_channels, of_rows, update
 from eagerconv.memory import empty
 from eagerconv.spec import Shape
 
@@ -70,9 +70,11 @@ def _binary(name: str, a: Any, b: Any) -> Any:
 
 
 def broadcast(name: str, a: Any, b: Any) -> Any:
-    """A formula of a large array and of one that has a number for each of its rows, or for each channel of them."""
+    """A formula of a large array and of one row of it, or a number for each of its rows, or for each channel of them."""
     if not suits(a) or type(b) is not np.ndarray or a.dtype != b.dtype or not b.flags.c_contiguous:
         return None
+    if b.size >= SHORTEST and a.shape[-b.ndim :] == b.shape:
+        return of_rows(name, a, b, empty(a.shape, a.dtype))
     row = row_length(a.shape, b.shape)
     return None if row is None else of_channels(name, a, b, row, empty(a.shape, a.dtype))
 
