@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from eagerconv import devices
 from eagerconv.autograd import rules, tape
 from eagerconv.autograd.tape import defvjp
 from eagerconv.kernels_cpu import softmax
@@ -26,7 +27,8 @@ def _losses(x: Any, classes: Any, seen: dict[str, Any]) -> Any:
 
 def _places(classes: Any) -> tuple[Any, ...]:
     """The index of each row's class in (N, K, ...)."""
-    n, *others = np.ogrid[tuple(slice(size) for size in classes.shape)]
+    place = devices.of(classes) or "cpu"
+    n, *others = (devices.constant(part, place) for part in np.ogrid[tuple(slice(size) for size in classes.shape)])
     return n, classes, *others
 
 
