@@ -557,3 +557,16 @@ def test_linear_has_derivatives_of_second_order_and_gradients_as_its_weights_lie
     np.testing.assert_allclose(y.detach(), x @ w.T)
     y.backward(np.ones(y.shape, dtype))
     assert leaf.grad.data.flags.c_contiguous
+
+
+@pytest.mark.parametrize("name", ["float16", "bfloat16", "float32"])
+def test_plain_numbers_do_not_widen(name) -> None:
+    dtype = np.dtype(getattr(ml_dtypes, name, name))
+    x, y = np.linspace(-2, 2, 6).astype(dtype), np.linspace(0, 1, 6).astype(dtype)
+    results = [
+        ec.prelu(x, 0.25), ec.prelu(x, 1), ec.elu(x, 0.5), ec.leaky_relu(x, 0.1), ec.celu(x, 0.5), ec.hardtanh(x, -0.5, 0.5),
+        ec.softplus(x, 2.0), ec.binary_cross_entropy_with_logits(x, y, 2.0), ec.binary_cross_entropy_with_logits(x, y),
+        ec.huber_loss(x, y, 0.5), ec.mse_loss(x, y), ec.l1_loss(x, y), ec.kl_div(x, y), ec.softmax(x), ec.log_softmax(x),
+        ec.layer_norm(x, 6), ec.selu(x), ec.mish(x), ec.gelu(x, "tanh"),
+    ]  # fmt: skip
+    assert [result.dtype for result in results] == [dtype] * len(results)

@@ -78,8 +78,8 @@ def prelu(x: Any, slope: Any) -> Tensor:
     >>> prelu([-1.0, 2.0], 0.2)
     tensor([-0.2,  2. ], dtype=float64)
     """
-    y = floating(x)
-    return cast(Tensor, rules.where(y > 0, y, asarray(slope) * y))
+    y, slope = floating(x), slope if isinstance(slope, (int, float)) else asarray(slope)  # numbers are weakly typed
+    return cast(Tensor, rules.where(y > 0, y, y * slope))
 
 
 @documented(x=_REAL, alpha="float\n    Where it saturates.", returns=_SAME)

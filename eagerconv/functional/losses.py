@@ -244,7 +244,8 @@ def binary_cross_entropy_with_logits(
     # -y log s(x) - (1 - y) log(1 - s(x)), with log s(x) = -softplus(-x) and log(1 - s(x)) = -softplus(x) = log s(x) - x
     if pos_weight is None:
         return _compared("binary_cross_entropy_with_logits", "logit_error", x, y, (), reduction)
-    losses = (1 - y) * x + (1 - y + y * asarray(pos_weight)) * softplus(-x)
+    weight = pos_weight if isinstance(pos_weight, (int, float)) else asarray(pos_weight)  # numbers are weakly typed
+    losses = (1 - y) * x + (1 - y + y * weight) * softplus(-x)
     return _reduced("binary_cross_entropy_with_logits", losses, reduction)
 
 
