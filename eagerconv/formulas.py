@@ -408,6 +408,8 @@ def formula(name: str) -> Formula:
     if name in FORMULAS:
         return FORMULAS[name]
     base, _, position = name.rpartition("_d")
+    if not (base and position.isdigit()):
+        raise KeyError(name)
     return _derivative(formula(base), int(position))
 
 

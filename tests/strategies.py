@@ -29,6 +29,9 @@ Array = npt.NDArray[Any]
 Ints = tuple[int, ...]
 
 SLOTS = ("forward", "grad_inputs", "grad_weights")
+LETTERS = dict(zip(SLOTS, "yxw", strict=True))
+"""Their names in the trilinear form."""
+
 HANDFUL = 5
 """Examples that a property is tested with at least."""
 

@@ -164,7 +164,7 @@ def examine(name: str, dtype_names: list[str], problems: int, seed: int) -> None
                     break
             assert found, f"no problem that was drawn suits {name}, {slot}, {dtype}"
             streamed(algorithm, slot, dtype, rng)
-    known = {*warming.kernels_of(name), *warming.kernels_of("convert")}
+    known = {function for function, _ in warming.kernels({name}, dtype_names)}
     unknown = {function for function, _ in jit._loaded} - known
     unknown = {function for function in unknown if not function.startswith("dwm:")}  # of rare pairs of forms
     assert not unknown, f"warmup({name!r}) does not compile {unknown}; see warming.SOURCES"
@@ -222,7 +222,7 @@ def guarded(algorithm, request, operands) -> None:
 def child(name, dtypes, problems, seed=0, **environment):
     code = f"import test_guard; test_guard.examine({name!r}, {dtypes!r}, {problems}, {seed})"
     paths = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1])])
-    environment = {**os.environ, "PYTHONPATH": paths, **environment}
+    environment = {**os.environ, **environment, "PYTHONPATH": paths}
     run = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code],
         env=environment,

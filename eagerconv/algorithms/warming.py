@@ -11,18 +11,20 @@ from typing import Any
 import numpy as np
 
 from eagerconv.algorithms.registry import NATIVE, known
+from eagerconv.formulas import FORMULAS
 from eagerconv.interrupts import imported
 from eagerconv.kernels_cpu import dwm, jit, native
-from eagerconv.kernels_cpu.staging import WIDER, computed_in
+from eagerconv.kernels_cpu.staging import INTEGERS, WIDER, computed_in
 from eagerconv.kernels_cpu.winograd import F2, F4
 
 SOURCES = {
     "gemm": (("gemm", ""), ("panels", ""), ("pixels", "")),
+    "columns": (("gemm", ""), ("panels", ""), ("pixels", "")),
     "rows": (("rows", ""), ("planes", "")),
 }
 """Where an algorithm's kernels are, if not in the module of its name: modules, and how the kernels' names end."""
 
-BETWEEN = ("pointwise", "pooling", "copying")
+BETWEEN = ("pooling", "copying")
 """Modules of kernels for what stands between convolutions, and in front of them."""
 
 FORMS = {"winograd": F4, "winograd_f2": F2}
@@ -91,12 +93,29 @@ def kernels(algorithms: Collection[str], dtypes: Collection[str]) -> list[tuple[
         for wide in computed_in(algorithm, name)
         for function in (*kernels_of(algorithm.name), *(kernels_of("convert") if WIDER.get(name) == "float32" else ()))
     )
+    if algorithms != {"direct"}:  # others leave blocks of integers to it whose sums floats might round
+        integers = [np.dtype(WIDER.get(name, name)) for name in dtypes if name in INTEGERS]
+        found |= dict.fromkeys((function, dtype) for dtype in integers for function in kernels_of("direct"))
     if not algorithms:
         names = [name for name in dtypes if name in ("float32", "float64")]
-        found |= {
-            (function, np.dtype(name)): None for name in names for part in BETWEEN for function in kernels_of(part)
-        }
+        between = [*emitted(), *(function for part in BETWEEN for function in kernels_of(part))]
+        found |= dict.fromkeys((function, np.dtype(name)) for name in names for function in between)
     return list(found)
+
+
+def emitted() -> Iterator[str]:
+    """The kernels of formulas and of what is computed with them, which are found by their names alone."""
+    for name, found in FORMULAS.items():
+        yield f"formulas:{name}"
+        if found.results == 1 and not name.endswith(("_back", "_d0")) and f"{name}_back" not in FORMULAS:
+            yield f"formulas:{name}_d0"
+    yield from (f"formulas:{name}_of_channels" for name in ("add", "multiply", "add_relu"))
+    yield from (f"reduce:{name}" for name in ("sum", "max", "min", "sum_of_channels"))
+    names = ("softmax", "softmax_back", "log_softmax", "log_softmax_back", "logarithms", "weighted")
+    yield from (f"softmax:{name}_{way}" for name in names for way in ("along", "across"))
+    kinds = ("forward", "forward_each", "affine", "backward", "backward_each")
+    yield from (f"normalise:{kind}" for kind in kinds)
+    yield from (f"normalise:{name}_then_relu" for name in ("forward", "affine", "backward"))
 
 
 def kernels_of(algorithm: str) -> Iterator[str]:
