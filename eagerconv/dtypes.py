@@ -66,7 +66,8 @@ def _dtype(x: Any) -> DType:
 
 def widened(x: Tensor) -> Tensor:
     """16-bit floats as float32, where their sums and squares neither overflow nor lose digits; anything else as it is."""
-    return x.astype("float32") if x.dtype.name in ("float16", "bfloat16") else x
+    dtype = x.dtype
+    return x.astype("float32") if dtype.itemsize == 2 and dtype.kind not in "iu" else x  # a name takes long to ask for
 
 
 def astype(x: Any, dtype: npt.DTypeLike, /, *, copy: builtins.bool = True, device: str | None = None) -> Tensor:

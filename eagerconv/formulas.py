@@ -129,6 +129,10 @@ class Machine:
         """The probability that a standard normal number is below x."""
         return self.op("normal_cdf", x)
 
+    def normal_pdf(self, x: Value) -> Value:
+        """The density of such numbers."""
+        return self.op("normal_pdf", x)
+
 
 ELEMENTARY: dict[str, Callable[[Machine, Value, Value], Value]] = {
     "sqrt": lambda m, x, y: 0.5 / y,
@@ -139,7 +143,8 @@ ELEMENTARY: dict[str, Callable[[Machine, Value, Value], Value]] = {
     "tanh": lambda m, x, y: 1.0 - y * y,
     "sigmoid": lambda m, x, y: y * m.sigmoid(-x),  # 1 - y without cancellation
     "softplus": lambda m, x, y: m.sigmoid(x),
-    "normal_cdf": lambda m, x, y: m.exp(x * x * -0.5) * (1 / math.sqrt(2 * math.pi)),
+    "normal_cdf": lambda m, x, y: m.normal_pdf(x),
+    "normal_pdf": lambda m, x, y: -x * y,
 }
 """The elementary functions y = f(x) with f'(x)."""
 

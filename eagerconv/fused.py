@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -95,4 +96,8 @@ def _normal_cdf(x: Any) -> Any:
     return np.where(x < 0, tail, 1 - tail)
 
 
-_NOT_NUMPYS = {"sigmoid": _sigmoid, "softplus": _softplus, "normal_cdf": _normal_cdf}
+def _normal_pdf(x: Any) -> Any:
+    return np.exp(x * x * -0.5) * x.dtype.type(1 / math.sqrt(2 * math.pi))
+
+
+_NOT_NUMPYS = {"sigmoid": _sigmoid, "softplus": _softplus, "normal_cdf": _normal_cdf, "normal_pdf": _normal_pdf}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import struct
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from eagerconv.kernels_cpu.copying import in_one_piece
 from eagerconv.kernels_cpu.formulas import DTYPES
-from eagerconv.kernels_cpu.jit import kernel
+from eagerconv.kernels_cpu.jit import Kernel, kernel
 from eagerconv.kernels_cpu.table import NORMALISE, as_table
 from eagerconv.kernels_cpu.threads import Launch, get_num_threads
 from eagerconv.memory import empty
@@ -118,11 +119,20 @@ def _bits(number: float) -> int:
 
 
 def _addresses(**arrays: Any) -> dict[str, int]:
-    return {name: array.ctypes.data for name, array in arrays.items()}
+    return {name: array.__array_interface__["data"][0] for name, array in arrays.items()}
 
 
 def _launch(name: str, dtype: np.dtype[Any], layout: Layout, tasks: int, **fields: int) -> Launch:
+    run, threads, table = _sizes(name, dtype, layout, tasks, get_num_threads())
+    table = table.copy()
+    for field, value in fields.items():
+        table[getattr(NORMALISE, field)] = value
+    return Launch([(run, range(tasks))], threads, 0, table)
+
+
+@lru_cache(maxsize=1024)
+def _sizes(name: str, dtype: np.dtype[Any], layout: Layout, tasks: int, threads: int) -> tuple[Kernel, int, Any]:
+    """The kernel, its threads, and its table without addresses."""
     sizes = {field.upper(): value for field, value in layout._asdict().items()}
-    table = as_table(NORMALISE.pack(**dict.fromkeys(NORMALISE.names, 0) | sizes | fields))
-    threads = get_num_threads() if math.prod(layout[:4]) >= FEW else 1
-    return Launch([(kernel(f"normalise:{name}", dtype), range(tasks))], threads, 0, table)
+    table = as_table(NORMALISE.pack(**dict.fromkeys(NORMALISE.names, 0) | sizes))
+    return kernel(f"normalise:{name}", dtype), threads if math.prod(layout[:4]) >= FEW else 1, table

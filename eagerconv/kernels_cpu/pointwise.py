@@ -54,6 +54,14 @@ def finish(y: Any, bias: Any, rectify: bool) -> bool:
     return True
 
 
+def add_row(y: Any, row: Any) -> bool:
+    """Add one row to every row of y in its memory; whether it was done."""
+    if not suits(y) or type(row) is not np.ndarray or row.dtype != y.dtype or not row.flags.c_contiguous:
+        return False
+    of_rows("add", y, row, y)
+    return True
+
+
 def suits(x: Any) -> bool:
     """Whether an array is large, of numbers that the kernels know, and in one piece."""
     return type(x) is np.ndarray and x.size >= LARGE and x.dtype in DTYPES and x.flags.c_contiguous and x.flags.aligned

@@ -33,6 +33,7 @@ _OTHERS = {
     "sigmoid": "{one} / ({one} + exp{s}(-{x}))",
     "softplus": "({x} > 0 ? {x} : 0) + log1p{s}(exp{s}(-fabs{s}({x})))",
     "normal_cdf": "{half} * erfc{s}(-{x} * {root})",
+    "normal_pdf": "{height} * exp{s}(-{half} * {x} * {x})",
 }
 
 
@@ -60,7 +61,7 @@ class Text(Machine):
             return self._named(f"{held[0]} ? {held[1]} : {held[2]}")
         if name in _CALLS:
             return self._named(f"{_CALLS[name]}{self.suffix}({held[0]})")
-        constants = {"one": 1.0, "half": 0.5, "root": math.sqrt(0.5)}
+        constants = {"one": 1.0, "half": 0.5, "root": math.sqrt(0.5), "height": 1 / math.sqrt(2 * math.pi)}
         given = {key: self.constant(number).held for key, number in constants.items()}
         return self._named(_OTHERS[name].format(x=held[0], s=self.suffix, **given))
 
