@@ -14,6 +14,7 @@ import llvmlite.ir as ir
 
 from eagerconv.formulas import Formula, Value, formula
 from eagerconv.kernels_cpu.native.elementary import Lanes
+from eagerconv.kernels_cpu.native.rowwise import each
 from eagerconv.kernels_cpu.native.simd import I64, Emitted, Loop, Vectors
 from eagerconv.kernels_cpu.table import FORMULA as at
 
@@ -81,17 +82,16 @@ def _kernel(
 
 def _sweep(v: Vectors, m: Lanes, compute: Any, here: list[Any], there: list[Any], n: Any, store: Any) -> None:
     """Whole vectors, the first result by `store`, then the rest."""
-    b = v.builder
-    with Loop(b, b.sdiv(n, I64(v.lanes)), []) as loop:
-        i = b.mul(loop.index, I64(v.lanes))
-        stores = [store] + [v.store] * (len(there) - 1)
-        for out, to, put in zip(compute([Value(m, v.load(v.at(p, i))) for p in here]), there, stores, strict=True):
-            put(out, v.at(to, i))
-    i = b.and_(n, I64(-v.lanes))
-    with b.if_then(b.icmp_signed("<", i, n)):
-        mask = v.lanes_below(b.sub(n, i))
-        for out, to in zip(compute([Value(m, v.masked_load(v.at(p, i), mask)) for p in here]), there, strict=True):
-            v.masked_store(out, v.at(to, i), mask)
+
+    def one(i: Any, mask: Any) -> None:
+        found = compute([Value(m, v.load(v.at(p, i), mask)) for p in here])
+        for k, (out, to) in enumerate(zip(found, there, strict=True)):
+            if mask is None and k == 0:
+                store(out, v.at(to, i))
+            else:
+                v.store(out, v.at(to, i), mask)
+
+    each(v, n, one)
 
 
 def _number(m: Lanes, bits: Any) -> Value:

@@ -18,6 +18,7 @@ import llvmlite.ir as ir
 
 from eagerconv.formulas import Value, formula
 from eagerconv.kernels_cpu.native.elementary import Lanes
+from eagerconv.kernels_cpu.native.rowwise import each, reduced
 from eagerconv.kernels_cpu.native.simd import I64, Emitted, Loop, Vectors
 from eagerconv.kernels_cpu.table import NORMALISE as at
 
@@ -60,44 +61,26 @@ class Pass:
 
     def sums(self, n: Any, sources: list[Any], body: Callable[..., list[Value]], count: int) -> list[Any]:
         """The sums, in double precision, of the `count` values that `body` makes of n numbers of each source."""
-        v, b = self.v, self.v.builder
-        block = UNROLLED * v.lanes
+        v = self.v
 
-        def more(i: Any, held: list[Any], mask: Any = None) -> list[Any]:
+        def one(i: Any, mask: Any) -> list[Any]:
             found = body(*(Value(self.m, v.load(v.at(p, i), mask)) for p in sources))
             if mask is not None:
                 found = [self.m.where(Value(self.m, mask), value, 0.0) for value in found]
-            return [(value + Value(self.m, total)).held for value, total in zip(found, held, strict=True)]
+            return [value.held for value in found]
 
-        with Loop(b, b.sdiv(n, I64(block)), [v.zeros] * (UNROLLED * count)) as loop:
-            first = b.mul(loop.index, I64(block))
-            for k in range(UNROLLED):
-                loop.next += more(b.add(first, I64(k * v.lanes)), loop.values[k * count : (k + 1) * count])
-        totals = [loop.results[k * count : (k + 1) * count] for k in range(UNROLLED)]
-        while len(totals) > 1:
-            pairs = zip(totals[::2], totals[1::2], strict=True)
-            totals = [[b.fadd(p, q) for p, q in zip(one, other, strict=True)] for one, other in pairs]
-        begin = b.mul(b.sdiv(n, I64(block)), I64(block))
-        with Loop(b, b.sdiv(b.sub(n, begin), I64(v.lanes)), totals[0]) as rest:
-            rest.next = more(b.add(begin, b.mul(rest.index, I64(v.lanes))), rest.values)
-        i = b.and_(n, I64(-v.lanes))
-        with Loop(b, b.zext(b.icmp_signed("<", i, n), I64(0).type), rest.results) as tail:
-            tail.next = more(i, tail.values, v.lanes_below(b.sub(n, i)))
-        return [self.widened(v.sum(total)) for total in tail.results]
+        totals = reduced(v, n, UNROLLED, [v.zeros] * count, v.builder.fadd, one)
+        return [self.widened(v.sum(total)) for total in totals]
 
     def map(self, n: Any, sources: list[Any], to: list[Any], body: Callable[..., list[Value]]) -> None:
         """Write what `body` makes of n numbers of each source."""
-        v, b = self.v, self.v.builder
+        v = self.v
 
-        def one(i: Any, mask: Any = None) -> None:
+        def one(i: Any, mask: Any) -> None:
             for value, p in zip(body(*(Value(self.m, v.load(v.at(s, i), mask)) for s in sources)), to, strict=True):
                 v.store(value.held, v.at(p, i), mask)
 
-        with Loop(b, b.sdiv(n, I64(v.lanes)), []) as loop:
-            one(b.mul(loop.index, I64(v.lanes)))
-        i = b.and_(n, I64(-v.lanes))
-        with b.if_then(b.icmp_signed("<", i, n)):
-            one(i, v.lanes_below(b.sub(n, i)))
+        each(v, n, one)
 
 
 class Group(Pass):
@@ -143,14 +126,14 @@ def _statistics(g: Group, x: Any, eps: Any) -> tuple[Any, Any, Any]:
     return b.fadd(g.widened(shift), d), variance, b.fdiv(DOUBLE(1.0), root)
 
 
-def _forward(g: Group, x: Any, y: Any, each: bool, then: Then) -> None:
+def _forward(g: Group, x: Any, y: Any, apart: bool, then: Then) -> None:
     """The numbers less the mean, over the deviation, scaled and shifted; mean, variance and 1 / deviation are kept."""
     v, b = g.v, g.v.builder
     mean, variance, rstd = _statistics(g, x, g.double(at.EPS))
     for place, number in ((at.MEAN, mean), (at.VARIANCE, variance), (at.RSTD, rstd)):
         b.store(g.narrowed(number), v.at(g.pointer(place), g.group))
     weight, bias, middle, r = g.pointer(at.WEIGHT), g.pointer(at.BIAS), g.everywhere(mean), g.everywhere(rstd)
-    if each:
+    if apart:
         with Loop(b, g.rows, []) as rows:
             here = g.row(rows.index)
             sources = [v.at(x, here), weight, bias]

@@ -7,6 +7,7 @@ from typing import Any
 
 import llvmlite.ir as ir
 
+from eagerconv.kernels_cpu.native.rowwise import reduced
 from eagerconv.kernels_cpu.native.simd import I64, Emitted, Loop, Vectors
 from eagerconv.kernels_cpu.table import REDUCE as at
 
@@ -41,33 +42,25 @@ def _kernel(join: Join, across: Callable[[Vectors, Any], Any], unit: float) -> E
 
 def _reduced(v: Vectors, here: Any, n: Any, join: Join, unit: Any) -> Any:
     """One vector of partial results of n numbers."""
-    b, block = v.builder, UNROLLED * v.lanes
-    with Loop(b, b.sdiv(n, I64(block)), [unit] * UNROLLED) as loop:
-        i = b.mul(loop.index, I64(block))
-        places = [b.add(i, I64(k * v.lanes)) for k in range(UNROLLED)]
-        loop.next = [join(v, held, v.load(v.at(here, place))) for held, place in zip(loop.values, places, strict=True)]
-    parts = list(loop.results)
-    while len(parts) > 1:
-        parts = [join(v, one, other) for one, other in zip(parts[::2], parts[1::2], strict=True)]
-    begin = b.mul(b.sdiv(n, I64(block)), I64(block))
-    with Loop(b, b.sdiv(b.sub(n, begin), I64(v.lanes)), parts) as rest:
-        rest.next = [join(v, rest.values[0], v.load(v.at(here, b.add(begin, b.mul(rest.index, I64(v.lanes))))))]
-    i = b.and_(n, I64(-v.lanes))
-    mask = v.lanes_below(b.sub(n, i))
-    return join(v, rest.results[0], b.select(mask, v.masked_load(v.at(here, i), mask), unit))
+
+    def body(i: Any, mask: Any) -> list[Any]:
+        loaded = v.load(v.at(here, i), mask)
+        return [loaded if mask is None else v.builder.select(mask, loaded, unit)]
+
+    return reduced(v, n, UNROLLED, [unit], lambda a, b: join(v, a, b), body)[0]
 
 
 def _across(join: Join) -> Callable[[Vectors, Any], Any]:
     """Halves of a vector joined until one number is left."""
 
-    def reduced(v: Vectors, vector: Any) -> Any:
+    def halved(v: Vectors, vector: Any) -> Any:
         lanes = v.lanes
         while lanes > 1:
             lanes //= 2
             vector = join(v, vector, v.moved(vector, lanes))
         return v.builder.extract_element(vector, I64(0))
 
-    return reduced
+    return halved
 
 
 _INFINITY = float("inf")

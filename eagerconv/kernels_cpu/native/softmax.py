@@ -14,6 +14,7 @@ from typing import Any
 from eagerconv.formulas import Value
 from eagerconv.kernels_cpu.blocks import SOFTMAX_VECTORS
 from eagerconv.kernels_cpu.native.elementary import Lanes, exp_negative, log
+from eagerconv.kernels_cpu.native.rowwise import each, reduced
 from eagerconv.kernels_cpu.native.simd import I32, I64, Emitted, Loop, Vectors
 from eagerconv.kernels_cpu.table import SOFTMAX as at
 
@@ -39,41 +40,22 @@ class Along:
 
         Behind the row's end stands `fill`, which must change nothing.
         """
-        v, b, (start, joined) = self.v, self.v.builder, _JOIN[join]
-        block = UNROLLED * v.lanes
-        unit = self.m.constant(start)
-        with Loop(b, b.sdiv(self.n, I64(block)), [unit.held] * UNROLLED) as loop:
-            first = b.mul(loop.index, I64(block))
-            loop.next = [
-                joined(self.m, self._one(body, sources, to, b.add(first, I64(k * v.lanes))), Value(self.m, held)).held
-                for k, held in enumerate(loop.values)
-            ]
-        values = [Value(self.m, held) for held in loop.results]
-        while len(values) > 1:
-            values = [joined(self.m, one, other) for one, other in zip(values[::2], values[1::2], strict=True)]
-        begin = b.mul(b.sdiv(self.n, I64(block)), I64(block))
-        rest = b.sdiv(b.sub(self.n, begin), I64(v.lanes))
-        with Loop(b, rest, [values[0].held]) as loop:
-            i = b.add(begin, b.mul(loop.index, I64(v.lanes)))
-            loop.next = [joined(self.m, self._one(body, sources, to, i), Value(self.m, loop.values[0])).held]
-        i = b.and_(self.n, I64(-v.lanes))
-        with Loop(b, b.zext(b.icmp_signed("<", i, self.n), I64(0).type), [loop.results[0]]) as tail:
-            mask = v.lanes_below(b.sub(self.n, i))
-            last = self._one(body, sources, to, i, mask, fill)
-            tail.next = [joined(self.m, last, Value(self.m, tail.values[0])).held]
-        across = v.maximum(tail.results[0]) if join == "max" else v.sum(tail.results[0])
-        return [Value(self.m, v.splat(across))]
+        v, (start, joined) = self.v, _JOIN[join]
+
+        def join_held(held: Any, more: Any) -> Any:
+            return joined(self.m, Value(self.m, more), Value(self.m, held)).held
+
+        def one(i: Any, mask: Any) -> list[Any]:
+            return [self._one(body, sources, to, i, mask, fill).held]
+
+        (held,) = reduced(v, self.n, UNROLLED, [self.m.constant(start).held], join_held, one)
+        return [Value(self.m, v.splat(v.maximum(held) if join == "max" else v.sum(held)))]
 
     def map(self, body: Body, sources: list[Any], to: Any) -> None:
         """Write what `body` makes of the sources' numbers."""
-        v, b = self.v, self.v.builder
-        with Loop(b, b.sdiv(self.n, I64(v.lanes)), []) as loop:
-            self._one(body, sources, to, b.mul(loop.index, I64(v.lanes)))
-        i = b.and_(self.n, I64(-v.lanes))
-        with b.if_then(b.icmp_signed("<", i, self.n)):
-            self._one(body, sources, to, i, v.lanes_below(b.sub(self.n, i)))
+        each(self.v, self.n, lambda i, mask: self._one(body, sources, to, i, mask))
 
-    def _one(self, body: Body, sources: list[Any], to: Any, i: Any, mask: Any = None, fill: float = 0.0) -> Value:
+    def _one(self, body: Body, sources: list[Any], to: Any, i: Any, mask: Any, fill: float = 0.0) -> Value:
         v = self.v
         values = [Value(self.m, v.load(v.at(p, i), mask)) for p in sources]
         if mask is not None and fill:
