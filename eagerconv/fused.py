@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from eagerconv import devices
+from eagerconv.autograd import rules
 from eagerconv.autograd.tape import Op, defvjp
 from eagerconv.formulas import FORMULAS, TAIL, TAIL_SCALE, Arrays, Value, formula
 from eagerconv.kernels_cpu import formulas as cpu
@@ -21,19 +22,24 @@ __all__ = ["computed", "operation", "update"]
 def operation(name: str) -> Op:
     """The formula of that name, of traced objects of the same shape and `numbers`, a tuple of its other arguments."""
 
-    def pull(position: int) -> Any:
-        if f"{name}_back" in FORMULAS:
-            back = f"{name}_back"
-            return lambda g, ans, numbers: operation(back)(g, ans, numbers=numbers)
-        derivative = f"{name}_d{position}"
-        return lambda g, operands, numbers: operation(derivative)(g, *operands, numbers=numbers)
+    def value(*arrays: Any, numbers: tuple[float, ...] = ()) -> Any:
+        return computed(name, arrays, numbers)
 
-    rules = [pull(position) for position in range(formula(name).operands)]
-    if len(rules) == 1 and f"{name}_back" in FORMULAS:
-        push = lambda t, ans, numbers, position: rules[position](t, ans, numbers)  # noqa: E731
-    else:
-        push = lambda t, operands, numbers, position: rules[position](t, operands, numbers)  # noqa: E731
-    return defvjp(name, lambda *arrays, numbers=(): computed(name, arrays, numbers), *rules, jvp=push)
+    if (back := f"{name}_back") in FORMULAS:  # of the result, which is there
+        return defvjp(
+            name,
+            value,
+            lambda g, ans, numbers: operation(back)(g, ans, numbers=numbers),
+            jvp=lambda t, ans, numbers: operation(back)(t, ans, numbers=numbers),
+        )
+
+    def pulled(g: Any, operands: Any, numbers: tuple[float, ...], position: int) -> Any:
+        return operation(f"{name}_d{position}")(g, *operands, numbers=numbers)
+
+    pulls = [lambda g, operands, numbers, position: pulled(g, operands, numbers, position)] * formula(name).operands
+    return defvjp(
+        name, value, *pulls, jvp=lambda t, operands, numbers, position: pulled(t, operands, numbers, position)
+    )
 
 
 def computed(name: str, arrays: Any, numbers: tuple[float, ...] = ()) -> Any:
@@ -77,11 +83,6 @@ def _plain(name: str, arrays: Sequence[Any], numbers: tuple[float, ...]) -> list
 # ----- What formulas ask of NumPy, and it has not -----
 
 
-def _sigmoid(x: Any) -> Any:
-    with np.errstate(over="ignore"):  # to infinity, whose reciprocal is the right answer
-        return 1 / (1 + np.exp(-x))
-
-
 def _softplus(x: Any) -> Any:
     return np.logaddexp(x, x.dtype.type(0))
 
@@ -100,4 +101,4 @@ def _normal_pdf(x: Any) -> Any:
     return np.exp(x * x * -0.5) * x.dtype.type(1 / math.sqrt(2 * math.pi))
 
 
-_NOT_NUMPYS = {"sigmoid": _sigmoid, "softplus": _softplus, "normal_cdf": _normal_cdf, "normal_pdf": _normal_pdf}
+_NOT_NUMPYS = {"sigmoid": rules.sigmoid.fn, "softplus": _softplus, "normal_cdf": _normal_cdf, "normal_pdf": _normal_pdf}

@@ -82,26 +82,36 @@ def _evaluated(name: str) -> Large:
     return large
 
 
-def _pulled(row: Op, name: str) -> Callable[..., Any]:
-    """The pullback in one pass, where nobody will differentiate it: of cotangent and result, or cotangent and operand."""
-    usual, back = row.pull, f"{name}_back" in FORMULAS
-    formula, slot = (f"{name}_back", "ans") if back else (f"{name}_d0", "x")
+def _pulled(row: Op, at_once: Callable[[Any, Node], Any]) -> Callable[..., Any]:
+    """The pullback by `at_once`, of the cotangent's array and the node, where that gives something and nothing is recorded."""
+    usual = row.pull
 
     def pull(op: Op, node: Node, position: int, g: Any) -> Any:
-        if not tape.is_grad_enabled() and isinstance(g.data, np.ndarray) and g.data.size >= FORMULA_LARGE:
-            found = formulas.evaluate(formula, [g.data, node.unpack(tape.SLOTS[slot], None)])
-            if found is not None:
-                return type(g)._wrap(found)
+        if not tape.is_grad_enabled() and (found := at_once(g.data, node)) is not None:
+            return type(g)._wrap(found)
         return usual(op, node, position, g)
 
     return pull
+
+
+def _formula_pulled(name: str) -> Callable[[Any, Node], Any]:
+    """In one pass: of cotangent and result, or cotangent and operand."""
+    back = f"{name}_back" in FORMULAS
+    formula, slot = (f"{name}_back", "ans") if back else (f"{name}_d0", "x")
+
+    def at_once(g: Any, node: Node) -> Any:
+        if not isinstance(g, np.ndarray) or g.size < FORMULA_LARGE:
+            return None
+        return formulas.evaluate(formula, [g, node.unpack(tape.SLOTS[slot], None)])
+
+    return at_once
 
 
 for name in ("exp", "expm1", "log", "log1p", "sqrt", "tanh", "square", "absolute", "negative"):
     row = getattr(rules, name)
     row.large = _evaluated(name)
     if name not in ("exp", "negative"):  # whose rules are one product
-        row.pull = _pulled(row, name)
+        row.pull = _pulled(row, _formula_pulled(name))
 
 
 # ----- Softmax -----
@@ -111,20 +121,12 @@ def _softmax_of(name: str) -> Large:
     return lambda x, axis=-1: softmax.forward(name, x, axis)
 
 
-def _softmax_pulled(row: Op, name: str) -> Callable[..., Any]:
-    usual = row.pull
-
-    def pull(op: Op, node: Node, position: int, g: Any) -> Any:
-        if not tape.is_grad_enabled():
-            y = node.unpack(tape.SLOTS["ans"], None)
-            found = softmax.backward(name, g.data, y, node.params.get("axis", -1))
-            if found is not None:
-                return type(g)._wrap(found)
-        return usual(op, node, position, g)
-
-    return pull
+def _softmax_pulled(name: str) -> Callable[[Any, Node], Any]:
+    return lambda g, node: softmax.backward(
+        name, g, node.unpack(tape.SLOTS["ans"], None), node.params.get("axis", -1)
+    )  # fmt: skip
 
 
 for name in ("softmax", "log_softmax"):
     row = getattr(rules, name)
-    row.large, row.pull = _softmax_of(name), _softmax_pulled(row, name)
+    row.large, row.pull = _softmax_of(name), _pulled(row, _softmax_pulled(name))

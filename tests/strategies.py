@@ -360,3 +360,16 @@ layouts = st.sampled_from(list(LAYOUTS))
 def arranged(a: Array, layout: str) -> Array:
     """Lay `a` out in memory as named. Compute the truth from the *result*: zero strides repeat index 0."""
     return LAYOUTS[layout](a)
+
+
+def rooms(monkeypatch: Any, module: Any) -> list[Any]:
+    """Let a module's results be made within larger arrays of sevens, which are collected: nothing may be written beside."""
+    made: list[Any] = []
+
+    def roomy(shape: tuple[int, ...], dtype: Any) -> Any:
+        size = math.prod(shape)
+        made.append(np.full(size + 64, 7, dtype))
+        return made[-1][32 : 32 + size].reshape(shape)
+
+    monkeypatch.setattr(module, "empty", roomy)
+    return made

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from strategies import rooms
 
 import eagerconv as ec
 from eagerconv.functional import normalisation
@@ -85,19 +86,12 @@ def test_bits_do_not_depend_on_the_number_of_threads(layout):
 
 @every_layout
 def test_nothing_is_written_beside_the_results(layout, monkeypatch):
-    rooms = []
-
-    def roomy(shape, dtype):
-        size = int(np.prod(shape))
-        rooms.append(np.full(size + 64, 7, dtype))
-        return rooms[-1][32 : 32 + size].reshape(shape)
-
-    monkeypatch.setattr(normalise, "empty", roomy)
+    made = rooms(monkeypatch, normalise)
     x, g, weight, bias = operands(layout, np.float32)
     _, seen = normalise.forward(x, weight, bias, EPS, layout)
     normalise.backward(g, x, weight, bias, seen, layout)
-    assert len(rooms) == 2
-    assert all((room[:32] == 7).all() and (room[-32:] == 7).all() for room in rooms)
+    assert len(made) == 2
+    assert all((room[:32] == 7).all() and (room[-32:] == 7).all() for room in made)
 
 
 @pytest.mark.parametrize("size", [3, 20])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ml_dtypes
 import numpy as np
 import pytest
+from strategies import rooms
 
 import eagerconv as ec
 from eagerconv.kernels_cpu import softmax, threads
@@ -72,19 +73,12 @@ def test_numbers_that_are_no_numbers(dtype):
 
 
 def test_nothing_is_written_behind_an_array(monkeypatch):
-    rooms = []
-
-    def roomy(shape, dtype):
-        size = int(np.prod(shape))
-        rooms.append(np.full(size + 64, 7, dtype))
-        return rooms[-1][32 : 32 + size].reshape(shape)
-
-    monkeypatch.setattr(softmax, "empty", roomy)
+    made = rooms(monkeypatch, softmax)
     for shape, axis in (((3, 37), 1), ((3, 5, 37), 1), ((2, 130), 0)):
         x = np.ones(shape, "f")
         y = softmax.forward("softmax", x, axis)
         softmax.backward("softmax", x, y, axis)
-    assert all((room[:32] == 7).all() and (room[-32:] == 7).all() for room in rooms)
+    assert all((room[:32] == 7).all() and (room[-32:] == 7).all() for room in made)
 
 
 @every_dtype

@@ -22,10 +22,10 @@ def _losses(x: Any, classes: Any, seen: dict[str, Any]) -> Any:
         top = np.max(x, axis=1)
         found = top, np.log(np.sum(np.exp(x - np.expand_dims(top, 1)), axis=1))
     top, logs = seen["rows"] = found
-    return logs - (x[_places(classes)] - top)
+    return logs - (x[places(classes)] - top)
 
 
-def _places(classes: Any) -> tuple[Any, ...]:
+def places(classes: Any) -> tuple[Any, ...]:
     """The index of each row's class in (N, K, ...)."""
     place = devices.of(classes) or "cpu"
     n, *others = (devices.constant(part, place) for part in np.ogrid[tuple(slice(size) for size in classes.shape)])
@@ -37,7 +37,7 @@ def _pull(g: Any, x: Any, classes: Any, seen: dict[str, Any]) -> Any:
         top, logs = seen["rows"]
         found = softmax.weighted(x.data, top, logs, g.data, 1)
         if found is not None:
-            found[_places(classes)] -= g.data
+            found[places(classes)] -= g.data
             return type(g)._wrap(found)
     return g.reshape(_kept(g)) * _slope(x, classes)
 
@@ -45,7 +45,7 @@ def _pull(g: Any, x: Any, classes: Any, seen: dict[str, Any]) -> Any:
 def _slope(x: Any, classes: Any) -> Any:
     """Softmax, less 1 at the class."""
     chosen = np.zeros_like(x.data)
-    chosen[_places(classes)] = 1
+    chosen[places(classes)] = 1
     return rules.softmax(x, axis=1) - chosen
 
 

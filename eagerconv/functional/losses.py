@@ -9,7 +9,7 @@ from eagerconv.arguments import number
 from eagerconv.autograd import rules
 from eagerconv.dtypes import widened
 from eagerconv.functional.activations import log_softmax, softplus
-from eagerconv.functional.class_losses import class_losses
+from eagerconv.functional.class_losses import class_losses, places
 from eagerconv.fused import operation
 from eagerconv.tensor import Tensor, asarray
 from eagerconv.wrapping import floating
@@ -136,8 +136,7 @@ def _mended(x: Tensor, classes: Any) -> str:
 def _picked(log_p: Tensor, classes: Any, ignore_index: int | None) -> Tensor:
     """Minus the log-probability of each example's class, (N, K, ...) -> (N, ...); 0 where it does not count."""
     safe = classes if ignore_index is None else np.where(classes == ignore_index, 0, classes)
-    n, *places = np.ogrid[tuple(slice(size) for size in classes.shape)]
-    return _counted(-log_p[(n, safe, *places)], classes, ignore_index)
+    return _counted(-log_p[places(safe)], classes, ignore_index)
 
 
 def _counted(losses: Tensor, classes: Any, ignore_index: int | None) -> Tensor:

@@ -31,6 +31,12 @@ OF_CHANNELS = "_of_channels"
 Numbers = tuple[float, ...]
 
 
+def suits(x: Any, least: int = 0) -> bool:
+    """Whether an array has so many elements, of a dtype that the kernels know, and lies in one piece."""
+    known = type(x) is np.ndarray and x.size >= least and x.dtype in DTYPES
+    return known and x.flags.c_contiguous and x.flags.aligned
+
+
 def evaluate(name: str, operands: Sequence[Any], numbers: Numbers = ()) -> Any:
     """The formula of arrays of the same shape, in new memory; None where the kernels do not know the arrays."""
     first = operands[0]
@@ -57,12 +63,8 @@ def evaluate(name: str, operands: Sequence[Any], numbers: Numbers = ()) -> Any:
 def update(name: str, operands: Sequence[Any], results: Sequence[Any], numbers: Numbers = ()) -> bool:
     """Write the results of a formula into arrays, which operands may be too; whether the kernels know all of them."""
     first = operands[0]
-    for x in (*operands, *results):
-        flags = x.flags if type(x) is np.ndarray else None
-        if flags is None or x.dtype != first.dtype or x.shape != first.shape or x.dtype not in DTYPES:
-            return False
-        if not (flags.c_contiguous and flags.aligned):
-            return False
+    if not all(suits(x) and x.dtype == first.dtype and x.shape == first.shape for x in (*operands, *results)):
+        return False
     _launch_on(name, operands, results, (1,) * len(operands), numbers)
     return True
 

@@ -67,8 +67,7 @@ def forward(
     x, dtype = in_one_piece(x), x.dtype
     out = empty(x.shape, dtype)
     seen = Statistics(*(np.empty(layout.groups, dtype) for _ in range(3)))
-    scale = np.ones(layout.channels, dtype) if weight is None else np.ascontiguousarray(weight)
-    shift = np.zeros(layout.channels, dtype) if bias is None else np.ascontiguousarray(bias)
+    scale, shift = _each_channel(layout, dtype, weight, bias)
     addresses = _addresses(MEAN=seen.mean, VARIANCE=seen.variance, RSTD=seen.rstd, WEIGHT=scale, BIAS=shift)
     name = "forward_each" if layout.each else "forward"
     _launch(_then(name, activation), dtype, layout, layout.groups, EPS=_bits(eps), **addresses)(x, x, out)
@@ -95,8 +94,7 @@ def backward(
         return None
     g, x, dtype = in_one_piece(g), in_one_piece(x), x.dtype
     gx = empty(x.shape, dtype)
-    scale = np.ones(layout.channels, dtype) if weight is None else np.ascontiguousarray(weight)
-    shift = np.zeros(layout.channels, dtype) if bias is None else np.ascontiguousarray(bias)
+    scale, shift = _each_channel(layout, dtype, weight, bias)
     run = -(-layout.groups // RUNS)
     if layout.each:
         name, tasks = "backward_each", -(-layout.groups // run)
@@ -108,6 +106,13 @@ def backward(
     addresses = _addresses(MEAN=seen.mean, RSTD=seen.rstd, WEIGHT=scale, BIAS=shift, SUMS=sums, DOTS=dots)
     _launch(_then(name, activation), dtype, layout, tasks, RUN=run, **addresses)(g, x, gx)
     return gx, dots.sum(axis=0), sums.sum(axis=0)
+
+
+def _each_channel(layout: Layout, dtype: np.dtype[Any], weight: Any, bias: Any) -> tuple[Any, Any]:
+    """Scale and shift of every channel, which are 1 and 0 where there is none."""
+    scale = np.ones(layout.channels, dtype) if weight is None else np.ascontiguousarray(weight)
+    shift = np.zeros(layout.channels, dtype) if bias is None else np.ascontiguousarray(bias)
+    return scale, shift
 
 
 def _then(name: str, activation: str | None) -> str:

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from eagerconv.kernels_cpu.formulas import DTYPES, evaluate, of_channels, of_rows, update
+from eagerconv.kernels_cpu import formulas
+from eagerconv.kernels_cpu.formulas import evaluate, of_channels, of_rows, update
 from eagerconv.memory import empty
 from eagerconv.spec import Shape
 
@@ -64,7 +65,7 @@ def add_row(y: Any, row: Any) -> bool:
 
 def suits(x: Any) -> bool:
     """Whether an array is large, of numbers that the kernels know, and in one piece."""
-    return type(x) is np.ndarray and x.size >= LARGE and x.dtype in DTYPES and x.flags.c_contiguous and x.flags.aligned
+    return formulas.suits(x, LARGE)
 
 
 def _binary(name: str, a: Any, b: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from eagerconv.kernels_cpu.formulas import DTYPES
+from eagerconv.kernels_cpu.formulas import suits
 from eagerconv.kernels_cpu.jit import kernel
 from eagerconv.kernels_cpu.table import POOLING, as_table
 from eagerconv.kernels_cpu.threads import Launch, get_num_threads, worthwhile
@@ -49,9 +49,7 @@ def max_gradients(g: Any, x: Any, windows: Windows) -> Any:
 
 
 def _suits(x: Any, plane: Shape) -> bool:
-    if type(x) is not np.ndarray or x.size < LEAST or len(plane) > 2 or 0 in plane:
-        return False
-    return x.dtype in DTYPES and x.flags.c_contiguous and x.flags.aligned
+    return len(plane) <= 2 and 0 not in plane and suits(x, LEAST)
 
 
 def _windows(name: str, x: Any, g: Any, windows: Windows, plane: Shape) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from eagerconv.kernels_cpu.formulas import DTYPES
+from eagerconv.kernels_cpu.formulas import suits
 from eagerconv.kernels_cpu.jit import kernel
 from eagerconv.kernels_cpu.table import REDUCE, as_table
 from eagerconv.kernels_cpu.threads import Launch, get_num_threads
@@ -52,7 +52,7 @@ def min(a: Any, axis: Any = None, keepdims: bool = False) -> Any:
 
 def _of_channels(a: Any, axis: Any, keepdims: bool) -> Any:
     """The sums over all axes but one, whose rows are not too short."""
-    if not _suits(a) or type(axis) is not tuple or not all(-a.ndim <= i < a.ndim for i in axis):
+    if not suits(a, LARGE) or type(axis) is not tuple or not all(-a.ndim <= i < a.ndim for i in axis):
         return None
     left = [i for i in range(a.ndim) if i not in axis and i - a.ndim not in axis]
     if len(left) != 1 or len(axis) != a.ndim - 1:
@@ -66,14 +66,8 @@ def _of_channels(a: Any, axis: Any, keepdims: bool) -> Any:
     return out.reshape([n if i == kept else 1 for i, n in enumerate(a.shape)]) if keepdims else out
 
 
-def _suits(a: Any) -> bool:
-    if type(a) is not np.ndarray or a.size < LARGE or a.dtype not in DTYPES:
-        return False
-    return bool(a.flags.c_contiguous and a.flags.aligned)
-
-
 def _reduced(name: str, a: Any, axis: Any, keepdims: bool) -> Any:
-    if not _suits(a) or (kept := _kept(a.shape, axis)) is None:
+    if not suits(a, LARGE) or (kept := _kept(a.shape, axis)) is None:
         return None
     row = math.prod(a.shape[len(kept) :])
     if row < SHORTEST:
