@@ -59,14 +59,14 @@ def watch_launches() -> None:
     """From now on tell of kernels, products, transforms, and engines of cuDNN."""
     from eagerconv.kernels_gpu import cuda, cudnn_backend
 
-    cuda._runtime = Watched(cuda.runtime())  # type: ignore[assignment]
+    cuda._runtime = Watched(cuda.runtime())  # type: ignore[assignment]  # it has all that is asked
     execute = cudnn_backend.Plan.execute
 
     def told(plan: Any, handle: Any, places: tuple[int, ...]) -> None:
         watched(f"an engine of cuDNN with {plan.workspace:,} bytes of workspace", lambda *_: None)(*places)
         execute(plan, handle, places)
 
-    cudnn_backend.Plan.execute = told  # type: ignore[method-assign]
+    cudnn_backend.Plan.execute = told  # type: ignore[method-assign]  # for the time of the smoke
 
 
 def smoke() -> list[Case]:

@@ -161,7 +161,7 @@ def onnx_runtime(model: Model) -> Callable[[], Any]:
 
     pt, leaves = model.lib.torch, [w.detach() for w in model.leaves]
 
-    class Module(pt.nn.Module):  # type: ignore[misc,name-defined]
+    class Module(pt.nn.Module):  # type: ignore[misc,name-defined]  # PyTorch may be absent
         def forward(self, x: Any) -> Any:
             return model.network.forward(Layers(model.lib, leaves, model.running, False), x)
 
@@ -197,9 +197,11 @@ def measure_network(network: Network, libraries: list[str], onnx: bool, quick: b
         error = relative_error(f"{network.name}, {ONNX}", calls[ONNX](), models[Theirs.name].infer())
         if not error < 1e-3:
             raise SystemExit(f"{network.name}, {ONNX}: inference differs by {error:.1e}; nothing was timed")
-    effort = {"rounds": 3, "seconds": 0.001, "most": 1.0} if quick else {"rounds": 7, "seconds": 0.4, "most": 30.0}
-    record[STEP] = interleaved(steps, **effort, pause=0.05)  # type: ignore[arg-type]
-    record[INFERENCE] = interleaved(calls, **effort, pause=0.05)  # type: ignore[arg-type]
+    effort: dict[str, Any] = (
+        {"rounds": 3, "seconds": 0.001, "most": 1.0} if quick else {"rounds": 7, "seconds": 0.4, "most": 30.0}
+    )
+    record[STEP] = interleaved(steps, **effort, pause=0.05)
+    record[INFERENCE] = interleaved(calls, **effort, pause=0.05)
     if memory:
         models.clear()
         steps.clear()

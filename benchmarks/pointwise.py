@@ -106,10 +106,10 @@ def measure_operation(
     sides = operation.sides(arrays, peers)
     for i, what in enumerate((FORWARD, BOTH)):
         calls = {name: call for name, of_side in sides.items() if (call := of_side[i]) is not None}
-        effort = (
+        effort: dict[str, Any] = (
             {"rounds": 3, "seconds": 0.001, "pause": 0.0} if quick else {"rounds": 7, "seconds": 0.04, "pause": 0.015}
         )
-        record[what] = interleaved(calls, **effort) if calls else {}  # type: ignore[arg-type]
+        record[what] = interleaved(calls, **effort) if calls else {}
     return record
 
 

@@ -262,7 +262,7 @@ class Node:
     def given(self, name: str) -> Any:
         """A parameter as it was when recorded, or an error if it is an array that was written to."""
         value = self.params[name]
-        return value.get(f"{self.op.name}: {name}") if type(value) is Kept else value  # type: ignore[union-attr]
+        return value.get(f"{self.op.name}: {name}") if type(value) is Kept else value  # type: ignore[union-attr]  # a leaf has none
 
     def free(self) -> None:
         """Give back what the rules would have needed; where no array was saved, there is nothing to win."""
